@@ -1,0 +1,1 @@
+"""Pictures and captions: decoding, folders, imports, aspect buckets. No torch."""
