@@ -1,0 +1,124 @@
+"""Tables of what exists: name -> import path and facts. Adding something is a row here and, at most, one new file.
+
+A path is imported only when a run needs it, so that reading the tables never imports torch.
+"""
+
+import difflib
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from trainer.contract.errors import UserError
+
+if TYPE_CHECKING:
+    from trainer.contract.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing that can be chosen by name.
+
+    Attributes:
+        path: `module:attribute` that implements it.
+        title: name as people write it.
+        note: one line of help.
+    """
+
+    path: str
+    title: str
+    note: str
+
+
+@dataclass(frozen=True)
+class OptimizerRow(Row):
+    """An optimiser.
+
+    Attributes:
+        graph: what a CUDA graph may hold: the whole step, forward and backward only, or nothing.
+    """
+
+    graph: Literal["step", "backward", "none"]
+
+
+@dataclass(frozen=True)
+class SamplerRow(Row):
+    """A sampler under A1111's name.
+
+    Attributes:
+        options: keyword arguments over the base's scheduler config.
+        schedule: A1111's `Schedule type`.
+    """
+
+    options: tuple[tuple[str, Any], ...]
+    schedule: str
+
+
+FAMILIES = {
+    "sd": Row("trainer.families.sd:load", "Stable Diffusion 1.x", "UNet with one CLIP text encoder, diffusers folder."),
+}
+
+ADAPTERS = {
+    "lora": Row("trainer.adapters.lora:attach", "LoRA", "Two small matrices beside each layer (arXiv 2106.09685)."),
+}
+
+OPTIMIZERS = {
+    "adamw": OptimizerRow(
+        "trainer.optim:FlatAdamW", "AdamW", "Adam with decoupled weight decay (arXiv 1711.05101), one flat slice a group.", "step"
+    ),
+}
+
+SCHEDULES = {
+    "cosine": Row("trainer.optim:cosine", "Cosine", "Falls along half a cosine to zero."),
+    "linear": Row("trainer.optim:linear", "Linear", "Falls in a straight line to zero."),
+    "constant": Row("trainer.optim:constant", "Constant", "Stays at its peak after the warm-up."),
+}
+
+SAMPLERS = {
+    "DPM++ 2M": SamplerRow(
+        "diffusers:DPMSolverMultistepScheduler", "DPM++ 2M", "Good at 20 steps (arXiv 2211.01095).",
+        (("algorithm_type", "dpmsolver++"), ("solver_order", 2)), "Automatic",
+    ),
+    "DPM++ 2M Karras": SamplerRow(
+        "diffusers:DPMSolverMultistepScheduler", "DPM++ 2M", "The same on Karras' noise levels (arXiv 2206.00364).",
+        (("algorithm_type", "dpmsolver++"), ("solver_order", 2), ("use_karras_sigmas", True)), "Karras",
+    ),
+    "Euler": SamplerRow("diffusers:EulerDiscreteScheduler", "Euler", "The plain first-order method.", (), "Automatic"),
+    "DDIM": SamplerRow(
+        "diffusers:DDIMScheduler", "DDIM", "Deterministic first-order method (arXiv 2010.02502).",
+        (("clip_sample", False), ("set_alpha_to_one", False)), "Automatic",
+    ),
+}  # fmt: skip
+
+CHOICES = {
+    "optimizer.name": OPTIMIZERS,
+    "schedule.name": SCHEDULES,
+    "sampling.sampler": SAMPLERS,
+    "adapter.method": ADAPTERS,
+}
+
+
+def resolve(row: Row) -> Any:
+    """Import what a row names."""
+    module, _, attribute = row.path.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def pick(setting: str, name: str) -> Any:
+    """Return the row that a setting names.
+
+    Raises:
+        UserError: an unknown name, with what there is and the nearest right one.
+    """
+    table = CHOICES[setting]
+    if name not in table:
+        near = difflib.get_close_matches(name.lower(), {key.lower(): key for key in table}, n=1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        raise UserError(f"'{name}' is not known", setting, f"{hint}There is: {', '.join(table)}.")
+    return table[name]
+
+
+def check_choices(config: "RunConfig") -> None:
+    """Check every setting that names a row. Raises UserError."""
+    for setting in CHOICES:
+        section, key = setting.split(".")
+        pick(setting, getattr(getattr(config, section), key))

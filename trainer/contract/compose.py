@@ -1,0 +1,160 @@
+"""Layers to one config: defaults < preset < form or flags. All mistakes are reported at once, before any weight is loaded."""
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args
+
+import tomli_w
+from pydantic import BaseModel, ValidationError
+
+from trainer.contract.catalog import check_choices
+from trainer.contract.config import RunConfig
+from trainer.contract.errors import UserError
+
+Layer = Mapping[str, Any]  # section name -> {key: value}, any part of a RunConfig
+
+LENGTHS = ("steps", "epochs", "views")
+DEFAULTS: Layer = {"training": {"views": 60}}
+DEFAULT_PRESET = "style"
+
+
+def section_fields(section: str) -> dict[str, Any]:
+    """Return the pydantic fields of a section, by key."""
+    annotation = RunConfig.model_fields[section].annotation
+    model = annotation if isinstance(annotation, type) else get_args(annotation)[0]
+    assert issubclass(model, BaseModel)
+    return dict(model.model_fields)
+
+
+def setting_names() -> tuple[str, ...]:
+    """Return every setting as `section.key`, in the order of the config."""
+    return tuple(f"{section}.{key}" for section in RunConfig.model_fields for key in section_fields(section))
+
+
+def compose(layers: Iterable[Layer]) -> RunConfig:
+    """Put layers together, later ones winning, and check the result.
+
+    steps, epochs and views are one choice: giving one in a later layer drops the others of earlier layers.
+
+    Raises:
+        UserError: with every mistake in it, a line each.
+    """
+    merged: dict[str, dict[str, Any]] = {}
+    for layer in (DEFAULTS, *layers):
+        _merge(merged, layer)
+    try:
+        config = RunConfig.model_validate(merged)
+    except ValidationError as error:
+        raise _explain(error) from None
+    check_choices(config)
+    return config
+
+
+def _merge(merged: dict[str, dict[str, Any]], layer: Layer) -> None:
+    for section, values in layer.items():
+        if not isinstance(values, Mapping):
+            raise UserError(f"'{section}' is not a section with settings", section, "Write section.key = value.")
+        target = merged.setdefault(section, {})
+        if section == "training" and any(values.get(name) is not None for name in LENGTHS):
+            for name in LENGTHS:
+                target.pop(name, None)
+        target.update(values)
+
+
+def _explain(error: ValidationError) -> UserError:
+    lines = []
+    for item in error.errors():
+        name = ".".join(str(part) for part in item["loc"] if not str(part).startswith(("literal", "constrained")))
+        section_key = ".".join(name.split(".")[:2])
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{name}: there is no such setting{_nearest(section_key)}")
+        elif item["type"] == "missing":
+            lines.append(f"{name}: needs a value ({_help(section_key)})")
+        else:
+            given = "" if isinstance(item["input"], Mapping) else f" (given: {item['input']!r})"
+            lines.append(f"{section_key}: {item['msg'].removeprefix('Value error, ')}{given}")
+    unique = list(dict.fromkeys(lines))
+    problem = unique[0] if len(unique) == 1 else "\n".join([f"{len(unique)} settings are wrong:", *unique])
+    return UserError(problem, "", "Every setting, its range and default: atelier settings")
+
+
+def _nearest(name: str) -> str:
+    near = difflib.get_close_matches(name, setting_names(), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _help(name: str) -> str:
+    section, _, key = name.partition(".")
+    if section not in RunConfig.model_fields:
+        return "unknown section"
+    if not key:
+        return "a section"
+    return section_fields(section)[key].description or ""
+
+
+def parse_assignments(assignments: Sequence[str]) -> Layer:
+    """Read `section.key=value` flags; the value is TOML where it parses as such, text otherwise.
+
+    Raises:
+        UserError: an assignment without `=` or without a section.
+    """
+    layer: dict[str, dict[str, Any]] = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        section, dot, key = name.strip().partition(".")
+        if not (equals and dot and key):
+            raise UserError(f"'{assignment}' is not section.key=value", "--set", "Example: --set training.steps=300")
+        layer.setdefault(section, {})[key] = _toml_value(text.strip())
+    return layer
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text  # a bare word such as a path or a name
+
+
+def presets(base: str) -> dict[str, Path]:
+    """Return the shipped presets that fit a base, name -> file: the practice base has its own, every other shares `sd`."""
+    folder = Path(str(resources.files("presets"))) / ("demo" if base == "demo" else "sd")
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def load_preset(name: str, base: str) -> Layer:
+    """Read a preset by its name, or a `.toml` file by its path.
+
+    Raises:
+        UserError: no such preset, with the nearest right name.
+    """
+    known = presets(base)
+    if name not in known and not (name.endswith(".toml") and Path(name).is_file()):
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise UserError(f"there is no preset '{name}'.{hint}", "--preset", f"Presets: {', '.join(known)}; or a .toml file.")
+    return read_toml(known.get(name, Path(name)))
+
+
+def read_toml(path: Path) -> Layer:
+    """Read a layer from a TOML file.
+
+    Raises:
+        UserError: the file is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"this is not a TOML file: {error}", str(path), "Write [section] lines and key = value lines.") from None
+
+
+def to_toml(config: RunConfig) -> str:
+    """Write the whole config as TOML, defaults included (None has no form in TOML and is left out)."""
+    return tomli_w.dumps(config.model_dump(exclude_none=True))
+
+
+def from_toml(text: str) -> RunConfig:
+    """Read back what `to_toml` wrote. Raises UserError where it was changed into something wrong."""
+    return compose([tomllib.loads(text)])

@@ -1,0 +1,147 @@
+"""The one configuration tree of a run: typed, frozen, unknown keys refused, a help line on every field.
+
+It is stored as TOML. Layers are put together by `trainer.contract.compose`; nothing else builds a `RunConfig`.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PERCENT_OR_STEPS = r"^(\d+|\d+(\.\d+)?%|\d+(\.\d+)?ep|never)$"
+Every = Annotated[str, Field(pattern=PERCENT_OR_STEPS)]
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses names it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, coerce_numbers_to_str=True)
+
+
+class ModelSection(Section):
+    base: str = Field("demo", min_length=1, description="Base model: `demo`, a diffusers folder, or a Hub id.")
+    dtype: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="Number type of the frozen base. `auto`: bf16 on a GPU that has it, else fp16; fp32 on a CPU."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to train. `auto`: the GPU if there is one.")
+
+
+class DatasetSection(Section):
+    path: str = Field(min_length=1, description="Folder of pictures, captions as .txt files beside them.")
+    resolution: int | Literal["auto"] = Field(
+        "auto", description="Side of the square whose area every picture is brought to, in pixels. `auto`: the base's own."
+    )
+    trigger: str = Field("", description="Word that calls the new thing. Put in front of captions that lack it.")
+    flip: bool = Field(False, description="Mirror half of the pictures, drawn anew at every view.")
+    caption_dropout: float = Field(
+        0.05, ge=0, le=1, description="Share of views trained with an empty caption (keeps guidance working)."
+    )
+
+
+class AdapterSection(Section):
+    method: Literal["lora"] = Field("lora", description="Adapter method.")
+    rank: int = Field(16, ge=1, le=512, description="Inner size of the two LoRA matrices.")
+    alpha: float | Literal["auto"] = Field("auto", description="Scale is alpha / rank. `auto`: alpha = rank, scale 1.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Share of rank activations set to zero while training.")
+    targets: Literal["attention", "attention+ff", "transformer"] = Field(
+        "transformer",
+        description="UNet layers that learn: attention, attention and feed-forward, or those and the projections around.",
+    )
+    text_encoder: bool = Field(False, description="Also train the text encoder's attention and MLP projections.")
+    init: Literal["kaiming", "gaussian"] = Field("kaiming", description="How A starts; B always starts at zero.")
+
+    @property
+    def alpha_value(self) -> float:
+        """alpha as a number."""
+        return float(self.rank) if self.alpha == "auto" else float(self.alpha)
+
+
+class OptimizerSection(Section):
+    name: str = Field("adamw", description="Optimiser, by its name in the catalogue.")
+    learning_rate: float = Field(1e-4, gt=0, le=10, description="Peak learning rate of the UNet's matrices.")
+    text_encoder_learning_rate: float | Literal["auto"] = Field(
+        "auto", description="Peak learning rate of the text encoder's matrices. `auto`: half of the UNet's."
+    )
+    weight_decay: float = Field(0.01, ge=0, le=1, description="Decoupled weight decay.")
+    beta1: float = Field(0.9, ge=0, lt=1, description="Decay of AdamW's first moment.")
+    beta2: float = Field(0.99, ge=0, lt=1, description="Decay of AdamW's second moment.")
+    epsilon: float = Field(1e-8, gt=0, description="AdamW's term against division by zero.")
+    clip_norm: float = Field(1.0, ge=0, description="Largest gradient norm of a step; 0 does not clip.")
+
+
+class ScheduleSection(Section):
+    name: str = Field("cosine", description="Shape of the learning rate over the run, by its name in the catalogue.")
+    warmup: float = Field(0.05, ge=0, description="Warm-up: below 1 a share of all steps, from 1 on a number of steps.")
+
+
+class ObjectiveSection(Section):
+    snr_gamma: float | Literal["off"] = Field(
+        "off", description="min-SNR weighting (arXiv 2303.09556); 5 is the paper's value. `off`: every timestep weighs 1."
+    )
+    noise_offset: float = Field(0.0, ge=0, le=1, description="Noise shared by a whole channel; helps very dark or bright sets.")
+
+
+class TrainingSection(Section):
+    steps: int | None = Field(None, ge=1, description="Optimiser steps. One of steps, epochs or views is given.")
+    epochs: float | None = Field(None, gt=0, description="Passes over the set.")
+    views: int | None = Field(None, ge=1, description="How often each picture is seen; a larger batch means fewer steps.")
+    batch_size: int = Field(4, ge=1, le=256, description="Pictures in one forward pass.")
+    accumulation: int = Field(1, ge=1, le=256, description="Forward passes added up before one optimiser step.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Same seed, same machine: the same file, bit for bit.")
+    save_every: Every = Field("20%", description="Checkpoints: steps (`500`), share of the run (`20%`), epochs (`2ep`), `never`.")
+    threads: int | Literal["auto"] = Field("auto", description="CPU threads. `auto`: all cores.")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "TrainingSection":
+        given = [name for name in ("steps", "epochs", "views") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of steps, epochs, views (given: {', '.join(given) or 'none'})")
+        return self
+
+
+class SamplingSection(Section):
+    prompts: tuple[str, ...] = Field((), description="Sample prompts. Empty: two training captions.")
+    negative: str = Field("", description="What the sample pictures should not show.")
+    every: Every = Field("20%", description="When to draw samples: steps, share of the run, epochs, or `never`.")
+    steps: int = Field(20, ge=1, le=200, description="Denoising steps of a sample picture.")
+    guidance: float = Field(5.0, ge=1, le=30, description="Classifier-free guidance scale; 1 is off.")
+    sampler: str = Field("DPM++ 2M", description="Sampler, by its name in the catalogue.")
+    seed: int = Field(42, ge=0, lt=2**32, description="Seed of the first sample picture.")
+
+
+class ExportSection(Section):
+    dtype: Literal["fp16", "bf16", "fp32"] = Field("fp16", description="Number type in the exported file.")
+    captions: bool = Field(True, description="Write how often each tag was used into the file. Off: nothing of the captions.")
+
+
+class RunConfig(Section):
+    """Everything a run depends on. `config.toml` in a run folder holds exactly this, with no value left out."""
+
+    model: ModelSection = ModelSection()
+    dataset: DatasetSection
+    adapter: AdapterSection = AdapterSection()
+    optimizer: OptimizerSection = OptimizerSection()
+    schedule: ScheduleSection = ScheduleSection()
+    objective: ObjectiveSection = ObjectiveSection()
+    training: TrainingSection
+    sampling: SamplingSection = SamplingSection()
+    export: ExportSection = ExportSection()
+
+
+def interval(every: str, total_steps: int, steps_per_epoch: float) -> int | None:
+    """Turn `500`, `20%` or `2ep` into steps.
+
+    Args:
+        every: a value of the fields typed `Every`.
+        total_steps: optimiser steps of the whole run.
+        steps_per_epoch: optimiser steps of one pass over the set.
+
+    Returns:
+        A number of optimiser steps, at least 1; None for `never`.
+    """
+    if every == "never":
+        return None
+    if every.endswith("%"):
+        return max(1, round(float(every[:-1]) / 100 * total_steps))
+    if every.endswith("ep"):
+        return max(1, round(float(every[:-2]) * steps_per_epoch))
+    return max(1, int(every))

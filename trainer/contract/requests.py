@@ -1,0 +1,55 @@
+"""What is asked of the image engine, and what it answers: by `generate`, by `sweep`, and by the resident `serve`.
+
+`python -P -m trainer serve` reads one JSON object a line on standard input and writes one a line on standard output:
+
+    ->  a GenerateRequest, or {"cancel": ID}
+    <-  {"id": ID, "kind": "progress", "step": 3, "steps": 40}
+        {"id": ID, "kind": "done", "files": [PNG, ...], "seconds": 1.9}
+        {"id": ID, "kind": "error", "problem": ..., "where": ..., "fix": ...}
+        {"id": ID, "kind": "cancelled"}
+
+It ends when standard input is closed, so it never outlives the program that started it.
+"""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Asked(BaseModel):
+    """A frozen part of a request."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Picture(Asked):
+    """One picture: what it shows, its seed, and a strength for each of the request's adapters."""
+
+    prompt: str
+    negative: str = ""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
+    strengths: tuple[float, ...] = ()
+
+
+class GenerateRequest(Asked):
+    """Pictures to draw in one go.
+
+    Attributes:
+        id: names the answer, and the files: `<out>/<id>-0.png`, `-1`, ...
+        base: base model, as in `model.base`.
+        adapters: adapter files; every picture has a strength for each.
+        pictures: what to draw; each may differ in everything above.
+        steps, guidance, sampler: as in the config's sampling section.
+        size: (width, height) in pixels; None for the base's own.
+        out: folder for the pictures.
+    """
+
+    id: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,80}$")
+    base: str = "demo"
+    adapters: tuple[str, ...] = ()
+    pictures: tuple[Picture, ...] = Field(min_length=1, max_length=256)
+    steps: int = Field(20, ge=1, le=200)
+    guidance: float = Field(5.0, ge=1, le=30)
+    sampler: str = "DPM++ 2M"
+    size: tuple[int, int] | None = None
+    out: str
