@@ -77,7 +77,8 @@ class Status:
         if not self.pid:
             return False
         try:
-            return abs(psutil.Process(self.pid).create_time() - self.pid_started) < 1.0
+            process = psutil.Process(self.pid)
+            return abs(process.create_time() - self.pid_started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
 
