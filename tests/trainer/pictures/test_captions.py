@@ -1,0 +1,71 @@
+"""Captions beside pictures."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.contract.errors import UserError
+from trainer.pictures.captions import decode_caption, fold, read_caption, with_trigger, write_caption
+
+TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=40)
+
+
+def test_txt_comes_before_caption(tmp_path):
+    picture = tmp_path / "a.b.png"
+    assert read_caption(picture) == ""
+    (tmp_path / "a.b.caption").write_text("second")
+    assert read_caption(picture) == "second"
+    (tmp_path / "a.b.txt").write_text("first")
+    assert read_caption(picture) == "first"
+    (tmp_path / "a.b.txt").write_text("")  # emptied on purpose
+    assert read_caption(picture) == ""
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_encodings_that_windows_writes(encoding):
+    assert decode_caption(" café,\r\n\t naïve  ".encode(encoding)) == "café, naïve"
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_read_as_one_line(data):
+    text = decode_caption(data)
+    assert text == fold(text)
+    assert "\0" not in text
+
+
+@given(text=TEXT)
+def test_what_is_written_is_read(tmp_path_factory, text):
+    picture = tmp_path_factory.getbasetemp() / "written.png"
+    write_caption(picture, text)
+    assert read_caption(picture) == fold(text)
+
+
+def test_nothing_is_left_behind_when_writing_fails(tmp_path):
+    (tmp_path / "a.txt").mkdir()  # a folder cannot be replaced by a file
+    with pytest.raises(UserError, match="could not be written"):
+        write_caption(tmp_path / "a.png", "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("caption", "trigger", "wanted"),
+    [
+        ("", "ohwx", "ohwx"),
+        ("a dog", "", "a dog"),
+        ("a dog", "ohwx dog", "ohwx dog, a dog"),
+        ("photo of OHWX  dog running", "ohwx dog", "photo of OHWX dog running"),
+        ("a catalogue", "cat", "cat, a catalogue"),
+        ("a (cat)", "cat", "a (cat)"),
+        ("smile :d, a", ":d", "smile :d, a"),
+        ("c+++ code", "c++", "c+++ code"),
+    ],
+)
+def test_trigger_comes_first_unless_it_is_there(caption, trigger, wanted):
+    assert with_trigger(caption, trigger) == wanted
+
+
+@given(TEXT, TEXT)
+def test_adding_a_trigger_twice_is_adding_it_once(caption, trigger):
+    once = with_trigger(caption, trigger)
+    assert with_trigger(once, trigger) == once
+    assert fold(trigger).casefold() in once.casefold()

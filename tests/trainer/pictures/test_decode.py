@@ -1,0 +1,177 @@
+"""Every kind of file must come out as a viewer shows it."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from trainer.contract.errors import UserError
+from trainer.pictures import decode
+from trainer.pictures.decode import open_picture
+
+RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
+
+
+def two_halves() -> Image.Image:
+    """8 x 4, left red, right blue."""
+    image = Image.new("RGB", (8, 4), RED)
+    image.paste(BLUE, (4, 0, 8, 4))
+    return image
+
+
+def close(found: object, wanted: tuple[int, int, int], within: int = 2) -> bool:
+    return isinstance(found, tuple) and all(abs(a - b) <= within for a, b in zip(found, wanted, strict=True))
+
+
+# Where red (left) and blue (right) lie once the viewer has turned the picture, as TIFF 6.0 defines tag 274.
+@pytest.mark.parametrize(
+    ("orientation", "size", "red_at", "blue_at"),
+    [
+        (1, (8, 4), (0, 0), (7, 3)),
+        (2, (8, 4), (7, 0), (0, 0)),
+        (3, (8, 4), (7, 0), (0, 0)),
+        (6, (4, 8), (0, 0), (0, 7)),
+        (8, (4, 8), (0, 7), (0, 0)),
+    ],
+)
+def test_exif_orientation_is_applied(tmp_path, orientation, size, red_at, blue_at):
+    exif = Image.Exif()
+    exif[274] = orientation
+    two_halves().save(tmp_path / "a.png", exif=exif)
+    picture = open_picture(tmp_path / "a.png")
+    assert picture.size == size
+    assert picture.getpixel(red_at) == RED
+    assert picture.getpixel(blue_at) == BLUE
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_damaged_exif_does_not_lose_the_picture(tmp_path):
+    two_halves().save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0\x2a\xff\xff\xff\xff", quality=100)
+    assert open_picture(tmp_path / "a.jpg").size == (8, 4)
+
+
+def test_heic_is_read_and_turned_once():
+    picture = open_picture(Path(__file__).parent / "files" / "turned.heic")
+    assert picture.format == "HEIF"
+    assert picture.size == (32, 64)
+    assert close(picture.getpixel((16, 4)), RED, 12)
+    assert close(picture.getpixel((16, 60)), BLUE, 12)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "AVIF", "BMP", "TIFF", "GIF"])
+def test_formats_are_known_by_content_whatever_the_suffix(tmp_path, kind):
+    options = {"lossless": True} if kind == "WEBP" else {}
+    Image.new("RGB", (16, 16), RED).save(tmp_path / "file.jpg", kind, **options)
+    picture = open_picture(tmp_path / "file.jpg")
+    assert (picture.mode, picture.format) == ("RGB", kind)
+    assert close(picture.getpixel((8, 8)), RED, 6)
+
+
+def test_a_profile_is_converted_and_not_kept(tmp_path):
+    # A profile with red and green swapped: what its file calls pure red is sRGB green.
+    swapped = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    red, green = tag_slot(swapped, b"rXYZ"), tag_slot(swapped, b"gXYZ")
+    data = bytearray(swapped)
+    data[red : red + 8], data[green : green + 8] = swapped[green : green + 8], swapped[red : red + 8]
+    Image.new("RGB", (4, 4), RED).save(tmp_path / "a.png", icc_profile=bytes(data))
+    picture = open_picture(tmp_path / "a.png")
+    assert close(picture.getpixel((0, 0)), (0, 255, 0), 3)
+    picture.save(tmp_path / "again.png")
+    with Image.open(tmp_path / "again.png") as stored:
+        assert "icc_profile" not in stored.info
+
+
+def tag_slot(profile: bytes, tag: bytes) -> int:
+    """Where the (offset, length) of a tag stands in an ICC profile's table (ICC.1:2022, 7.3)."""
+    return profile.index(tag, 128) + 4
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK"])
+def test_a_profile_that_does_not_fit_is_ignored(tmp_path, mode):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for name, icc in (("fits-not.tif", profile), ("broken.tif", b"no profile at all")):
+        Image.new("RGB", (4, 4), WHITE).convert(mode).save(tmp_path / name, icc_profile=icc)
+        assert close(open_picture(tmp_path / name).getpixel((0, 0)), WHITE)
+
+
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
+    ramp = np.array([[0, 255, 257, 0x8080, 0xFFFF]], dtype=np.uint16)
+    for name in ("a.png", "a.tif"):
+        Image.fromarray(ramp).save(tmp_path / name)
+        grey = np.asarray(open_picture(tmp_path / name))[0, :, 0]
+        assert grey.tolist() == [0, 1, 1, 128, 255]
+
+
+@pytest.mark.parametrize("full", [1.0, 255.0, 65535.0])
+def test_floating_point_is_scaled_from_its_own_range(tmp_path, full):
+    values = np.array([[0.0, full / 2, full, np.nan]], dtype=np.float32)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    assert np.asarray(open_picture(tmp_path / "a.tif"))[0, :, 0].tolist() == [0, 128, 255, 0]
+
+
+def test_transparency_shows_the_background(tmp_path):
+    clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    clear.save(tmp_path / "rgba.png")
+    clear.convert("LA").save(tmp_path / "la.png")
+    clear.save(tmp_path / "clear.webp", lossless=True, exact=True)
+    palette = Image.new("P", (4, 4), 0)
+    palette.putpalette([255, 0, 0])
+    palette.save(tmp_path / "p.png", transparency=0)
+    Image.new("RGB", (4, 4), RED).save(tmp_path / "colour-key.png", transparency=RED)
+    for name in ("rgba.png", "la.png", "clear.webp", "p.png", "colour-key.png"):
+        assert open_picture(tmp_path / name).getpixel((0, 0)) == WHITE, name
+        assert open_picture(tmp_path / name, background=(1, 2, 3)).getpixel((0, 0)) == (1, 2, 3), name
+
+
+def test_half_transparent_is_mixed(tmp_path):
+    Image.new("RGBA", (4, 4), (255, 0, 0, 128)).save(tmp_path / "a.png")
+    assert close(open_picture(tmp_path / "a.png").getpixel((0, 0)), (255, 127, 127))
+
+
+def test_cmyk_becomes_rgb(tmp_path):
+    Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "a.jpg", quality=100)
+    assert close(open_picture(tmp_path / "a.jpg").getpixel((8, 8)), RED, 6)
+
+
+def test_the_first_frame_of_an_animation_counts(tmp_path):
+    frames = [Image.new("RGB", (4, 4), colour) for colour in (RED, BLUE)]
+    for name in ("a.gif", "a.webp", "a.png"):
+        options = {"lossless": True} if name.endswith("webp") else {}
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **options)
+        assert close(open_picture(tmp_path / name).getpixel((0, 0)), RED)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_a_file_cut_off_is_named(tmp_path, kind):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    file = io.BytesIO()
+    noise.save(file, kind)
+    path = tmp_path / "half.img"
+    path.write_bytes(file.getvalue()[: len(file.getvalue()) * 2 // 3])
+    with pytest.raises(UserError) as caught:
+        open_picture(path)
+    assert caught.value.where == str(path)
+    assert caught.value.fix
+
+
+def test_what_is_no_picture_is_refused(tmp_path):
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("hello")
+    # EPS is a picture to Pillow, and would start Ghostscript.
+    (tmp_path / "script.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n%%EndComments\n")
+    for name, words in (("empty.png", "empty"), ("text.png", "not a picture"), ("script.png", "not a picture")):
+        with pytest.raises(UserError, match=words):
+            open_picture(tmp_path / name)
+    with pytest.raises(UserError, match="could not be read"):
+        open_picture(tmp_path / "missing.png")
+
+
+def test_too_many_pixels_or_bytes_are_refused_before_decoding(tmp_path, monkeypatch):
+    two_halves().save(tmp_path / "a.png")
+    monkeypatch.setattr(decode, "MAX_PIXELS", 31)
+    with pytest.raises(UserError, match=r"larger than .* megapixels .*8 x 4"):
+        open_picture(tmp_path / "a.png")
+    with pytest.raises(UserError, match="at most 0 MiB"):
+        decode.read_bytes(tmp_path / "a.png", limit=10)

@@ -1,0 +1,63 @@
+"""Captions: a text file beside each picture."""
+
+import codecs
+import re
+from pathlib import Path
+
+from trainer.pictures.storing import write_whole
+
+CAPTION_SUFFIXES = (".txt", ".caption")  # the first that is there counts
+
+
+def read_caption(picture: Path) -> str:
+    """Return the caption beside `picture` on one line, or "" where there is none.
+
+    Raises:
+        OSError: the caption file is there but cannot be read.
+    """
+    for suffix in CAPTION_SUFFIXES:
+        beside = picture.with_suffix(suffix)
+        if beside.is_file():
+            return decode_caption(beside.read_bytes())
+    return ""
+
+
+def decode_caption(data: bytes) -> str:
+    """Turn the bytes of a caption file into one line of text.
+
+    UTF-8 (with or without a mark), UTF-16 with its mark (what Notepad calls "Unicode"), otherwise cp1252.
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = data.decode("utf-16", errors="replace")
+    else:
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = data.decode("cp1252", errors="replace")
+    return fold(text.replace("\0", " "))
+
+
+def write_caption(picture: Path, text: str) -> None:
+    """Write the caption of `picture` to the `.txt` beside it, all or nothing.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    write_whole(picture.with_suffix(".txt"), (fold(text) + "\n").encode("utf-8", errors="replace"))
+
+
+def with_trigger(caption: str, trigger: str) -> str:
+    """Put the trigger word in front of a caption, unless the caption has it already.
+
+    Only whole words count ("cat" is not in "catalogue"), in any case: CLIP's tokenizer lowers all letters.
+    """
+    caption, trigger = fold(caption), fold(trigger)
+    if not trigger or not caption:
+        return caption or trigger
+    contained = re.search(rf"(?<!\w){re.escape(trigger)}(?!\w)", caption, flags=re.IGNORECASE)
+    return caption if contained else f"{trigger}, {caption}"
+
+
+def fold(text: str) -> str:
+    """Return `text` on one line, with single spaces."""
+    return " ".join(text.split())
