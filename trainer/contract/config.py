@@ -19,8 +19,8 @@ class Section(BaseModel):
 
 class ModelSection(Section):
     base: str = Field("demo", min_length=1, description="Base model: `demo`, a diffusers folder, or a Hub id.")
-    dtype: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="Number type of the frozen base. `auto`: bf16 on a GPU that has it, else fp16; fp32 on a CPU."
+    dtype: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="Number type of the frozen base. `auto`: bf16 on a GPU that computes in it, else fp32."
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to train. `auto`: the GPU if there is one.")
 

@@ -53,3 +53,19 @@ class GenerateRequest(Asked):
     sampler: str = "DPM++ 2M"
     size: tuple[int, int] | None = None
     out: str
+
+
+class SweepRequest(Asked):
+    """A table of one adapter: prompts down, strengths across. The picture is written to `out`."""
+
+    base: str = "demo"
+    adapter: str
+    prompts: tuple[str, ...] = Field(min_length=1, max_length=32)
+    strengths: tuple[float, ...] = Field(min_length=1, max_length=16)
+    negative: str = ""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
+    steps: int = Field(20, ge=1, le=200)
+    guidance: float = Field(5.0, ge=1, le=30)
+    sampler: str = "DPM++ 2M"
+    size: tuple[int, int] | None = None
+    out: str

@@ -1,0 +1,59 @@
+"""The `atelier` command. It only starts things: whatever needs tensors is a process of the trainer."""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+import typer
+
+from app.commands import adapters, datasets, demo, images, machine, runs
+from trainer.contract.errors import EXIT_ASKED, UserError
+
+cli = typer.Typer(
+    name="atelier", no_args_is_help=False, invoke_without_command=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Train a Stable Diffusion LoRA on your own pictures, watch it learn, and take a file that works everywhere.",
+)  # fmt: skip
+dataset_cli = typer.Typer(help="Sets of pictures.", no_args_is_help=True)
+cli.add_typer(dataset_cli, name="dataset")
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "ui": machine.ui,
+    "demo": demo.demo,
+    "doctor": machine.doctor,
+    "train": runs.train,
+    "resume": runs.resume,
+    "runs": runs.runs,
+    "stop": runs.stop,
+    "settings": machine.settings,
+    "generate": images.generate,
+    "sweep": images.sweep,
+    "inspect": adapters.inspect,
+    "export": adapters.export,
+}
+for _name, _command in COMMANDS.items():
+    cli.command(_name)(_command)
+for _name, _command in {"import": datasets.import_, "check": datasets.check}.items():
+    dataset_cli.command(_name)(_command)
+
+
+@cli.callback()
+def _default(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        machine.ui()
+
+
+def main() -> None:
+    """Run the command line; a `UserError` is a sentence and exit code 2, with --json an object too."""
+    try:
+        cli()
+    except UserError as error:
+        click.echo(click.style("Error: ", fg="red") + str(error), err=True)
+        if "--json" in sys.argv:
+            click.echo(json.dumps({"ok": False, "problem": error.problem, "where": error.where, "fix": error.fix}))
+        sys.exit(EXIT_ASKED)
+
+
+if __name__ == "__main__":
+    main()

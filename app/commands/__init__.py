@@ -1,0 +1,1 @@
+"""What `atelier COMMAND` does, a module for each kind of thing."""

@@ -1,0 +1,53 @@
+"""`atelier demo`: the whole product on the embedded base and its sample pictures, in about a minute."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.commands.options import PRACTICE, DataDir, Json, answer, notes
+from app.commands.processes import ask, run_foreground
+from app.commands.runs import build_config, summary
+from trainer.contract.errors import EXIT_DONE
+from trainer.contract.home import demo_folder, find_home
+from trainer.contract.requests import SweepRequest
+from trainer.contract.rundir import create_run
+
+PROMPTS = ("dog face", "rocket", "slice of pizza", "blue car", "green apple", "owl on a pink background")  # none is in the set
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def demo(
+    data_dir: DataDir = None,
+    as_json: Json = False,
+    subject: Annotated[bool, typer.Option("--subject", help="Teach the sample subject instead of the sample style.")] = False,
+) -> None:
+    """Train on the sample pictures with the embedded base, then draw how the LoRA fades in."""
+    began, home = time.monotonic(), find_home(data_dir)
+    kind = "subject" if subject else "style"
+    notes.print(f"[bold]LoRA Atelier[/]: teaching the practice base a new {kind} from {demo_folder() / kind}", soft_wrap=True)
+    config = build_config(home, f"demo/{kind}", kind, {"base": "demo", "trigger": ""}, {})
+    run = create_run(home, f"demo-{kind}", config)
+    code = run_foreground(["train", str(run.path)], quiet=True)
+    if code != EXIT_DONE:
+        raise typer.Exit(code)
+    notes.print("drawing the strength sweep")
+    prompts = PROMPTS if kind == "style" else subject_prompts(demo_folder() / kind)
+    sheet = run.path / "sweep.png"
+    ask("sweep", SweepRequest(adapter=str(run.adapter_file), prompts=prompts, strengths=STRENGTHS, out=str(sheet)))
+    seconds = round(time.monotonic() - began, 1)
+    text = (
+        f"\n[green]done in {seconds:.0f} s[/] ({PRACTICE})\n"
+        f"  adapter  {run.adapter_file}\n"
+        f"  sweep    {sheet}  (base on the left, full strength on the right)\n"
+        f"  run      {run.path}\n\n"
+        "Open the app and train on your own pictures:  [bold]atelier[/]"
+    )
+    answer(as_json, text, **{**summary(run), "sweep": str(sheet), "prompts": prompts, "seconds": seconds})
+
+
+def subject_prompts(folder: Path) -> tuple[str, ...]:
+    """Rows with the trigger word and rows without it, so that one sees that only the word calls the subject."""
+    trigger = next(iter(sorted(folder.glob("*.txt")))).read_text("utf-8").split()[0]
+    return (f"{trigger} on a green background", f"{trigger} on a purple background", "dog face", "rocket", "robot")

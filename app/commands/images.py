@@ -1,0 +1,121 @@
+"""`atelier generate` and `atelier sweep`."""
+
+import re
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.commands.options import Base, DataDir, Json, about_base, answer, notes
+from app.commands.processes import ask
+from trainer.contract.errors import UserError
+from trainer.contract.home import find_home
+from trainer.contract.requests import GenerateRequest, Picture, SweepRequest
+from trainer.contract.rundir import find_run
+
+Seed = Annotated[int, typer.Option(help="Same seed, same picture.", min=0)]
+Steps = Annotated[int, typer.Option(help="Denoising steps.", min=1, max=200)]
+Guidance = Annotated[float, typer.Option(help="Classifier-free guidance scale.", min=1, max=30)]
+Sampler = Annotated[str, typer.Option(help="Sampler.")]
+Size = Annotated[str, typer.Option(help="WIDTHxHEIGHT in pixels; the base's own size if not given.")]
+
+
+def generate(
+    prompt: Annotated[str, typer.Option(help="What to draw.")],
+    base: Base = "demo",
+    adapter: Annotated[list[str] | None, typer.Option(help="FILE[:STRENGTH]; a run's name works too. Repeatable.")] = None,
+    negative: Annotated[str, typer.Option(help="What not to draw.")] = "",
+    seed: Seed = 42,
+    steps: Steps = 20,
+    guidance: Guidance = 5.0,
+    sampler: Sampler = "DPM++ 2M",
+    size: Size = "",
+    out: Annotated[Path, typer.Option(help="Where to write the picture.")] = Path("picture.png"),
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Draw a picture with any number of adapters."""
+    home = find_home(data_dir)
+    about_base(base)
+    chosen = [parse_adapter(home, text) for text in adapter or []]
+    picture = Picture(prompt=prompt, negative=negative, seed=seed, strengths=tuple(strength for _, strength in chosen))
+    folder = out.resolve().parent
+    request = GenerateRequest(
+        id=f"drawing-{time.time_ns()}", base=base, adapters=tuple(str(file) for file, _ in chosen), pictures=(picture,),
+        steps=steps, guidance=guidance, sampler=sampler, size=parse_size(size), out=str(folder),
+    )  # fmt: skip
+    told = ask("generate", request)
+    Path(told["files"][0]).replace(out)
+    _notices(told["notices"])
+    answer(as_json, f"[green]done[/]: {out.resolve()}", file=str(out.resolve()), seconds=told["seconds"])
+
+
+def sweep(
+    prompt: Annotated[list[str], typer.Option(help="What to draw; a row for each. Repeatable.")],
+    adapter: Annotated[str, typer.Option(help="Adapter file, or a run's name.")],
+    strengths: Annotated[str, typer.Option(help="Comma-separated; a column for each.")] = "0,0.25,0.5,0.75,1",
+    base: Base = "demo",
+    negative: Annotated[str, typer.Option(help="What not to draw.")] = "",
+    seed: Seed = 42,
+    steps: Steps = 20,
+    guidance: Guidance = 5.0,
+    sampler: Sampler = "DPM++ 2M",
+    size: Size = "",
+    out: Annotated[Path, typer.Option(help="Where to write the table.")] = Path("sweep.png"),
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Draw a table: prompts down, strengths across, each row from one seed."""
+    about_base(base)
+    file, _ = parse_adapter(find_home(data_dir), adapter)
+    request = SweepRequest(
+        base=base, adapter=str(file), prompts=tuple(prompt), strengths=parse_strengths(strengths), negative=negative,
+        seed=seed, steps=steps, guidance=guidance, sampler=sampler, size=parse_size(size), out=str(out.resolve()),
+    )  # fmt: skip
+    told = ask("sweep", request)
+    _notices(told["notices"])
+    answer(as_json, f"[green]done[/]: {told['file']}", file=told["file"], pictures=told["pictures"])
+
+
+def _notices(notices: list[str]) -> None:
+    for notice in notices:
+        notes.print(f"[yellow]{notice}[/]")
+
+
+def parse_adapter(home: Path, text: str) -> tuple[Path, float]:
+    """Read FILE[:STRENGTH]; FILE may be a path, a file of the library, or a run's name.
+
+    Raises:
+        UserError: no such file or run.
+    """
+    name, strength = text, 1.0
+    if found := re.fullmatch(r"(.+):(-?\d+(?:\.\d+)?)", text):  # a Windows path has no number after its colon
+        name, strength = found[1], float(found[2])
+    for path in (Path(name).expanduser(), home / "library" / name, home / "library" / f"{name}.safetensors"):
+        if path.is_file():
+            return path.resolve(), strength
+    if "/" in name or "\\" in name or Path(name).suffix:
+        raise UserError(f"there is no adapter file '{name}'", "--adapter", "Give a .safetensors file, or the name of a finished run.")
+    run = find_run(home, name)
+    if not run.adapter_file.exists():
+        raise UserError(f"run '{name}' has no adapter file yet, it is {run.status().state}", "--adapter", f"Finish it: atelier resume {name}")
+    return run.adapter_file, strength
+
+
+def parse_strengths(text: str) -> tuple[float, ...]:
+    """Read `0,0.5,1`. Raises UserError."""
+    try:
+        return tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise UserError(f"'{text}' is not a list of numbers", "--strengths", "Example: --strengths 0,0.5,1") from None
+
+
+def parse_size(text: str) -> tuple[int, int] | None:
+    """Read `512x768`. Raises UserError."""
+    if not text:
+        return None
+    width, _, height = text.lower().partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise UserError(f"'{text}' is not a size", "--size", "Example: --size 512x768")
+    return int(width), int(height)

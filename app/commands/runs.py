@@ -1,0 +1,123 @@
+"""`atelier train`, `resume`, `runs`, `stop`."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from app.commands.options import Base, DataDir, Json, about_base, answer, console, notes
+from app.commands.processes import run_foreground
+from trainer.contract.compose import DEFAULT_PRESET, Layer, compose, load_preset, parse_assignments
+from trainer.contract.config import RunConfig
+from trainer.contract.errors import EXIT_DONE, EXIT_STOPPED, UserError
+from trainer.contract.home import find_dataset, find_home
+from trainer.contract.rundir import ACTIVE, RunDir, State, create_run, find_run, list_runs, steps
+from trainer.pictures.decode import PICTURE_SUFFIXES
+
+STOP_SECONDS = 60.0
+
+
+def train(
+    dataset: Annotated[str, typer.Option(help="One of your sets, or any folder of pictures with .txt captions.")],
+    preset: Annotated[str, typer.Option(help="Preset name (style, subject) or a .toml file.")] = DEFAULT_PRESET,
+    base: Base = "",
+    name: Annotated[str, typer.Option(help="Name of the run and of its file.")] = "",
+    trigger: Annotated[str, typer.Option(help="Word that calls the new thing.")] = "",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Any setting: section.key=value. Repeatable.")] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Train a LoRA on a set of pictures, in the foreground. Ctrl-C stops and saves."""
+    home = find_home(data_dir)
+    config = build_config(home, dataset, preset, {"base": base, "trigger": trigger}, parse_assignments(set_ or []))
+    about_base(config.model.base)
+    run = create_run(home, name or Path(config.dataset.path).name, config)
+    notes.print(f"run: {run.path}", soft_wrap=True)
+    _foreground(run, as_json)
+
+
+def build_config(home: Path, dataset: str, preset: str, flags: dict[str, str], assigned: Layer) -> RunConfig:
+    """Put preset, flags and assignments together.
+
+    Args:
+        home: data folder.
+        dataset: name or folder.
+        preset: name or .toml file.
+        flags: `base` and `trigger`; an empty text says nothing.
+        assigned: from --set, the last word.
+
+    Raises:
+        UserError: every mistake in them, or no pictures.
+    """
+    folder = find_dataset(home, dataset)
+    if not any(path.suffix.lower() in PICTURE_SUFFIXES for path in folder.rglob("*")):
+        raise UserError("there is no picture in this folder", str(folder), f"Put pictures there: {', '.join(sorted(PICTURE_SUFFIXES))}.")
+    given: dict[str, Any] = {"dataset": {"path": str(folder)}, "model": {}}
+    if flags["base"]:
+        given["model"]["base"] = flags["base"]
+    if flags["trigger"]:
+        given["dataset"]["trigger"] = flags["trigger"]
+    wanted = assigned.get("model", {}).get("base") or flags["base"] or "demo"
+    return compose([load_preset(preset, wanted), given, assigned])
+
+
+def resume(run: Annotated[str, typer.Argument(help="Name or folder of the run.")], data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Go on with a run from its last save, bit for bit as if it had never stopped."""
+    found = find_run(find_home(data_dir), run)
+    if found.status().state == State.DONE and found.adapter_file.exists():
+        answer(as_json, f"{found.name} is finished already: {found.adapter_file}", **summary(found))
+        return
+    _foreground(found, as_json)
+
+
+def _foreground(run: RunDir, as_json: bool) -> None:
+    began = time.monotonic()
+    code = run_foreground(["train", str(run.path)], quiet=as_json)
+    told = {**summary(run), "seconds": round(time.monotonic() - began, 1)}
+    if code == EXIT_DONE:
+        answer(as_json, f"[green]done[/]: {run.adapter_file}", **told)
+    elif code == EXIT_STOPPED:
+        answer(as_json, f"stopped and saved at step {told['step']}; go on with: atelier resume {run.name}", **told)
+    elif as_json:
+        answer(as_json, "", **{**told, "ok": False})
+    raise typer.Exit(code)
+
+
+def summary(run: RunDir) -> dict[str, Any]:
+    """What scripts want to know of a run."""
+    status, last = run.status(), list(steps(run).values())[-1:]
+    return {
+        "name": run.name, "run": str(run.path), "state": str(status.state), "step": status.step, "total": status.total,
+        "loss": last[0]["loss"] if last else None, "message": status.message, "fix": status.fix,
+        "adapter": str(run.adapter_file) if run.adapter_file.exists() else None,
+    }  # fmt: skip
+
+
+def runs(data_dir: DataDir = None, as_json: Json = False) -> None:
+    """List the runs, newest first."""
+    home = find_home(data_dir)
+    found = [summary(run) for run in list_runs(home)]
+    if as_json:
+        answer(True, "", runs=found, home=str(home))
+        return
+    table = Table("run", "state", "step", "loss", "file", title=f"runs in {home / 'runs'}")
+    for row in found:
+        loss = "" if row["loss"] is None else f"{row['loss']:.4f}"
+        table.add_row(row["name"], row["state"], f"{row['step']}/{row['total']}", loss, Path(row["adapter"]).name if row["adapter"] else "")
+    console.print(table if found else f"No runs in {home / 'runs'} yet. Start one: atelier demo")
+
+
+def stop(run: Annotated[str, typer.Argument(help="Name or folder of the run.")], data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Ask a run to save and stop, and wait until it has."""
+    found = find_run(find_home(data_dir), run)
+    if found.status().state not in ACTIVE:
+        raise UserError(f"this run is not running, it is {found.status().state}", found.name, "Running ones: atelier runs")
+    found.request("stop")
+    deadline = time.monotonic() + STOP_SECONDS
+    while found.status().state in ACTIVE:
+        if time.monotonic() > deadline:
+            raise UserError(f"it has not stopped after {STOP_SECONDS:.0f} s", found.name, "It will at its next step; look at log.txt.")
+        time.sleep(0.1)
+    answer(as_json, f"{found.name}: {found.status().message}", **summary(found))

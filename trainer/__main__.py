@@ -1,0 +1,132 @@
+"""The trainer as a command: `python -P -m trainer train RUN_DIR | generate FILE | sweep FILE | serve`.
+
+Exit codes: 0 done, 1 a fault of ours, 2 a fault in what was asked, 130 stopped by the user and saved.
+"""
+
+import argparse
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from trainer.console import Reporter, reporter
+from trainer.contract.errors import EXIT_ASKED, EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, UserError
+from trainer.contract.rundir import RunDir, State
+
+
+def train(folder: str) -> int:
+    """Train the run in a folder, from its last checkpoint on."""
+    run = RunDir(Path(folder).resolve())
+    run.config()  # before anything is written: this may be no run folder
+    with _alone(run), reporter() as report:
+        run.take_request("stop")  # one that an earlier process did not live to see
+        try:
+            return _train(run, report)
+        except UserError as error:
+            run.write_status(State.FAILED, message=f"{error.where}: {error.problem}" if error.where else error.problem, fix=error.fix)
+            raise
+        except KeyboardInterrupt:
+            run.write_status(State.STOPPED, message="Stopped before the first step.")
+            return EXIT_STOPPED
+        except Exception as error:  # the process's edge: whatever it is, the run folder must tell of it
+            run.write_status(State.FAILED, message=f"{type(error).__name__}: {error}", fix="This is a fault of ours: log.txt has the details.")
+            raise
+
+
+def _train(run: RunDir, report: Reporter) -> int:
+    report.told("waiting for another run to finish", 0, 1)
+    with _device(run):
+        report.told("starting", 0, 1)
+        from trainer.assemble import assemble  # noqa: PLC0415 - torch takes seconds: the bar is shown first
+        from trainer.loop import train as loop  # noqa: PLC0415
+
+        assembled = assemble(run, report.told)
+        chores = assembled.chores
+        chores.watch = report.step
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: setattr(chores, "stopping", True))
+        report.training(run.status().step, assembled.total)
+        return EXIT_DONE if loop(assembled) else EXIT_STOPPED
+
+
+@contextmanager
+def _alone(run: RunDir) -> Iterator[None]:
+    """One process a run: two would write the same files."""
+    try:
+        with FileLock(run.path / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise UserError("this run is being trained by another process", run.name, "Stop that one first: atelier stop " + run.name) from None
+
+
+@contextmanager
+def _device(run: RunDir) -> Iterator[None]:
+    """One training at a time: per machine on a GPU, per data folder on a CPU. Others wait their turn."""
+    gpu = run.config().model.device != "cpu" and Path("/proc/driver/nvidia").exists()
+    place = Path(tempfile.gettempdir()) / "lora-atelier-gpu.lock" if gpu else run.path.parent / ".training.lock"
+    with FileLock(place):
+        yield
+
+
+def generate(request: str) -> int:
+    """Draw the pictures of a request file (`-` for standard input)."""
+    from trainer.preview.answer import answer_file  # noqa: PLC0415
+
+    answer_file(request)
+    return EXIT_DONE
+
+
+def sweep(request: str) -> int:
+    """Draw a table of prompts and strengths from a request file."""
+    from trainer.preview.sweep import sweep_file  # noqa: PLC0415
+
+    sweep_file(request)
+    return EXIT_DONE
+
+
+def serve() -> int:
+    """Answer requests from standard input until it is closed."""
+    from trainer.preview.serve import serve as loop  # noqa: PLC0415
+
+    loop(sys.stdin, sys.stdout)
+    return EXIT_DONE
+
+
+COMMANDS: dict[str, tuple[Callable[..., int], str | None]] = {
+    "train": (train, "run_dir"),
+    "generate": (generate, "request"),
+    "sweep": (sweep, "request"),
+    "serve": (serve, None),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    parser = argparse.ArgumentParser("python -P -m trainer", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    subparsers = parser.add_subparsers(dest="command", required=True)
+    for name, (function, argument) in COMMANDS.items():
+        command = subparsers.add_parser(name, help=(function.__doc__ or "").splitlines()[0])
+        if argument:
+            command.add_argument(argument)
+    values: dict[str, Any] = vars(parser.parse_args(arguments))
+    function, argument = COMMANDS[values.pop("command")]
+    try:
+        return function(*values.values())
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_ASKED
+    except KeyboardInterrupt:
+        return EXIT_STOPPED
+    except Exception:  # the process's edge: the exit code must be ours
+        traceback.print_exc()
+        return EXIT_FAULT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

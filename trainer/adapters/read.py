@@ -1,0 +1,78 @@
+"""An adapter file, in any layout that `trainer.formats.kohya` knows, as matrices for a given model. Never silent about the rest."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from trainer.contract.errors import UserError
+from trainer.formats.header import read_header
+from trainer.formats.kohya import match
+from trainer.protocols import Target
+
+
+@dataclass(frozen=True)
+class Update:
+    """What an adapter adds to one layer at strength 1.
+
+    Attributes:
+        down: [R, I], or [R, I, kh, kw] for a convolution.
+        up: [O, R], or [O, R, 1, 1], alpha / rank multiplied in, float32.
+    """
+
+    down: Tensor
+    up: Tensor
+
+
+@dataclass(frozen=True)
+class AdapterFile:
+    """A file as it fits a model.
+
+    Attributes:
+        updates: layer -> what is added.
+        unmatched: names in the file that found no layer.
+    """
+
+    path: Path
+    updates: Mapping[Target, Update]
+    unmatched: tuple[str, ...]
+
+
+def read_adapter(path: Path, parts: Mapping[str, nn.Module]) -> AdapterFile:
+    """Read an adapter for a model.
+
+    Raises:
+        UserError: no safetensors file, or nothing in it fits this base.
+    """
+    names = read_header(path).tensors
+    paths = {part: [name for name, module in root.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)] for part, root in parts.items()}
+    matched = match(names, paths["unet"], paths["text_encoder"])
+    held: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in load_file(path).items():
+        if name in matched.roles:
+            stem, role = matched.roles[name]
+            held.setdefault(stem, {})[role] = tensor.float()
+    updates, misfits = {}, []
+    for stem, (part, module_path) in matched.modules.items():
+        update = _update(held[stem])
+        if _fits(update, parts[part].get_submodule(module_path).weight):
+            updates[Target(part, module_path)] = update
+        else:
+            misfits.append(stem)
+    if not updates:
+        example = next(iter(names), "nothing")
+        raise UserError("nothing in this file fits the base model", str(path), f"It holds {example} and {len(names) - 1} more; choose its own base.")
+    return AdapterFile(path, updates, (*matched.unmatched, *misfits))
+
+
+def _update(halves: Mapping[str, Tensor]) -> Update:
+    down, up = halves["down"], halves["up"]
+    # Without alpha every client takes a scale of 1.
+    return Update(down, up * float(halves["alpha"]) / down.shape[0] if "alpha" in halves else up)
+
+
+def _fits(update: Update, weight: Tensor) -> bool:
+    same = update.down.dim() == weight.dim() and update.down.shape[1:] == weight.shape[1:]
+    return same and update.up.shape[0] == weight.shape[0] and update.up.shape[1] == update.down.shape[0]

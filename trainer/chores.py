@@ -1,0 +1,146 @@
+"""Everything rare in a run, behind one due-check: reports, samples, checkpoints, requests, the end."""
+
+import io
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from trainer.adapters.lora import LoraAdapter
+from trainer.contract.config import RunConfig, interval
+from trainer.contract.errors import UserError
+from trainer.contract.files import replace_atomic
+from trainer.contract.rundir import RunDir, State
+from trainer.data.cache import Cache
+from trainer.export.facts import adapter_facts
+from trainer.export.kohya import export_adapter
+from trainer.protocols import Family
+from trainer.sampling import Shot, draw
+from trainer.state import save_checkpoint
+
+REPORT_SECONDS = 0.5  # how old the page's view of a run may be
+SAFETY_SECONDS = 60.0  # a crash loses at most this much, whatever save_every says
+KEEP = 3  # checkpoints on disk
+
+
+@dataclass
+class Chores:
+    """The rare work of a run.
+
+    Attributes:
+        run: its folder.
+        total: optimiser steps of the whole run.
+        steps_per_epoch: optimiser steps of one pass over the set.
+        stopping: set by a signal handler; asks for a stop like `requests/stop` does.
+        watch: told (step, loss, rate) at every report, for a progress bar.
+    """
+
+    run: RunDir
+    config: RunConfig
+    family: Family
+    adapter: LoraAdapter
+    cache: Cache
+    total: int
+    steps_per_epoch: float
+    stopping: bool = False
+    watch: Callable[[int, float, float], None] = lambda step, loss, rate: None
+    _pending: list[tuple[int, Tensor, Tensor, float]] = field(default_factory=list)
+    _reported: float = 0.0
+    _saved: float = 0.0
+    _saved_step: int = -1
+    _cover: bytes | None = None
+
+    def __post_init__(self) -> None:
+        self._save_every = interval(self.config.training.save_every, self.total, self.steps_per_epoch)
+        self._sample_every = interval(self.config.sampling.every, self.total, self.steps_per_epoch)
+
+    def begin(self, step: int) -> None:
+        """Say that training starts after `step` steps."""
+        self._reported = self._saved = time.monotonic()
+        self._saved_step = step if step else -1
+        pictures, matrices = len(self.cache.pictures), len(self.adapter.layers)
+        self.run.emit("start", step=step, total=self.total, pictures=pictures, modules=matrices)
+        self.run.write_status(State.TRAINING, step=step, total=self.total)
+        if step == 0:
+            self._sample(0)
+
+    def record(self, step: int, loss: Tensor, norm: Tensor, rate: float) -> None:
+        """Note a step; its numbers are read from the device at the next report."""
+        self._pending.append((step, loss, norm, rate))
+
+    def due(self, step: int) -> bool:
+        """Whether anything below may have to be done."""
+        return self.stopping or self._hits(step) or time.monotonic() - self._reported >= REPORT_SECONDS
+
+    def _hits(self, step: int) -> bool:
+        return any(every and step % every == 0 for every in (self._save_every, self._sample_every))
+
+    def attend(self, step: int, tensors: Mapping[str, Tensor]) -> bool:
+        """Do what is due. Return False when someone asked to stop: all is saved then."""
+        self._report(step)
+        if self._sample_every and step % self._sample_every == 0 and step < self.total:
+            self._sample(step)
+        asked = self.run.take_request("save")
+        overdue = time.monotonic() - self._saved >= SAFETY_SECONDS
+        if asked or overdue or (self._save_every and step % self._save_every == 0):
+            self._save(step, tensors)
+        if self.stopping or self.run.take_request("stop"):
+            self._save(step, tensors)
+            self.run.write_status(State.STOPPED, step=step, message=f"Stopped and saved at step {step}.")
+            return False
+        return True
+
+    def finish(self, step: int, tensors: Mapping[str, Tensor]) -> None:
+        """Save the end, draw the last samples, write the adapter file."""
+        self._report(step)
+        self._save(step, tensors)
+        if self._sample_every:
+            self._sample(step)
+        facts = adapter_facts(self.run, self.config, self.family, self.cache, step, self._cover)
+        path = self.run.adapter_file
+        export_adapter(path, self.adapter.matrices(), self.adapter.alpha, facts, self.config.export.dtype)
+        self.run.emit("export", step=step, file=path.name, bytes=path.stat().st_size)
+        self.run.write_status(State.DONE, step=step, message=f"Finished: {path.name}")
+
+    def _report(self, step: int) -> None:
+        for number, loss_tensor, norm_tensor, rate in self._pending:
+            loss, norm = float(loss_tensor), float(norm_tensor)
+            if not (torch.isfinite(loss_tensor) and torch.isfinite(norm_tensor)):
+                raise UserError(
+                    f"the loss is no longer a number at step {number}", "optimizer.learning_rate",
+                    "Start again with a third of the learning rate; what was saved before is untouched.",
+                )  # fmt: skip
+            self.run.emit("step", step=number, loss=round(loss, 6), norm=round(norm, 5), rate=rate)
+            self.watch(number, loss, rate)
+        self._pending.clear()
+        self._reported = time.monotonic()
+        self.run.write_status(State.TRAINING, step=step, total=self.total)
+
+    def _save(self, step: int, tensors: Mapping[str, Tensor]) -> None:
+        if step == self._saved_step:
+            return
+        path = save_checkpoint(self.run, step, tensors, KEEP)
+        self._saved, self._saved_step = time.monotonic(), step
+        self.run.emit("save", step=step, file=path.name)
+
+    def _sample(self, step: int) -> None:
+        if self._sample_every is None:
+            return
+        options, side = self.config.sampling, self.family.resolution
+        shot = Shot(side, side, options.steps, options.guidance, options.sampler)
+        prompts = options.prompts or tuple(dict.fromkeys(picture.caption for picture in self.cache.pictures))[:2]
+        for index, image in enumerate(draw(self.family, shot, prompts, options.negative, options.seed)):
+            name = f"s{step:06d}-{index}.png"
+            replace_atomic(self.run.samples / name, lambda path, image=image: path.write_bytes(_png(image)))
+            self.run.emit("sample", step=step, prompt=prompts[index], seed=options.seed + index, file=name)
+            if index == 0:
+                self._cover = _png(image)
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,59 @@
+"""Micro-step number -> batch: latents, noise, timesteps and captions, drawn without any state."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainer.contract.config import RunConfig
+from trainer.data import draws
+from trainer.data.cache import CachedPicture
+from trainer.data.order import Order
+from trainer.protocols import Batch
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batches of a run.
+
+    Attributes:
+        pictures: the cached set.
+        order: which of them make up a micro-step.
+        config: seed, caption dropout, noise offset.
+        tokens: [captions + 1, L] token ids; the last row is the empty caption.
+        timesteps: how many the base has.
+        device: where batches go.
+    """
+
+    pictures: Sequence[CachedPicture]
+    order: Order
+    config: RunConfig
+    tokens: Tensor
+    timesteps: int
+    device: torch.device
+
+    def batch(self, micro_step: int) -> Batch:
+        """Return micro-step `micro_step`, counted from 0 over the whole run."""
+        seed, chosen = self.config.training.seed, self.order.batch(micro_step)
+        count, shape = len(chosen), tuple(self.pictures[chosen[0]].views[0].mean.shape)
+        flips = draws.uniform(seed, draws.FLIP, micro_step, count)
+        views = [self._view(picture, float(flip)) for picture, flip in zip(chosen, flips, strict=True)]
+        mean, std = (torch.stack([getattr(view, part) for view in views]) for part in ("mean", "std"))
+        clean = mean + std * draws.noise(seed, draws.LATENT, micro_step, count, shape)
+        noise = self._noise(micro_step, count, shape)
+        steps = (draws.uniform(seed, draws.TIMESTEP, micro_step, count) * self.timesteps).long()
+        dropped = draws.uniform(seed, draws.CAPTION, micro_step, count) < self.config.dataset.caption_dropout
+        rows = torch.where(dropped, len(self.pictures), torch.tensor(chosen))
+        return Batch(*(part.to(self.device, non_blocking=True) for part in (clean, noise, steps, rows, self.tokens[rows])))
+
+    def _view(self, picture: int, flip: float):
+        views = self.pictures[picture].views
+        return views[int(flip * len(views))]
+
+    def _noise(self, micro_step: int, count: int, shape: tuple[int, ...]) -> Tensor:
+        seed, offset = self.config.training.seed, self.config.objective.noise_offset
+        noise = draws.noise(seed, draws.NOISE, micro_step, count, shape)
+        if offset:  # https://www.crosslabs.org/blog/diffusion-with-offset-noise
+            noise = noise + offset * draws.noise(seed, draws.OFFSET, micro_step, count, (shape[0], 1, 1))
+        return noise

@@ -1,0 +1,33 @@
+"""Stateless randomness: every draw is a function of (seed, what, micro-step, sample) and of nothing before it.
+
+A resume needs the step number only, and a CPU and a GPU see the same draws, because all of them are made on the CPU.
+"""
+
+from hashlib import blake2b
+
+import torch
+from torch import Tensor
+
+NOISE, TIMESTEP, LATENT, FLIP, CAPTION, DROPOUT, ORDER, OFFSET = range(8)  # what is drawn; appended to, never reordered
+
+
+def generator(seed: int, what: int, *place: int) -> torch.Generator:
+    """Return a CPU generator that depends on nothing but its arguments."""
+    key = blake2b(repr((seed, what, *place)).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(key, "little") >> 1)
+
+
+def noise(seed: int, what: int, micro_step: int, batch: int, shape: tuple[int, ...]) -> Tensor:
+    """Standard normal, [batch, *shape] float32, each sample from its own generator."""
+    return torch.stack([torch.randn(shape, generator=generator(seed, what, micro_step, index)) for index in range(batch)])
+
+
+def uniform(seed: int, what: int, micro_step: int, batch: int) -> Tensor:
+    """Uniform in [0, 1), [batch] float32."""
+    return torch.cat([torch.rand(1, generator=generator(seed, what, micro_step, index)) for index in range(batch)])
+
+
+def permutation(seed: int, epoch: int, stream: int, count: int) -> list[int]:
+    """Order of `count` things in an epoch; `stream` tells several orders of one epoch apart."""
+    order: list[int] = torch.randperm(count, generator=generator(seed, ORDER, epoch, stream)).tolist()
+    return order

@@ -1,0 +1,1 @@
+"""Adapter matrices to a file that other programs load."""

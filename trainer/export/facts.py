@@ -1,0 +1,39 @@
+"""What the exported file says of its run, gathered from where it is known."""
+
+from collections import Counter
+from importlib.metadata import version
+
+from trainer.contract.compose import to_toml
+from trainer.contract.config import RunConfig
+from trainer.contract.rundir import RunDir
+from trainer.data.cache import Cache
+from trainer.formats.metadata import AdapterFacts
+from trainer.optim import warmup_steps
+from trainer.protocols import Family
+
+PACKAGES = ("lora-atelier", "torch", "diffusers", "transformers")
+
+
+def adapter_facts(run: RunDir, config: RunConfig, family: Family, cache: Cache, steps: int, cover: bytes | None) -> AdapterFacts:
+    """Gather the facts of a finished run: `steps` were taken, `cover` is a PNG or None."""
+    buckets = Counter((picture.bucket.width, picture.bucket.height) for picture in cache.pictures)
+    optimizer, training, adapter = config.optimizer, config.training, config.adapter
+    text_rate = optimizer.text_encoder_learning_rate
+    views = steps * training.batch_size * training.accumulation
+    return AdapterFacts(
+        name=run.name, base_version=family.base_version, base_name=family.base_name,
+        rank=adapter.rank, alpha=adapter.alpha_value, dropout=adapter.dropout, network_args={"targets": adapter.targets},
+        trigger=config.dataset.trigger,
+        captions=tuple(picture.caption for picture in cache.pictures) if config.export.captions else None,
+        pictures=len(cache.pictures),
+        resolution=family.resolution if config.dataset.resolution == "auto" else config.dataset.resolution,
+        buckets=tuple((width, height, count) for (width, height), count in sorted(buckets.items())),
+        steps=steps, epochs=max(1, round(views / len(cache.pictures))),
+        batch_size=training.batch_size, accumulation=training.accumulation,
+        learning_rate=optimizer.learning_rate, unet_learning_rate=optimizer.learning_rate,
+        text_encoder_learning_rate=(optimizer.learning_rate / 2 if text_rate == "auto" else text_rate) if adapter.text_encoder else None,
+        optimizer=optimizer.name, schedule=config.schedule.name, warmup_steps=warmup_steps(config.schedule.warmup, steps),
+        seed=training.seed, precision="bf16" if run.engine().get("dtype") == "bf16" else "no",
+        has_text_encoder=adapter.text_encoder, prediction_type=family.prediction,
+        recipe=to_toml(config), versions={name: version(name) for name in PACKAGES}, cover=cover,
+    )  # fmt: skip

@@ -1,0 +1,83 @@
+"""One request, answered with files: used by `generate`, by `sweep` and by the resident `serve`."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from PIL.PngImagePlugin import PngInfo
+from pydantic import BaseModel, ValidationError
+
+from trainer.contract.catalog import pick
+from trainer.contract.errors import UserError
+from trainer.contract.files import replace_atomic
+from trainer.contract.requests import GenerateRequest
+from trainer.device import Engine, preferred_device, preferred_dtype
+from trainer.preview.engine import PreviewEngine
+from trainer.preview.parameters import parameters_of
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def preview_engine(base: str) -> PreviewEngine:
+    """Load a base for previews, on the GPU if there is one."""
+    device = preferred_device()
+    return PreviewEngine(base, Engine(device, preferred_dtype(device), os.cpu_count() or 1).apply())
+
+
+def parse(kind: type[Model], text: str) -> Model:
+    """Read a request.
+
+    Raises:
+        UserError: it is not one, with every mistake.
+    """
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        mistakes = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise UserError(f"the request cannot be used: {mistakes}", "request", "See trainer/contract/requests.py.") from None
+
+
+def check(request: GenerateRequest) -> None:
+    """Raise UserError unless every picture has a strength for every adapter and the sampler is known."""
+    pick("sampling.sampler", request.sampler)
+    for picture in request.pictures:
+        if len(picture.strengths) != len(request.adapters):
+            problem = f"{len(picture.strengths)} strengths for {len(request.adapters)} adapters"
+            raise UserError(problem, "strengths", "Give each picture one strength for each adapter, 0 for none.")
+
+
+def answer(engine: PreviewEngine, request: GenerateRequest, on_step: Callable[[int, int], None]) -> tuple[list[Path], list[str]]:
+    """Draw the pictures of a request into its folder.
+
+    Returns:
+        The files, in the order of the request, and notices about adapters that fit in part.
+
+    Raises:
+        UserError: something in the request cannot be done.
+    """
+    check(request)
+    notices = engine.use(request.adapters)
+    folder = Path(request.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for index, image in enumerate(engine.draw(request, on_step)):
+        path = folder / f"{request.id}-{index}.png"
+        about = PngInfo()
+        about.add_text("parameters", parameters_of(request, index, image.size, engine.family.base_name))
+        replace_atomic(path, lambda temporary, image=image, about=about: image.save(temporary, "PNG", pnginfo=about))
+        files.append(path)
+    return files, notices
+
+
+def answer_file(request_file: str) -> None:
+    """Answer a request in a file (`-` for standard input); print one JSON object."""
+    text = sys.stdin.read() if request_file == "-" else Path(request_file).read_text("utf-8")
+    request = parse(GenerateRequest, text)
+    began = time.monotonic()
+    files, notices = answer(preview_engine(request.base), request, lambda done, total: None)
+    said = {"files": [str(file) for file in files], "notices": notices, "seconds": round(time.monotonic() - began, 2)}
+    sys.stdout.write(json.dumps(said) + "\n")

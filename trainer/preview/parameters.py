@@ -1,0 +1,29 @@
+"""A request's picture as A1111's `parameters` text, so that other programs can read how it was made."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from trainer.contract.catalog import pick
+from trainer.contract.requests import GenerateRequest
+from trainer.formats.header import body_sha256
+from trainer.formats.parameters import Generation, LoraUse, format_parameters
+
+
+def parameters_of(request: GenerateRequest, index: int, size: tuple[int, int], model: str) -> str:
+    """Return the text for picture `index` of a request, `size` (width, height) in pixels."""
+    picture, row = request.pictures[index], pick("sampling.sampler", request.sampler)
+    used = [(Path(file), strength) for file, strength in zip(request.adapters, picture.strengths, strict=True) if strength]
+    loras = tuple(LoraUse(file.stem, strength, _short_hash(file, file.stat().st_mtime_ns)) for file, strength in used)
+    return format_parameters(
+        Generation(
+            prompt=picture.prompt, negative_prompt=picture.negative, steps=request.steps, sampler=row.title, schedule=row.schedule,
+            cfg_scale=request.guidance, seed=picture.seed, width=size[0], height=size[1], model=model, rng="CPU", loras=loras,
+            version="LoRA Atelier",
+        )
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=64)
+def _short_hash(file: Path, changed: int) -> str:
+    """AutoV3, as A1111 writes it; `changed` makes an overwritten file another one."""
+    return body_sha256(file)[:12]

@@ -1,0 +1,143 @@
+"""The shapes that the loop, the sampler and the exporter are written against.
+
+Shapes: B batch, C latent channels, h x w latent size, H x W pixels, L tokens, D text width.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, order=True)
+class Target:
+    """A layer that an adapter sits on: the model's part and the dotted module path in it."""
+
+    part: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.part}.{self.path}"
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """What the VAE says of a picture: mean and standard deviation, [C, h, w] float32, scaled as the UNet expects."""
+
+    mean: Tensor
+    std: Tensor
+
+
+class Family(Protocol):
+    """A model family: everything that knows how its base is built. One file each in `trainer/families`.
+
+    Attributes:
+        parts: trainable parts by name: `unet`, `text_encoder`.
+        scheduler: the base's noise schedule as diffusers writes it.
+        prediction: `epsilon` or `v_prediction`.
+        resolution: side in pixels that the base was made for.
+        step: picture sides must be multiples of this, in pixels.
+        base_version: how the base is called in `ss_base_model_version`.
+    """
+
+    parts: Mapping[str, nn.Module]
+    scheduler: dict[str, Any]
+    prediction: str
+    resolution: int
+    step: int
+    base_version: str
+    base_name: str
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """Texts -> [B, L] token ids on the CPU."""
+
+    def encode_tokens(self, tokens: Tensor) -> Tensor:
+        """[B, L] -> [B, L, D] text embeddings, with gradient where the text encoder is trained."""
+
+    def encode_picture(self, pixels: Tensor) -> Posterior:
+        """[3, H, W] in -1..1 -> its posterior."""
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """[B, C, h, w] -> [B, 3, H, W] in -1..1."""
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+        """The UNet's answer, [B, C, h, w]."""
+
+    def targets(self, preset: str, text_encoder: bool) -> list[Target]:
+        """Layers of a target preset, in the order of the model."""
+
+    def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
+        """(C, h, w) of a picture of that size."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One micro-step, on the device.
+
+    Attributes:
+        clean, noise: [B, C, h, w] float32.
+        timesteps: [B] int64.
+        captions: [B] int64, rows of the run's caption table.
+        tokens: [B, L] int64.
+    """
+
+    clean: Tensor
+    noise: Tensor
+    timesteps: Tensor
+    captions: Tensor
+    tokens: Tensor
+
+
+class Optimizer(Protocol):
+    """Steps an arena. Rates are given with each step, so that a schedule is a pure function of the step."""
+
+    def step(self, rates: Mapping[str, float]) -> None:
+        """Change the master by the gradient; `rates` holds a learning rate for every group of the arena."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Tensors to be saved: views, not copies."""
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `state` gave."""
+
+
+class Run(Protocol):
+    """What the loop drives.
+
+    Attributes:
+        total: optimiser steps of the whole run.
+        accumulation: micro-steps in an optimiser step.
+        optimizer: steps the adapter.
+    """
+
+    total: int
+    accumulation: int
+    optimizer: Optimizer
+
+    def restore(self) -> int:
+        """Take back the newest checkpoint; return the number of steps it holds."""
+
+    def zero(self) -> Tensor:
+        """Clear the gradient; return a zero loss on the device."""
+
+    def loss(self, micro_step: int) -> Tensor:
+        """The loss of a micro-step, a scalar with a graph behind it."""
+
+    def clip(self) -> Tensor:
+        """Limit the gradient; return its norm before."""
+
+    def rates(self, step: int) -> Mapping[str, float]:
+        """Learning rate of every group for the step that follows `step`."""
+
+    def record(self, step: int, loss: Tensor, norm: Tensor) -> None:
+        """Note a finished step, without waiting for the device."""
+
+    def due(self, step: int) -> bool:
+        """Whether anything rare may have to be done after this step. Cheap."""
+
+    def attend(self, step: int) -> bool:
+        """Do what is due: report, sample, save, answer requests. False: someone asked to stop, and all is saved."""
+
+    def finish(self, step: int) -> None:
+        """Save the end and write the adapter file."""
