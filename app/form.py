@@ -1,0 +1,178 @@
+"""The settings of a run as Gradio components, made from the schema: a new field in `RunConfig` appears here by itself."""
+
+import math
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Union, get_args, get_origin
+
+import gradio as gr
+from annotated_types import Ge, Gt, Le, Lt
+
+from trainer.contract.catalog import CHOICES
+from trainer.contract.compose import LENGTHS, Layer, compose, section_fields, setting_names, to_toml
+from trainer.contract.config import PERCENT_OR_STEPS, RunConfig
+
+Plain = str | int | float | bool | None
+
+TITLES = {
+    "model": "Base model",
+    "dataset": "Pictures",
+    "adapter": "Adapter",
+    "optimizer": "Optimiser",
+    "schedule": "Learning rate over the run",
+    "objective": "Objective",
+    "training": "Training",
+    "sampling": "Sample pictures",
+    "export": "Finished file",
+}
+ESSENTIAL = ("dataset.path", "model.base", "dataset.trigger", *(f"training.{name}" for name in LENGTHS))
+
+
+@dataclass(frozen=True)
+class Field:
+    """One setting of the schema, as the form sees it.
+
+    Attributes:
+        name: `section.key`.
+        kinds: the plain types a value may have.
+        words: the words a value may be, such as `auto`.
+        help: one line.
+        bounds: smallest and largest value, None where open.
+        default: value where nothing is said.
+    """
+
+    name: str
+    kinds: tuple[type, ...]
+    words: tuple[str, ...]
+    help: str
+    bounds: tuple[float | None, float | None]
+    default: Any
+
+    @property
+    def element(self) -> str:
+        """Id of its component in the page."""
+        return "set-" + self.name.replace(".", "-").replace("_", "-")
+
+
+def field(name: str) -> Field:
+    """Describe a setting."""
+    section, _, key = name.partition(".")
+    info = section_fields(section)[key]
+    kinds, words = _alternatives(info.annotation)
+    low = next((part.ge if isinstance(part, Ge) else part.gt for part in info.metadata if isinstance(part, Ge | Gt)), None)
+    high = next((part.le if isinstance(part, Le) else part.lt for part in info.metadata if isinstance(part, Le | Lt)), None)
+    if name in CHOICES:
+        kinds, words = (), tuple(CHOICES[name])
+    elif any(getattr(part, "pattern", None) == PERCENT_OR_STEPS for part in info.metadata):
+        words = ("10%", "20%", "25%", "50%", "never")
+    default = None if info.is_required() else info.default
+    return Field(name, kinds, words, info.description or "", (low, high), default)
+
+
+def _alternatives(annotation: Any) -> tuple[tuple[type, ...], tuple[str, ...]]:
+    """Take an annotation apart: `int | Literal["auto"]` is (int,) and ("auto",)."""
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return (), tuple(get_args(annotation))
+    if origin in (Union, types.UnionType):
+        parts = [_alternatives(part) for part in get_args(annotation) if part is not type(None)]
+        return sum((kinds for kinds, _ in parts), ()), sum((words for _, words in parts), ())
+    return (origin or annotation,), ()
+
+
+def component(item: Field, value: Any) -> gr.components.Component:
+    """Make the component of a setting. A number beside a word, or a pattern, is a list one can type into."""
+    label = item.name.partition(".")[2].replace("_", " ")
+    common: dict[str, Any] = {"label": label, "info": item.help, "elem_id": item.element, "interactive": True}
+    shown = to_page(item, value)
+    if bool in item.kinds:
+        return gr.Checkbox(shown, **common)
+    if tuple in item.kinds:
+        return gr.Textbox(shown, lines=2, max_lines=6, placeholder="one prompt a line", **common)
+    if item.words:
+        return gr.Dropdown(list(item.words), value=shown, allow_custom_value=bool(item.kinds), **common)
+    if str in item.kinds:
+        return gr.Textbox(shown, **common)
+    low, high = item.bounds
+    return gr.Number(shown, minimum=low, maximum=high, step=_arrow_step(item), **common)  # type: ignore[arg-type]
+
+
+def _arrow_step(item: Field) -> float:
+    """How far the arrows of a number go: one digit of its default."""
+    if float not in item.kinds:
+        return 1
+    return float(10 ** math.floor(math.log10(item.default))) if item.default else 0.01
+
+
+def to_page(item: Field, value: Any) -> Plain:
+    """Turn a value of the config into what its component shows."""
+    if tuple in item.kinds:
+        return "\n".join(value or ())
+    if item.words and value is not None:
+        return str(value)
+    return value
+
+
+def from_page(item: Field, shown: Any) -> Any:
+    """Turn what a component holds into a value for `compose`, which checks it; None where it was left empty."""
+    if tuple in item.kinds:
+        return [line.strip() for line in str(shown or "").splitlines() if line.strip()]
+    if str in item.kinds and not item.words:
+        return str(shown or "").strip()
+    if isinstance(shown, str):
+        text = shown.strip()
+        return text if text in item.words or str in item.kinds else _number(text, item)
+    if isinstance(shown, float) and shown.is_integer() and float not in item.kinds:
+        return int(shown)
+    return shown
+
+
+def _number(text: str, item: Field) -> Any:
+    try:
+        return int(text) if float not in item.kinds else float(text)
+    except ValueError:
+        return text or None  # left for the schema to refuse, with its own words
+
+
+def value_of(config: RunConfig, name: str) -> Any:
+    """Read one setting of a config."""
+    section, _, key = name.partition(".")
+    return getattr(getattr(config, section), key)
+
+
+def advanced() -> dict[str, list[Field]]:
+    """Return the settings that are not essential, section by section."""
+    groups: dict[str, list[Field]] = {}
+    for name in setting_names():
+        if name not in ESSENTIAL:
+            groups.setdefault(name.partition(".")[0], []).append(field(name))
+    return groups
+
+
+def layer(values: Mapping[str, Any]) -> Layer:
+    """Turn values by `section.key`, as the page holds them, into a layer; what was left empty is not in it."""
+    out: dict[str, dict[str, Any]] = {}
+    for name, shown in values.items():
+        section, _, key = name.partition(".")
+        value = from_page(field(name), shown)
+        if value is not None:
+            out.setdefault(section, {})[key] = value
+    return out
+
+
+def changed(config: RunConfig, preset: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """Return the settings that differ, name -> (the preset's, the form's); the base and the pictures are no difference."""
+    own = ("model.base", "dataset.path", "dataset.trigger")
+    pairs = {name: (value_of(preset, name), value_of(config, name)) for name in setting_names() if name not in own}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def read(values: Mapping[str, Any], preset: Layer) -> RunConfig:
+    """Build the config of what the page holds, over a preset. Raises UserError with every mistake."""
+    return compose([preset, layer(values)])
+
+
+def as_toml(config: RunConfig) -> str:
+    """The file that the run would keep."""
+    return to_toml(config)

@@ -1,0 +1,178 @@
+"""Train: six questions, one button; every other setting under "All settings"; the run live beside it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from app import form
+from app.jobs import queue
+from app.settings import change_settings, load_settings
+from app.views import live, sets
+from app.views.bases import BASES, DEMO_NOTE
+from app.views.page import Page, kindly, quiet
+from trainer.contract.compose import LENGTHS, compose, load_preset, presets
+from trainer.contract.config import RunConfig
+from trainer.contract.errors import UserError
+
+ID = "train"
+PRESETS = {"style": "A style", "subject": "A subject: one person, animal or thing"}
+UNITS = [("times each picture is seen", "views"), ("steps", "steps"), ("passes over the set", "epochs")]
+
+Components = dict[str, gr.components.Component]
+
+
+def build(page: Page) -> None:
+    """Lay out the tab."""
+    settings = load_settings(page.home)
+    preset = _preset(settings.base, settings.preset)
+    with gr.Row(elem_classes="halves"):
+        with gr.Column(scale=4, min_width=340):
+            essential = _essential(page, settings.base, settings.preset, preset)
+            go = gr.Button("Train", variant="primary", size="lg", elem_id="train-go")
+            problem = gr.Markdown(visible=False, elem_id="train-problem", elem_classes="problem")
+            advanced, toml, marks = _advanced(preset)
+        with gr.Column(scale=6, min_width=380):
+            live.build(page)
+    _wire(page, essential, advanced, toml, marks)
+    go.click(
+        _submit(page, essential, advanced), {*essential.values(), *advanced.values()}, [page.run, problem], **quiet()
+    )
+
+
+def _preset(base: str, name: str) -> RunConfig:
+    """The config that a preset alone gives; a preset that this base lacks is replaced by its first."""
+    known = presets(base)
+    chosen = name if name in known else next(iter(known))
+    return compose([load_preset(chosen, base), {"model": {"base": base}, "dataset": {"path": "-"}}])
+
+
+def _length(config: RunConfig) -> tuple[str, float]:
+    return next((name, value) for name in LENGTHS if (value := getattr(config.training, name)) is not None)
+
+
+def _essential(page: Page, base: str, preset_name: str, preset: RunConfig) -> Components:
+    """The six questions."""
+    unit, length = _length(preset)
+    with gr.Group():
+        dataset = gr.Dropdown(sets.choices(page.home), label="Pictures", info="A set from the Dataset tab.",
+                              allow_custom_value=True, elem_id="train-dataset")  # fmt: skip
+        summary = gr.HTML(elem_id="train-summary", padding=True)
+        teach = gr.Radio([(PRESETS.get(name, name), name) for name in presets(base)], value=preset_name,
+                         label="What to teach", elem_id="train-preset")  # fmt: skip
+        model = gr.Dropdown(BASES, value=base, label="Base model", allow_custom_value=True, elem_id="train-base",
+                            info="What is taught: choose, or type a Hub id or a diffusers folder.")  # fmt: skip
+        note = gr.Markdown(DEMO_NOTE, visible=base == "demo", elem_classes="note", container=True)
+        trigger = gr.Textbox(label="Trigger word", placeholder="none", elem_id="train-trigger",
+                             info="A rare word that calls the subject in prompts. A style can do without.")  # fmt: skip
+        with gr.Row():
+            number = gr.Number(length, label="Length", minimum=0, elem_id="train-length", min_width=90, scale=2)
+            kind = gr.Dropdown(UNITS, value=unit, label="counted in", elem_id="train-unit", min_width=150, scale=3)
+        name = gr.Textbox(label="Name", placeholder="made from the set and what is taught", elem_id="train-name",
+                          info="Of the run and of the finished file.")  # fmt: skip
+    dataset.change(lambda path: sets.summary_html(page.home, path), dataset, summary, **quiet())
+    model.change(lambda value: gr.Markdown(visible=value == "demo"), model, note, **quiet())
+    return {"dataset": dataset, "preset": teach, "base": model, "trigger": trigger, "length": number, "unit": kind, "name": name}
+
+
+def _advanced(preset: RunConfig) -> tuple[Components, gr.Code, gr.HTML]:
+    """Every other setting, made from the schema."""
+    components: Components = {}
+    with gr.Accordion("All settings", open=False, elem_id="all-settings"):
+        marks = gr.HTML(_marks({}), elem_id="changed")
+        for section, fields in form.advanced().items():
+            with gr.Accordion(form.TITLES.get(section, section), open=False), gr.Row(equal_height=True):
+                for item in fields:
+                    components[item.name] = form.component(item, form.value_of(preset, item.name))
+        with gr.Accordion("As a file (config.toml)", open=False):
+            toml = gr.Code(show_label=False, interactive=False, elem_id="train-toml", buttons=["copy", "download"])
+    return components, toml, marks
+
+
+def _marks(changes: Mapping[str, tuple[Any, Any]]) -> str:
+    """HTML: what differs from the preset, and a rule that marks those components."""
+    if not changes:
+        return '<div class="changed">All as the preset has it.</div>'
+    rows = "".join(f"<li><code>{name}</code> {_words(old)} → <b>{_words(new)}</b></li>" for name, (old, new) in changes.items())
+    rule = ",".join(f"#{form.field(name).element}" for name in changes)
+    mark = f"<style>{rule}{{box-shadow:inset 3px 0 0 var(--primary-500)}}</style>"
+    return f'{mark}<div class="changed">Differs from the preset:<ul>{rows}</ul></div>'
+
+
+def _words(value: Any) -> str:
+    return "–" if value is None or value == () else str(value)
+
+
+def _config(values: Mapping[str, Any], preset: RunConfig) -> RunConfig:
+    """Build the config of what stands in the page. Raises UserError with every mistake."""
+    base, length = str(values["base"]).strip(), values["length"]
+    if isinstance(length, float) and length.is_integer():
+        length = int(length)
+    own = {
+        "model": {"base": base},
+        "dataset": {"path": str(values["dataset"] or ""), "trigger": str(values["trigger"] or "").strip()},
+        "training": {values["unit"]: length},
+    }
+    settings = form.layer({name: value for name, value in values.items() if "." in name})
+    return compose([preset.model_dump(exclude_none=True), settings, own])
+
+
+def _values(inputs: Mapping[Any, Any], essential: Components, advanced: Components) -> dict[str, Any]:
+    return {name: inputs[component] for name, component in (essential | advanced).items()}
+
+
+def _submit(page: Page, essential: Components, advanced: Components) -> Any:
+    def submit(inputs: dict[Any, Any]) -> Any:
+        values = _values(inputs, essential, advanced)
+        try:
+            if not values["dataset"]:
+                raise UserError("no pictures are chosen", "Pictures", "Choose a set, or make one in the Dataset tab.")
+            config = _config(values, _preset(values["base"], values["preset"]))
+            sets.check(Path(config.dataset.path))
+            name = str(values["name"] or "").strip() or f"{Path(config.dataset.path).name}-{values['preset']}"
+            run = queue.submit(page.home, name, config)
+        except UserError as error:
+            return gr.skip(), gr.Markdown("**This cannot start yet.**\n\n" + "\n\n".join(str(error).splitlines()), visible=True)
+        change_settings(page.home, base=values["base"], preset=values["preset"])
+        return run.name, gr.Markdown(visible=False)
+
+    return submit
+
+
+def _wire(page: Page, essential: Components, advanced: Components, toml: gr.Code, marks: gr.HTML) -> None:
+    """What follows from what: the preset fills the form, the form shows what differs and the file it makes."""
+    inputs = {*essential.values(), *advanced.values()}
+
+    def fill(base: str, name: str) -> Any:
+        preset = _preset(base, name)
+        known = presets(base)
+        unit, length = _length(preset)
+        chosen = name if name in known else next(iter(known))
+        radio = gr.Radio([(PRESETS.get(key, key), key) for key in known], value=chosen)
+        return radio, length, unit, *(form.to_page(form.field(key), form.value_of(preset, key)) for key in advanced)
+
+    def show(values: dict[Any, Any]) -> tuple[str, str]:
+        given = _values(values, essential, advanced)
+        preset = _preset(given["base"], given["preset"])
+        try:
+            config = _config({**given, "dataset": given["dataset"] or "-"}, preset)
+        except UserError as error:
+            return f"# {str(error).replace(chr(10), chr(10) + '# ')}", _marks({})
+        return form.as_toml(config), _marks(form.changed(config, preset))
+
+    base, preset = essential["base"], essential["preset"]
+    filled = gr.on(
+        [base.change, preset.input], kindly(fill), [base, preset],
+        [preset, essential["length"], essential["unit"], *advanced.values()], **quiet(),
+    )  # fmt: skip
+    filled.then(show, inputs, [toml, marks], **quiet())
+    typed = [component.input for component in (essential | advanced).values() if component not in (base, preset)]
+    gr.on(typed, show, inputs, [toml, marks], trigger_mode="always_last", **quiet())
+    page.dataset.change(lambda path: gr.Dropdown(sets.choices(page.home), value=path), page.dataset, essential["dataset"], **quiet())
+    page.blocks.load(lambda: _first(page), None, [essential["dataset"]], **quiet()).then(show, inputs, [toml, marks], **quiet())
+
+
+def _first(page: Page) -> gr.Dropdown:
+    known = sets.choices(page.home)
+    return gr.Dropdown(known, value=known[0][1] if known else None)

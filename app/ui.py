@@ -1,0 +1,131 @@
+"""The page: tabs put together, its look, and the web server around it. No model is ever loaded here."""
+
+import ipaddress
+import os
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import: it reads this once
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import gradio as gr  # noqa: E402
+import uvicorn  # noqa: E402
+from fastapi import FastAPI, HTTPException  # noqa: E402
+from fastapi.responses import FileResponse, RedirectResponse  # noqa: E402
+from starlette.middleware.trustedhost import TrustedHostMiddleware  # noqa: E402
+
+from app.jobs import presence, queue  # noqa: E402
+from app.tabs import TABS  # noqa: E402
+from app.views import adapters, pictures  # noqa: E402
+from app.views.page import Page  # noqa: E402
+from app.views.style import CSS  # noqa: E402
+from trainer.contract.errors import UserError  # noqa: E402
+
+FIRST_PORT = 7860
+FONTS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
+
+
+def theme() -> gr.themes.Base:
+    """Gradio's default look in our colour, with the fonts of the machine: nothing is fetched from elsewhere."""
+    return gr.themes.Default(
+        primary_hue="violet", secondary_hue="violet", neutral_hue="zinc", radius_size="lg",
+        font=FONTS, font_mono=("ui-monospace", "Consolas", "monospace"),
+    )  # fmt: skip
+
+
+def build(home: Path) -> gr.Blocks:
+    """Put the tabs together."""
+    with gr.Blocks(title="LoRA Atelier", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as blocks:
+        gr.HTML('<div class="brand"><b>LoRA Atelier</b><span>pictures in, adapter out</span></div>')
+        dataset, run, adapter = (gr.Textbox("", visible="hidden", elem_id=f"page-{name}") for name in ("dataset", "run", "adapter"))
+        with gr.Tabs(elem_id="tabs") as tabs:
+            for title, name, content in TABS:
+                with gr.Tab(title, id=name, elem_id=f"tab-{name}") as tab:
+                    content(Page(home, blocks, tabs, dataset, run, adapter, tab))
+    return blocks
+
+
+def server(home: Path, host: str, port: int) -> FastAPI:
+    """The web application: the page, and a route that streams adapter files."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", host])  # no DNS rebinding
+
+    @app.get("/adapters/{kind}/{name}")
+    def adapter(kind: str, name: str) -> FileResponse:
+        for item in adapters.adapters(home):
+            if item.link == f"/adapters/{kind}/{name}":
+                return FileResponse(item.path, filename=item.path.name, media_type="application/octet-stream")
+        raise HTTPException(404, "There is no such adapter.")
+
+    @app.get("/favicon.ico", include_in_schema=False)
+    def icon() -> RedirectResponse:
+        return RedirectResponse("/static/img/logo.svg")
+
+    return gr.mount_gradio_app(
+        app, build(home), path="/", server_name=host, server_port=port, allowed_paths=[str(pictures.cache(home))],
+        footer_links=[], run_history=False, ssr_mode=False, show_error=False, max_file_size="4gb", enable_monitoring=False,
+        mcp_server=False, pwa=False, theme=theme(), css=CSS,
+    )  # fmt: skip
+
+
+def refuse_strangers(host: str, share: bool) -> None:
+    """Only this machine may reach the page until there is a login.
+
+    Raises:
+        UserError: another address than the machine's own, or a public link.
+    """
+    if share:
+        raise UserError("a public link is refused until login exists", "--share", "Open the page on this machine, or through an SSH tunnel.")
+    try:
+        own = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        own = False
+    if not own:
+        fix = "Leave --host away (127.0.0.1). From another machine: ssh -L 7860:127.0.0.1:7860 THIS_MACHINE"
+        raise UserError(f"'{host}' can be reached by others: it is refused until login exists", "--host", fix)
+
+
+def free_port(host: str, wanted: int | None) -> int:
+    """Return the port that was asked for, else the first free one from 7860 on.
+
+    Raises:
+        UserError: it is taken, or none is free.
+    """
+    for port in [wanted] if wanted else range(FIRST_PORT, FIRST_PORT + 100):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+            return port
+    raise UserError(f"port {wanted or FIRST_PORT} is taken", "--port", "Close the program that uses it, or give another --port.")
+
+
+def launch(home: Path, host: str, port: int | None, share: bool) -> None:
+    """Serve the page until Ctrl-C; trainings go on without it.
+
+    Raises:
+        UserError: the address may be reached by others, or the port is taken.
+    """
+    refuse_strangers(host, share)
+    port = free_port(host, port)
+    (home / ".cache").mkdir(exist_ok=True)
+    if not presence.anyone(home):
+        for left in (home / ".cache").glob("uploads-*"):  # of a server that was killed
+            shutil.rmtree(left, ignore_errors=True)
+    pictures.sweep(home)
+    uploads = tempfile.mkdtemp(prefix="uploads-", dir=home / ".cache")
+    os.environ["GRADIO_TEMP_DIR"] = uploads
+    try:
+        with presence.present(home):
+            queue.ensure_supervisor(home)
+            application = server(home, host, port)
+            address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            print(f"LoRA Atelier: {address}   (data: {home})   Ctrl-C ends the page, not the trainings.", flush=True)  # noqa: T201
+            uvicorn.run(application, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2)
+    finally:
+        shutil.rmtree(uploads, ignore_errors=True)

@@ -1,0 +1,73 @@
+"""What every tab is given, and how a mistake is said in the page."""
+
+import functools
+import html
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import gradio as gr
+
+from trainer.contract.errors import UserError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the tabs share. Tabs never import each other: they meet here.
+
+    Attributes:
+        home: the data folder.
+        blocks: the whole page, for what happens when it is loaded.
+        tabs: the row of tabs, to change the one that is open.
+        dataset: folder of the set of pictures one works on.
+        run: name of the run one looks at.
+        adapter: adapter file that Preview is asked to add.
+        tab: the tab that is being built.
+    """
+
+    home: Path
+    blocks: gr.Blocks
+    tabs: gr.Tabs
+    dataset: gr.Textbox
+    run: gr.Textbox
+    adapter: gr.Textbox
+    tab: gr.Tab
+
+    def on_open(self, fn: Callable[..., Any], outputs: Any, inputs: Any = None) -> None:
+        """Do something when the tab is opened, and when the page is loaded."""
+        self.tab.select(fn, inputs, outputs, **quiet())
+        self.blocks.load(fn, inputs, outputs, **quiet())
+
+
+def quiet(**more: Any) -> dict[str, Any]:
+    """Options of an event that answers at once: not queued, not shown as progress, not part of a public API."""
+    return {"queue": False, "show_progress": "hidden", "api_visibility": "private", **more}
+
+
+def say(error: UserError) -> None:
+    """Show what went wrong, as a message that goes away by itself."""
+    lines = [html.escape(line) for line in str(error).splitlines() if line]
+    gr.Warning("<br>".join(lines), title="This did not work", duration=12)
+
+
+def kindly(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a callback fail with a message instead of a traceback; the page stays as it was."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except UserError as error:
+            say(error)
+            return gr.skip()  # type: ignore[no-any-return]
+
+    return wrapped
+
+
+def empty(title: str, text: str) -> str:
+    """HTML of a place where nothing is yet, saying what to do."""
+    return f'<div class="empty"><b>{html.escape(title)}</b><span>{html.escape(text)}</span></div>'

@@ -1,0 +1,68 @@
+"""Pictures for the page: small copies in a cache of our own, so that nothing a user put there is served as it is."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from PIL import Image
+
+from trainer.contract.errors import UserError
+from trainer.pictures.decode import open_picture
+
+SIDE = 768
+
+
+def cache(home: Path) -> Path:
+    """Folder of the copies; the only one besides its own that Gradio may serve."""
+    return home / ".cache" / "pictures"
+
+
+def copy(home: Path, picture: Path) -> str | None:
+    """Return the path of a copy that fits in a square of `SIDE`, made once per version of the file; None if unreadable."""
+    try:
+        facts = picture.stat()
+    except FileNotFoundError:
+        return None
+    key = hashlib.sha256(f"{picture}|{facts.st_mtime_ns}|{facts.st_size}".encode()).hexdigest()[:32]
+    target = cache(home) / f"{key}.webp"
+    if target.exists():
+        return str(target)
+    try:
+        image = open_picture(picture)
+    except UserError:
+        return None  # half written, or no picture: the next look may do better
+    image.thumbnail((SIDE, SIDE))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_suffix(f".{os.getpid()}.tmp")
+    image.save(temporary, "WEBP", quality=90)
+    os.replace(temporary, target)
+    return str(target)
+
+
+def blank(home: Path) -> str:
+    """Return the path of a grey square, for a picture that cannot be read."""
+    target = cache(home) / "blank.webp"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64), (150, 150, 150)).save(target, "WEBP")
+    return str(target)
+
+
+def tile(home: Path, name: str) -> str:
+    """Return the path of a coloured square, always the same for a name: a cover for what has no picture."""
+    hue = hashlib.sha256(name.encode()).digest()[0]
+    target = cache(home) / f"tile-{hue}.webp"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fade = Image.linear_gradient("L").rotate(135)
+        plain = Image.new("L", fade.size)
+        colours = Image.merge("HSV", (plain.point(lambda _: hue), plain.point(lambda _: 110), fade.point(lambda v: 130 + v // 3)))
+        colours.convert("RGB").save(target, "WEBP")
+    return str(target)
+
+
+def sweep(home: Path, keep: int = 2000) -> None:
+    """Delete the oldest copies beyond `keep`."""
+    copies = sorted(cache(home).glob("*.webp"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in copies[keep:]:
+        path.unlink(missing_ok=True)

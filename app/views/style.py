@@ -1,0 +1,49 @@
+"""The few rules of our own, for what Gradio has no component for. Colours are its theme's, so dark mode follows."""
+
+CSS = """
+footer { display: none !important; }
+.gradio-container { max-width: 1500px !important; margin: 0 auto !important; padding: 12px 20px 40px !important; }
+.brand { display: flex; align-items: baseline; gap: 12px; padding: 4px 2px 0; }
+.brand b { font-size: 1.25rem; letter-spacing: -0.01em; }
+.brand span, .hint { color: var(--body-text-color-subdued); font-size: var(--text-sm); }
+.hint { padding: 2px; }
+.halves { gap: 20px; align-items: flex-start; }
+.tight { gap: 8px; }
+
+.empty { display: flex; flex-direction: column; align-items: center; justify-content: center; gap: 6px; text-align: center;
+  min-height: 220px; padding: 24px; border: 1px dashed var(--border-color-primary); border-radius: var(--radius-lg); }
+.empty b { font-size: 1.05rem; }
+.empty span { color: var(--body-text-color-subdued); max-width: 46ch; }
+
+.strip { display: flex; align-items: center; gap: 6px; flex-wrap: wrap; font-size: var(--text-sm);
+  color: var(--body-text-color-subdued); padding-bottom: 8px; }
+.strip img { width: 44px; height: 44px; object-fit: cover; border-radius: var(--radius-sm); }
+
+.run { border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg); padding: 12px 14px;
+  background: var(--block-background-fill); overflow-wrap: anywhere; }
+.run .track { height: 10px; margin: 10px 0 8px; border-radius: 5px; overflow: hidden; background: var(--neutral-200); }
+.dark .run .track { background: var(--neutral-700); }
+.run .fill { height: 100%; border-radius: 5px; background: var(--primary-600); transition: width .6s linear; }
+.run[data-state=failed] .fill, .run[data-state=lost] .fill { background: var(--error-icon-color, #dc2626); }
+.run .figures { display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: var(--text-sm); font-variant-numeric: tabular-nums; }
+.run .note { margin-top: 8px; font-size: var(--text-sm); color: var(--body-text-color-subdued); white-space: pre-line; }
+
+.problem { border-left: 4px solid #dc2626; padding: 4px 12px !important; }
+.report { padding: 8px 2px; } .report ul { margin: 4px 0 0 18px; list-style: disc; font-size: var(--text-sm); }
+.changed { font-size: var(--text-sm); padding: 2px; } .changed ul { margin: 4px 0 0 18px; list-style: disc; }
+
+.sides { display: flex; justify-content: space-between; gap: 12px; padding: 2px 4px; font-size: var(--text-sm); }
+#preview-result img { image-rendering: auto; }
+.adapter-row { align-items: flex-end; flex-wrap: nowrap; }
+.cross { align-self: center; }
+
+.facts h3 { margin: 0 0 8px; overflow-wrap: anywhere; }
+.facts table { width: 100%; border-collapse: collapse; font-size: var(--text-sm); }
+.facts th, .facts td { text-align: left; vertical-align: top; padding: 6px 10px 6px 0; border-bottom: 1px solid var(--border-color-primary);
+  overflow-wrap: anywhere; }
+.facts th { font-weight: 600; min-width: 8em; overflow-wrap: normal; }
+.facts em { display: block; font-style: normal; color: var(--body-text-color-subdued); }
+.doctor .sign { width: 1.6em; font-weight: 700; }
+.doctor .ok .sign { color: #16a34a; } .doctor .warn .sign, .doctor .warning .sign { color: #d97706; }
+.doctor .fail .sign, .doctor .error .sign { color: #dc2626; }
+"""
