@@ -4,7 +4,7 @@ import codecs
 import re
 from pathlib import Path
 
-from trainer.pictures.storing import write_whole
+from trainer.contract.files import write_atomic
 
 CAPTION_SUFFIXES = (".txt", ".caption")  # the first that is there counts
 
@@ -43,7 +43,7 @@ def write_caption(picture: Path, text: str) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    write_whole(picture.with_suffix(".txt"), (fold(text) + "\n").encode("utf-8", errors="replace"))
+    write_atomic(picture.with_suffix(".txt"), (fold(text) + "\n").encode("utf-8", errors="replace"))
 
 
 def with_trigger(caption: str, trigger: str) -> str:

@@ -111,14 +111,8 @@ def register_heif() -> bool:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        TypeError,
-        KeyError,
-        struct.error,
-    ):  # damaged EXIF says nothing about the pixels, which are loaded already
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
+        # Damaged EXIF says nothing about the pixels, which are loaded already.
         return image.copy()
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from PIL import Image
 
 from trainer.contract.errors import UserError
+from trainer.contract.files import write_atomic
 from trainer.pictures.captions import CAPTION_SUFFIXES
 from trainer.pictures.decode import decode_picture
 from trainer.pictures.shelves import Item, Rejected, open_sources
-from trainer.pictures.storing import write_whole
 
 # Lossy in practice: as PNG a phone's HEIC would grow tenfold.
 _LOSSY = frozenset(("JPEG", "MPO", "HEIF", "AVIF"))
@@ -60,9 +60,7 @@ class _Stock:
     names: dict[str, str] = field(default_factory=dict)
 
 
-def import_pictures(
-    sources: Sequence[Path], destination: Path, on_progress: Callable[[int, int], None] | None = None
-) -> ImportReport:
+def import_pictures(sources: Sequence[Path], destination: Path, on_progress: Callable[[int, int], None] | None = None) -> ImportReport:
     """Copy the pictures of `sources` with their captions into one flat folder, beside what it holds.
 
     Sources are pictures, folders (with sub-folders) and zips. Captions come from a `.txt` or `.caption` file with the
@@ -148,8 +146,8 @@ def _store(item: Item, destination: Path, stock: _Stock) -> str | Duplicate:
     stem = _free_stem(item.stem, stock.stems)
     path = destination / (stem + suffix)
     if item.caption:
-        write_whole(destination / (stem + CAPTION_SUFFIXES[0]), f"{item.caption}\n".encode(errors="replace"))
-    write_whole(path, data)
+        write_atomic(destination / (stem + CAPTION_SUFFIXES[0]), f"{item.caption}\n".encode(errors="replace"))
+    write_atomic(path, data)
     stock.stems.add(stem.casefold())
     stock.names |= {pixels: path.name, stored: path.name}
     return path.name

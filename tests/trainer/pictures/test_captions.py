@@ -42,7 +42,7 @@ def test_what_is_written_is_read(tmp_path_factory, text):
 
 def test_nothing_is_left_behind_when_writing_fails(tmp_path):
     (tmp_path / "a.txt").mkdir()  # a folder cannot be replaced by a file
-    with pytest.raises(UserError, match="could not be written"):
+    with pytest.raises(UserError):
         write_caption(tmp_path / "a.png", "text")
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 

@@ -185,8 +185,8 @@ def test_the_caption_is_there_before_its_picture(tmp_path, monkeypatch):
     picture(tmp_path / "in" / "a.png")
     (tmp_path / "in" / "a.txt").write_text("text")
     order = []
-    write = importing.write_whole
-    monkeypatch.setattr(importing, "write_whole", lambda path, data: (order.append(path.name), write(path, data)))
+    write = importing.write_atomic
+    monkeypatch.setattr(importing, "write_atomic", lambda path, data: (order.append(path.name), write(path, data)))
     import_pictures([tmp_path / "in"], tmp_path / "out")
     assert order == ["a.txt", "a.png"]
 

@@ -1,0 +1,149 @@
+"""What `atelier inspect` says about files of every origin."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from trainer.contract.errors import UserError
+from trainer.formats.header import with_metadata
+from trainer.formats.inspect import PRACTICE, SD1, SD2, SDXL, UNKNOWN, inspect
+from trainer.formats.metadata import sign
+
+UNET = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+TEXT = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
+
+
+def lora(module, rank=4, width=768, alpha=4.0, down=".lora_down.weight", up=".lora_up.weight"):
+    tensors = {module + down: np.ones((rank, width), np.float16), module + up: np.zeros((320, rank), np.float16)}
+    return tensors if alpha is None else tensors | {f"{module}.alpha": np.array(alpha, np.float16)}
+
+
+def written(tmp_path, tensors, metadata=None):
+    path = tmp_path / "file.safetensors"
+    path.write_bytes(save(tensors, metadata))
+    return path
+
+
+def test_a_file_of_ours(tmp_path):
+    metadata = {
+        "ss_base_model_version": "lora-atelier-demo",
+        "ss_sd_model_name": "demo",
+        "modelspec.title": "My fox",
+        "modelspec.trigger_phrase": "ohwx",
+    }
+    path = tmp_path / "fox.safetensors"
+    path.write_bytes(sign(save(lora(UNET, rank=8, alpha=4.0, width=256) | lora(TEXT, alpha=2.0), metadata)))
+    found = inspect(path)
+    assert (found.file, found.size, found.format) == ("fox.safetensors", path.stat().st_size, "kohya")
+    assert (found.family, found.base, found.title, found.triggers) == (PRACTICE, "demo", "My fox", ("ohwx",))
+    assert (found.unet_modules, found.text_encoder_modules, found.other_modules) == (1, 1, 0)
+    assert (found.ranks, found.alphas, found.dtypes) == ((4, 8), (2.0, 4.0), ("F16",))
+    assert (len(found.hash), found.hash_is_true) == (64, True)
+    assert "Trained on the practice base: works only here." in found.notes
+    assert any("SD.Next" in note for note in found.notes)
+    assert json.loads(json.dumps(found.as_dict()))["triggers"] == ["ohwx"]
+
+
+@pytest.mark.parametrize(
+    ("module", "width", "family"),
+    [
+        (UNET, 768, SD1),
+        (UNET, 1024, SD2),
+        (UNET, 2048, SDXL),
+        (UNET, 333, UNKNOWN),
+        (TEXT, 768, SD1),
+        (TEXT, 1024, SD2),
+        ("lora_te2_text_model_encoder_layers_0_self_attn_q_proj", 1280, SDXL),
+        ("lora_unet_input_blocks_7_1_transformer_blocks_9_attn1_to_q", 1280, SDXL),
+        ("lora_unet_mid_block_attentions_0_proj_in", 1280, UNKNOWN),
+        ("unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_v", 768, SD1),
+    ],
+)
+def test_the_family_from_the_shapes(tmp_path, module, width, family):
+    assert inspect(written(tmp_path, lora(module, width=width))).family == family
+
+
+@pytest.mark.parametrize(
+    ("metadata", "family"),
+    [
+        ({"ss_base_model_version": "sdxl_base_v1-0"}, SDXL),
+        ({"ss_base_model_version": "sd_v2_v"}, SD2),
+        ({"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"}, SDXL),
+        ({"ss_v2": "True"}, SD2),
+        ({"format": "pt"}, SD1),
+    ],
+)
+def test_what_the_file_says_comes_first_and_a_clash_is_noted(tmp_path, metadata, family):
+    found = inspect(written(tmp_path, lora(UNET, width=768), metadata))
+    assert found.family == family
+    assert any("but its shapes" in note for note in found.notes) == (family != SD1)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "down", "up", "kind"),
+    [
+        ("unet.", ".lora_A.weight", ".lora_B.weight", "diffusers"),
+        ("base_model.model.", ".lora_A.weight", ".lora_B.weight", "PEFT"),
+        ("", ".lora_A.weight", ".lora_B.weight", "PEFT"),
+    ],
+)
+def test_foreign_names_are_noted(tmp_path, prefix, down, up, kind):
+    module = prefix + "mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
+    found = inspect(written(tmp_path, lora(module, alpha=None, down=down, up=up)))
+    assert (found.format, found.unet_modules, found.family) == (kind, 1, SD1)
+    assert any("A1111 ignores" in note for note in found.notes)
+    assert any("1 modules store no alpha" in note for note in found.notes)
+
+
+def test_what_is_not_lora_is_noted(tmp_path):
+    tensors = lora(UNET) | {f"{UNET}.dora_scale": np.ones(3, np.float32), "x.lora_up.weight": np.ones(2, np.float32)}
+    notes = inspect(written(tmp_path, tensors)).notes
+    assert any("dora_scale" in note for note in notes)
+    assert any("1 modules lack one half" in note for note in notes)
+    whole = inspect(written(tmp_path, {"model.diffusion_model.x": np.ones(3, np.float32)}))
+    assert whole.format == UNKNOWN
+    assert any("no LoRA" in note for note in whole.notes)
+
+
+def test_a_false_hash_is_noted(tmp_path):
+    path = written(tmp_path, lora(UNET), {"sshs_model_hash": "e3b0c442"})
+    found = inspect(path)
+    assert found.hash_is_true is False
+    assert any("hash stored in it is wrong" in note for note in found.notes)
+    path.write_bytes(with_metadata(path.read_bytes(), {}))
+    assert inspect(path).hash_is_true is None
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_alpha_is_read_in_any_precision(tmp_path, kind):
+    tensors = lora(UNET, alpha=None) | {f"{UNET}.alpha": np.array(12.5, kind)}
+    assert inspect(written(tmp_path, tensors)).alphas == (12.5,)
+
+
+def test_alpha_in_bfloat16(tmp_path):
+    header = {f"{UNET}.alpha": {"dtype": "BF16", "shape": [], "data_offsets": [0, 2]}}
+    text = json.dumps(header).encode()
+    path = tmp_path / "file.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + np.array(12.5, np.float32).tobytes()[2:])
+    assert inspect(path).alphas == (12.5,)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "triggers"),
+    [
+        ({"ss_tag_frequency": '{"10_ohwx man": {"tree": 1}}'}, ("ohwx man",)),
+        ({"ss_datasets": '[{"subsets": [{"class_tokens": "sks"}, {"class_tokens": "sks"}]}]'}, ("sks",)),
+        ({"ss_datasets": '[{"subsets": [{"class_tokens": null}]}]', "ss_tag_frequency": '{"1_run": {}}'}, ()),
+        ({"ss_datasets": "[3, {}, {broken", "ss_tag_frequency": "[]"}, ()),
+        ({}, ()),
+    ],
+)
+def test_triggers_are_found_where_other_trainers_put_them(tmp_path, metadata, triggers):
+    assert inspect(written(tmp_path, lora(UNET), metadata)).triggers == triggers
+
+
+def test_pickles_are_refused(tmp_path):
+    with pytest.raises(UserError, match="pickle"):
+        inspect(tmp_path / "model.ckpt")

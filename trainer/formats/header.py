@@ -1,0 +1,222 @@
+"""The header of a safetensors file: read with limits, rewritten without touching the tensors, hashed.
+
+Layout (safetensors README, "Format"): 8 bytes little-endian length N, N bytes of JSON, then the tensors' bytes.
+Only this header is read; no file is ever unpickled.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TypeGuard
+
+from trainer.contract.errors import UserError
+
+MAX_HEADER_BYTES = 100_000_000  # the reference implementation's limit
+LEGACY_OFFSET, LEGACY_LENGTH = 0x100000, 0x10000
+PICKLE_SUFFIXES = frozenset((".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle"))
+
+_DTYPE_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "U16": 16, "I16": 16, "F16": 16, "BF16": 16,
+    "U32": 32, "I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64, "C64": 64, "F4": 4,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A tensor as the header describes it.
+
+    Attributes:
+        dtype: the format's own name, such as "F16".
+        shape: sizes, outermost first; () for a single number.
+        offsets: (begin, end) in bytes, counted from the end of the header.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    offsets: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What stands before the tensors.
+
+    Attributes:
+        metadata: free text by name; {} where there is none.
+        tensors: by name, in the order of their bytes.
+        body_start: bytes from the start of the file to the first tensor.
+    """
+
+    metadata: dict[str, str]
+    tensors: dict[str, TensorInfo]
+    body_start: int
+
+
+def refuse_pickle(path: Path) -> None:
+    """Refuse a file that only pickle could read, by its suffix or by its first bytes.
+
+    Raises:
+        UserError: it is such a file.
+    """
+    suspect = path.suffix.lower() in PICKLE_SUFFIXES
+    if not suspect and path.is_file():
+        with path.open("rb") as file:
+            # torch.save writes a zip; before torch 1.6 it wrote a bare pickle, protocol 2 or later.
+            suspect = file.read(4) in {
+                b"PK\x03\x04",
+                *(bytes((0x80, protocol)) + b"\x8a\x0a" for protocol in (2, 3, 4)),
+            }
+    if suspect:
+        problem = "This is a pickle file, and loading one can run any program hidden in it; none is ever loaded."
+        fix = "Get the .safetensors version, or convert it on a machine that holds nothing of worth."
+        raise UserError(problem, str(path), fix)
+
+
+def read_header(path: Path) -> Header:
+    """Read and check the header of a safetensors file; the tensors are not read.
+
+    Raises:
+        UserError: the file is missing, is a pickle, or is not sound safetensors.
+    """
+    try:
+        refuse_pickle(path)
+        with path.open("rb") as file:
+            return _read(file, path.stat().st_size, str(path))
+    except OSError as error:
+        fix = "Check that the file is there and that you may read it."
+        raise UserError(f"The file could not be read ({error.strerror or error}).", str(path), fix) from error
+
+
+def parse_header(blob: bytes, name: str = "safetensors data") -> Header:
+    """Read and check the header of a safetensors file that is in memory.
+
+    Raises:
+        UserError: the bytes are not sound safetensors.
+    """
+    length = _header_length(blob[:8], len(blob), name)
+    return _parse(blob[8 : 8 + length], len(blob), name)
+
+
+def with_metadata(blob: bytes, metadata: dict[str, str]) -> bytes:
+    """Return the same safetensors file with its metadata replaced; not a byte of the tensors changes.
+
+    The result depends on nothing but the arguments: names are sorted, tensors keep their order. The header begins
+    `{"`, which A1111 asks for, and is padded with spaces so that the tensors stay aligned to 8 bytes.
+
+    Raises:
+        UserError: `blob` is not sound safetensors, or the metadata is too large.
+    """
+    header = parse_header(blob)
+    content: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    for name, info in header.tensors.items():
+        content[name] = {"dtype": info.dtype, "shape": list(info.shape), "data_offsets": list(info.offsets)}
+    # Half a surrogate pair, as broken captions have them, is no UTF-8 and would make the file unreadable.
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+    text += b" " * (-len(text) % 8)
+    if len(text) > MAX_HEADER_BYTES:
+        fix = "Use a smaller cover picture, or leave the captions out."
+        raise UserError(f"The metadata has {len(text)} bytes; at most {MAX_HEADER_BYTES} fit.", "metadata", fix)
+    return len(text).to_bytes(8, "little") + text + blob[header.body_start :]
+
+
+def body_sha256(source: Path | bytes) -> str:
+    """Return the SHA-256 (64 hex digits) of all bytes after the header: AutoV3, `sshs_model_hash`.
+
+    Metadata can change without changing it, so it names the weights.
+    """
+    if isinstance(source, bytes):
+        return hashlib.sha256(memoryview(source)[parse_header(source).body_start :]).hexdigest()
+    start = read_header(source).body_start
+    with source.open("rb") as file:
+        file.seek(start)
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 (64 hex digits) of the whole file; its first 10 digits are AutoV2."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def legacy_hash(blob: bytes) -> str:
+    """Return `sshs_legacy_hash`: 8 hex digits over 64 KiB at 1 MiB, of a copy with `ss_` metadata only.
+
+    As kohya's sd-scripts do (`precalculate_safetensors_hashes`), so that storing the hash does not change it. A file
+    of up to 1 MiB has no such part, and all of them share the hash of nothing.
+    """
+    training = {key: value for key, value in parse_header(blob).metadata.items() if key.startswith("ss_")}
+    copy = memoryview(with_metadata(blob, training))
+    return hashlib.sha256(copy[LEGACY_OFFSET : LEGACY_OFFSET + LEGACY_LENGTH]).hexdigest()[:8]
+
+
+def _read(file: BinaryIO, size: int, name: str) -> Header:
+    length = _header_length(file.read(8), size, name)
+    return _parse(file.read(length), size, name)
+
+
+def _header_length(start: bytes, size: int, name: str) -> int:
+    if len(start) < 8:
+        raise _unsound(name, f"it has only {size} bytes")
+    length = int.from_bytes(start, "little")
+    if length > MAX_HEADER_BYTES:
+        raise _unsound(name, "it does not begin with the length of a header")
+    if length < 2 or 8 + length > size:
+        raise _unsound(name, f"a header of {length} bytes is announced in a file of {size}: it may be cut off")
+    return length
+
+
+def _parse(text: bytes, size: int, name: str) -> Header:
+    try:
+        content = json.loads(text.decode(), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise _unsound(name, f"its header is not JSON ({str(error)[:80]})") from error
+    if not isinstance(content, dict):
+        raise _unsound(name, "its header is not a JSON object")
+    metadata = content.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise _unsound(name, "its metadata is not text by name")
+    tensors = {key: _tensor(key, value, name) for key, value in content.items()}
+    ordered = dict(sorted(tensors.items(), key=lambda item: item[1].offsets))
+    body_start = 8 + len(text)
+    _check_offsets(ordered, size - body_start, name)
+    return Header(metadata, ordered, body_start)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse a name that comes twice: readers differ in which one they take, and a file could hide behind that."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("a name comes twice")
+    return content
+
+
+def _tensor(key: str, value: object, name: str) -> TensorInfo:
+    entry = value if isinstance(value, dict) else {}
+    dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
+    if isinstance(dtype, str) and _whole_numbers(shape) and _whole_numbers(offsets) and len(offsets) == 2:
+        return TensorInfo(dtype, tuple(shape), (offsets[0], offsets[1]))
+    raise _unsound(name, f"the entry of tensor {key[:80]!r} is not dtype, shape and offsets")
+
+
+def _whole_numbers(value: object) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
+
+
+def _check_offsets(tensors: dict[str, TensorInfo], body: int, name: str) -> None:
+    """Tensors must fill the rest of the file without gap or overlap, as the reference implementation demands."""
+    place = 0
+    for key, info in tensors.items():
+        begin, end = info.offsets
+        if begin != place or end < begin:
+            raise _unsound(name, f"tensor {key[:80]!r} leaves a gap or overlaps another")
+        bits = _DTYPE_BITS.get(info.dtype)  # a type newer than this list is let through: its size is not known
+        if bits is not None and math.prod(info.shape) * bits != (end - begin) * 8:
+            raise _unsound(name, f"tensor {key[:80]!r} has a size that its shape does not give")
+        place = end
+    if place != body:
+        raise _unsound(name, f"its tensors need {place} bytes and {body} are there: it may be cut off")
+
+
+def _unsound(name: str, reason: str) -> UserError:
+    return UserError(f"This is not a sound safetensors file: {reason}.", name, "Download or export it again.")

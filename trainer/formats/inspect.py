@@ -1,0 +1,233 @@
+"""What is in an adapter file, whoever wrote it: read from the header alone, nothing is loaded."""
+
+import json
+import re
+import struct
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from trainer.formats.header import Header, TensorInfo, body_sha256, read_header
+from trainer.formats.kohya import Role, split_name
+
+DEMO = "lora-atelier-demo"
+SD1, SD2, SDXL, PRACTICE = "Stable Diffusion 1.x", "Stable Diffusion 2.x", "SDXL", "LoRA Atelier practice base"
+UNKNOWN = "unknown"
+
+_VERSIONS = {DEMO: PRACTICE, "sdxl": SDXL, "sd_v2": SD2, "sd_v1": SD1}  # by beginning of ss_base_model_version
+_ARCHITECTURES = {DEMO: PRACTICE, "stable-diffusion-xl": SDXL, "stable-diffusion-v2": SD2, "stable-diffusion-v1": SD1}
+_CROSS_WIDTHS = {768: SD1, 1024: SD2, 1280: SDXL, 2048: SDXL}  # input of attn2's key and value, as Invoke reads it
+_TEXT_WIDTHS = {768: SD1, 1024: SD2, 1280: SDXL}
+_TEXT_PATH = re.compile(r"^(base_model\.model\.)?(lora_te\d?_|text_encoder|text_model|encoder\.layers)")
+_UNET_PATH = re.compile(r"^(lora_unet_|unet\.)|(down|up|input|output)_blocks?|mid(dle)?_block")
+_CROSS = re.compile(r"attn2[._](processor[._])?to_[kv]$")
+_DEEP = re.compile(r"transformer_blocks[._]([2-9]|\d\d)[._]")  # only SDXL has three or more in a row
+_SCALARS = {"F16": "<e", "F32": "<f", "F64": "<d"}
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What an adapter file holds.
+
+    Attributes:
+        file: its name, without folder.
+        size: bytes.
+        format: "kohya", "diffusers", "PEFT" or "unknown": whose tensor names it has.
+        family: the kind of base it fits, "unknown" where nothing tells.
+        base: name of the base it was trained on, "" where it does not say.
+        title: its own name for itself, "" for none.
+        unet_modules, text_encoder_modules, other_modules: how many modules it changes.
+        ranks, alphas: the different values, ascending.
+        dtypes: the different number types, such as "F16".
+        triggers: words that call it.
+        hash: AutoV3, 64 hex digits.
+        hash_is_true: whether the hash stored in it is that one; None where none is stored.
+        notes: what a person should know, as sentences.
+    """
+
+    file: str
+    size: int
+    format: str
+    family: str
+    base: str
+    title: str
+    unet_modules: int
+    text_encoder_modules: int
+    other_modules: int
+    ranks: tuple[int, ...]
+    alphas: tuple[float, ...]
+    dtypes: tuple[str, ...]
+    triggers: tuple[str, ...]
+    hash: str
+    hash_is_true: bool | None
+    notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the same as plain values, ready for JSON."""
+        return asdict(self)
+
+
+_Kind = TypeVar("_Kind", list[Any], dict[str, Any])
+_Modules = Mapping[str, Mapping[Role, TensorInfo]]
+
+
+def inspect(path: Path) -> Inspection:
+    """Read an adapter file's header and say what it is.
+
+    Raises:
+        UserError: the file is missing, is a pickle, or is not sound safetensors.
+    """
+    header = read_header(path)
+    modules, leftover = _group(header)
+    parts = [_part(name) for name in modules]
+    alphas = {name: _scalar(path, header, roles["alpha"]) for name, roles in modules.items() if "alpha" in roles}
+    digest = body_sha256(path)
+    stored = header.metadata.get("sshs_model_hash")
+    hash_is_true = None if stored is None else stored == digest
+    return Inspection(
+        file=path.name,
+        size=path.stat().st_size,
+        format=_format(modules),
+        family=_family(header.metadata, modules),
+        base=header.metadata.get("ss_sd_model_name") or header.metadata.get("ss_base_model_version", ""),
+        title=header.metadata.get("modelspec.title") or header.metadata.get("ss_output_name", ""),
+        unet_modules=parts.count("unet"),
+        text_encoder_modules=parts.count("text_encoder"),
+        other_modules=parts.count("other"),
+        ranks=tuple(sorted({roles["down"].shape[0] for roles in modules.values() if _shape(roles)})),
+        alphas=tuple(sorted({value for value in alphas.values() if value is not None})),
+        dtypes=tuple(sorted({info.dtype for info in header.tensors.values()})),
+        triggers=_triggers(header.metadata),
+        hash=digest,
+        hash_is_true=hash_is_true,
+        notes=tuple(_notes(header.metadata, modules, leftover, hash_is_true)),
+    )
+
+
+def _group(header: Header) -> tuple[_Modules, Sequence[str]]:
+    """Return the tensors by module, and the names of those that are no part of a LoRA."""
+    modules: defaultdict[str, dict[Role, TensorInfo]] = defaultdict(dict)
+    leftover = []
+    for name, info in header.tensors.items():
+        found = split_name(name)
+        if found is None:
+            leftover.append(name)
+        else:
+            modules[found[0]][found[1]] = info
+    return modules, leftover
+
+
+def _part(module: str) -> str:
+    if _TEXT_PATH.search(module):
+        return "text_encoder"
+    return "unet" if _UNET_PATH.search(module) else "other"
+
+
+def _shape(roles: Mapping[Role, TensorInfo]) -> tuple[int, ...]:
+    return roles["down"].shape if "down" in roles else ()
+
+
+def _format(modules: _Modules) -> str:
+    rules = (("kohya", "lora_"), ("diffusers", ("unet.", "text_encoder.")), ("PEFT", ("base_model.model.",)))
+    for name, prefixes in rules:
+        if any(module.startswith(prefixes) for module in modules):
+            return name
+    return "PEFT" if any(_part(module) != "other" for module in modules) else UNKNOWN
+
+
+def _family(metadata: Mapping[str, str], modules: _Modules) -> str:
+    """From what the file says, then from the shapes, by the rules of Invoke."""
+    said = _said_family(metadata)
+    return said if said != UNKNOWN else _shape_family(modules)
+
+
+def _said_family(metadata: Mapping[str, str]) -> str:
+    for key, table in (("ss_base_model_version", _VERSIONS), ("modelspec.architecture", _ARCHITECTURES)):
+        for beginning, family in table.items():
+            if metadata.get(key, "").lower().startswith(beginning):
+                return family
+    return SD2 if metadata.get("ss_v2") == "True" else UNKNOWN
+
+
+def _shape_family(modules: _Modules) -> str:
+    if any(module.startswith(("lora_te2_", "text_encoder_2.")) for module in modules):
+        return SDXL
+    widths = {module: _shape(roles)[1] for module, roles in modules.items() if len(_shape(roles)) > 1}
+    for module, width in widths.items():
+        if _part(module) == "unet" and _CROSS.search(module):
+            return _CROSS_WIDTHS.get(width, UNKNOWN)
+    if any(_part(module) == "unet" and _DEEP.search(module) for module in modules):
+        return SDXL
+    for module, width in widths.items():
+        if _part(module) == "text_encoder" and "self_attn" in module:
+            return _TEXT_WIDTHS.get(width, UNKNOWN)
+    return UNKNOWN
+
+
+def _scalar(path: Path, header: Header, info: TensorInfo) -> float | None:
+    """Read a tensor of one number; None where it is of another kind."""
+    begin, end = info.offsets
+    if end - begin > 8:
+        return None
+    with path.open("rb") as file:
+        file.seek(header.body_start + begin)
+        data = file.read(end - begin)
+    if info.dtype == "BF16" and len(data) == 2:  # the upper half of a float32
+        data, layout = b"\0\0" + data, "<f"
+    else:
+        layout = _SCALARS.get(info.dtype, "")
+    if not layout or struct.calcsize(layout) != len(data):
+        return None
+    return float(struct.unpack(layout, data)[0])
+
+
+def _triggers(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """Take the trigger phrase, else the class words, else the picture folders' names, as other programs do."""
+    phrase = metadata.get("modelspec.trigger_phrase", "").strip()
+    if phrase:
+        return (phrase,)
+    words: list[object] = []
+    for dataset in _parsed(metadata, "ss_datasets", []):
+        subsets = dataset.get("subsets") if isinstance(dataset, dict) else None
+        for subset in subsets if isinstance(subsets, list) else ():
+            words.append(subset.get("class_tokens") if isinstance(subset, dict) else None)
+    if not words:
+        words = [name.partition("_")[2] for name in _parsed(metadata, "ss_tag_frequency", {})]
+    return tuple(dict.fromkeys(word for word in words if isinstance(word, str) and word))
+
+
+def _parsed(metadata: Mapping[str, str], key: str, empty: _Kind) -> _Kind:
+    try:
+        value = json.loads(metadata.get(key, "null"))
+    except (ValueError, RecursionError):
+        value = None  # a foreign file's own mistake; the rest of it is still worth reading
+    return value if isinstance(value, type(empty)) else empty
+
+
+def _notes(metadata: Mapping[str, str], modules: _Modules, leftover: Sequence[str], hash_is_true: bool | None) -> list[str]:
+    notes = []
+    said, shaped = _said_family(metadata), _shape_family(modules)
+    if said == PRACTICE:
+        notes.append("Trained on the practice base: works only here.")
+    elif UNKNOWN not in (said, shaped) and said != shaped:
+        notes.append(f"It says it is for {said}, but its shapes are those of {shaped}.")
+    if not modules:
+        notes.append("There is no LoRA in this file; it may be a whole checkpoint or another kind of adapter.")
+    elif _format(modules) != "kohya":
+        notes.append("A1111 ignores these tensor names without a word; export it with kohya names.")
+    if modules and leftover:
+        listed = ", ".join(leftover[:3]) + (" ..." if len(leftover) > 3 else "")
+        notes.append(f"{len(leftover)} tensors are not parts of a plain LoRA and are not used here: {listed}")
+    halves = sum("down" not in roles or "up" not in roles for roles in modules.values())
+    if halves:
+        notes.append(f"{halves} modules lack one half and have no effect.")
+    bare = sum("alpha" not in roles for roles in modules.values())
+    if bare:
+        notes.append(f"{bare} modules store no alpha; programs then take alpha = rank, which may not be as trained.")
+    if any(_part(module) == "text_encoder" for module in modules):
+        notes.append("Part of it is in the text encoder, which SD.Next leaves out unless its setting is changed.")
+    if hash_is_true is False:
+        notes.append("The hash stored in it is wrong, so pictures made with it cannot be traced to it; export it again.")
+    return notes

@@ -1,0 +1,259 @@
+"""What an adapter file says about itself: kohya's `ss_*` names, ModelSpec 1.0.1, cover picture, hashes.
+
+A file must be a pure function of config, pictures and versions: a run resumed after a crash writes the same bytes as
+one that never stopped. So there is no time of day, no path, no host and no random number in it, and the fields that
+other trainers fill with those (`ss_training_started_at`, `modelspec.date`) are left out.
+"""
+
+import base64
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from trainer.formats.header import body_sha256, legacy_hash, parse_header, with_metadata
+from trainer.formats.parameters import decimal_text, safe_name
+
+MAX_THUMBNAIL_BYTES = 128 * 1024  # the cover is stored a second time for ModelSpec readers while it is small
+
+# By `ss_base_model_version`. Of the two 2.x ids SwarmUI knows the second alone; the first is the honest one.
+_ARCHITECTURES = {
+    "sd_v1": "stable-diffusion-v1/lora",
+    "sd_v2": "stable-diffusion-v2-512/lora",
+    "sd_v2_v": "stable-diffusion-v2-768-v/lora",
+}
+_PLACE = re.compile(r"""(["'])((?:[A-Za-z]:[\\/]|[\\/]|~[\\/])(?:(?!\1)[^\n])*)\1""")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterFacts:
+    """Everything that a file says about its adapter.
+
+    Attributes:
+        name: of the run, as people see it.
+        base_version: kohya's name of the base's family ("sd_v1", "sd_v2", "sd_v2_v"), or "lora-atelier-demo".
+        base_name: name or Hub id of the base; of a path the last part is kept.
+        base_sha256: of the base, where it is one file.
+        rank, alpha: of the adapter; the effect is scaled by alpha / rank.
+        network_args: further options of the adapter.
+        dropout: share of the adapter's inputs dropped in training.
+        trigger: the word that calls it, "" for none.
+        captions: as trained, one a picture; None keeps them and the recipe private.
+        pictures, repeats: how many different ones, and how often each comes in an epoch.
+        resolution: side of the square whose area the pictures have, in pixels.
+        buckets: (width, height, number of pictures) of each shape.
+        steps, epochs, batch_size, accumulation: of the training; steps are the optimiser's.
+        learning_rate, unet_learning_rate, text_encoder_learning_rate: None where that part is not trained.
+        optimizer, schedule, warmup_steps: their names and settings.
+        seed: of everything random.
+        precision: "no", "fp16" or "bf16".
+        has_text_encoder: whether the text encoder is trained too.
+        clip_skip: 1 for the last layer.
+        prediction_type: "epsilon" or "v_prediction".
+        recipe: the run's config as TOML.
+        versions: version by package.
+        cover: bytes of a PNG, or None.
+        preferred_strength: what to set the slider to, or None.
+    """
+
+    name: str
+    base_version: str
+    base_name: str
+    rank: int
+    alpha: float
+    pictures: int
+    resolution: int
+    steps: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    optimizer: str
+    schedule: str
+    seed: int
+    recipe: str
+    base_sha256: str = ""
+    network_args: Mapping[str, object] = field(default_factory=dict)
+    dropout: float = 0.0
+    trigger: str = ""
+    captions: tuple[str, ...] | None = ()
+    repeats: int = 1
+    buckets: tuple[tuple[int, int, int], ...] = ()
+    accumulation: int = 1
+    unet_learning_rate: float | None = None
+    text_encoder_learning_rate: float | None = None
+    warmup_steps: int = 0
+    precision: str = "no"
+    has_text_encoder: bool = False
+    clip_skip: int = 1
+    prediction_type: str = "epsilon"
+    versions: Mapping[str, str] = field(default_factory=dict)
+    cover: bytes | None = None
+    preferred_strength: float | None = None
+
+
+def adapter_metadata(facts: AdapterFacts) -> dict[str, str]:
+    """Return the metadata of an adapter file, hashes aside (`sign` adds those)."""
+    recipe = without_places(facts.recipe)
+    own = {"format": "pt", "lora_atelier.versions": _json(dict(sorted(facts.versions.items())))}
+    if facts.captions is not None:
+        own["lora_atelier.recipe"] = recipe
+    return {
+        **own,
+        **_network(facts),
+        **_training(facts, recipe),
+        **_pictures(facts),
+        **_modelspec(facts),
+        **_cover(facts),
+    }
+
+
+def sign(blob: bytes) -> bytes:
+    """Return the same file with its hashes in the metadata; they are true for the returned bytes.
+
+    They cover the tensors alone (`sshs_legacy_hash` also the `ss_` names), so storing them does not change them.
+
+    Raises:
+        UserError: `blob` is not sound safetensors.
+    """
+    digest = body_sha256(blob)
+    hashes = {
+        "sshs_model_hash": digest,
+        "sshs_legacy_hash": legacy_hash(blob),
+        "modelspec.hash_sha256": f"0x{digest}",
+    }
+    return with_metadata(blob, {**parse_header(blob).metadata, **hashes})
+
+
+def tag_frequency(facts: AdapterFacts) -> dict[str, dict[str, int]]:
+    """Return how many captions have each tag, the trigger first, as `ss_tag_frequency` has it."""
+    trigger = " ".join(facts.trigger.split())
+    tags = Counter(tag for caption in facts.captions or () for tag in dict.fromkeys(_tags(caption)) if tag != trigger.lower())
+    ordered = dict(sorted(tags.items(), key=lambda item: (-item[1], item[0])))
+    return {_folder(facts): ({trigger: facts.pictures} if trigger else {}) | ordered}
+
+
+def without_places(recipe: str) -> str:
+    """Keep of each absolute path in a TOML text its last part: the rest says who trained it, and where."""
+    return _PLACE.sub(lambda found: found[1] + re.split(r"[\\/]+", found[2].rstrip("\\/"))[-1] + found[1], recipe)
+
+
+def _network(facts: AdapterFacts) -> dict[str, str]:
+    fields = {
+        "ss_base_model_version": facts.base_version,
+        "ss_v2": str(facts.base_version.startswith("sd_v2")),
+        "ss_sd_model_name": _base_name(facts),
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": str(facts.rank),
+        "ss_network_alpha": decimal_text(facts.alpha),
+        "ss_network_dropout": decimal_text(facts.dropout) if facts.dropout else "None",
+        "ss_network_args": _json(dict(sorted(facts.network_args.items()))),
+        "ss_output_name": safe_name(facts.name),
+        "ss_clip_skip": str(facts.clip_skip) if facts.clip_skip > 1 else "None",
+    }
+    return fields | ({"ss_new_sd_model_hash": facts.base_sha256} if facts.base_sha256 else {})
+
+
+def _training(facts: AdapterFacts, recipe: str) -> dict[str, str]:
+    unet = facts.learning_rate if facts.unet_learning_rate is None else facts.unet_learning_rate
+    text = facts.learning_rate if facts.text_encoder_learning_rate is None else facts.text_encoder_learning_rate
+    return {
+        # Others draw it at random; from the recipe it is as good at telling two runs apart, and the same on a resume.
+        "ss_session_id": str(int(hashlib.sha256(recipe.encode(errors="replace")).hexdigest()[:8], 16)),
+        "ss_learning_rate": decimal_text(facts.learning_rate),
+        "ss_unet_lr": decimal_text(unet),
+        "ss_text_encoder_lr": decimal_text(text) if facts.has_text_encoder else "None",
+        "ss_optimizer": facts.optimizer,
+        "ss_lr_scheduler": facts.schedule,
+        "ss_lr_warmup_steps": str(facts.warmup_steps),
+        "ss_seed": str(facts.seed),
+        "ss_mixed_precision": facts.precision,
+        "ss_steps": str(facts.steps),
+        "ss_max_train_steps": str(facts.steps),
+        "ss_num_epochs": str(facts.epochs),
+        "ss_epoch": str(facts.epochs),
+        "ss_batch_size_per_device": str(facts.batch_size),
+        "ss_total_batch_size": str(facts.batch_size * facts.accumulation),
+        "ss_gradient_accumulation_steps": str(facts.accumulation),
+    }
+
+
+def _pictures(facts: AdapterFacts) -> dict[str, str]:
+    folder, side = _folder(facts), facts.resolution
+    buckets = {str(index): {"resolution": [width, height], "count": count} for index, (width, height, count) in enumerate(facts.buckets)}
+    info = {"buckets": buckets}
+    frequency = tag_frequency(facts)
+    subset = {
+        "img_count": facts.pictures,
+        "num_repeats": facts.repeats,
+        "image_dir": folder,
+        "class_tokens": facts.trigger or None,
+        "is_reg": False,
+    }
+    dataset = {
+        "is_dreambooth": True,
+        "batch_size_per_device": facts.batch_size,
+        "num_train_images": facts.pictures * facts.repeats,
+        "num_reg_images": 0,
+        "resolution": [side, side],
+        "enable_bucket": len(buckets) > 1,
+        "tag_frequency": frequency,
+        "bucket_info": info,
+        "subsets": [subset],
+    }
+    return {
+        "ss_resolution": f"({side}, {side})",
+        "ss_num_train_images": str(facts.pictures * facts.repeats),
+        "ss_num_reg_images": "0",
+        "ss_enable_bucket": str(len(buckets) > 1),
+        "ss_bucket_info": _json(info),
+        "ss_dataset_dirs": _json({folder: {"n_repeats": facts.repeats, "img_count": facts.pictures}}),
+        "ss_datasets": _json([dataset]),
+        "ss_tag_frequency": _json(frequency),
+    }
+
+
+def _modelspec(facts: AdapterFacts) -> dict[str, str]:
+    fields = {
+        "sai_model_spec": "1.0.1",
+        "architecture": _ARCHITECTURES.get(facts.base_version, facts.base_version),
+        "implementation": "diffusers",
+        "title": facts.name,
+        "resolution": f"{facts.resolution}x{facts.resolution}",
+        "prediction_type": "v" if facts.prediction_type.startswith("v") else facts.prediction_type,
+    }
+    if facts.trigger:
+        fields |= {"trigger_phrase": facts.trigger, "usage_hint": f'Put "{facts.trigger}" in the prompt.'}
+    if facts.clip_skip > 1:
+        fields["encoder_layer"] = str(facts.clip_skip)
+    if facts.preferred_strength is not None:
+        fields["lora_default_weight"] = decimal_text(facts.preferred_strength)
+    return {f"modelspec.{key}": value for key, value in fields.items()}
+
+
+def _cover(facts: AdapterFacts) -> dict[str, str]:
+    if facts.cover is None:
+        return {}
+    text = base64.b64encode(facts.cover).decode()
+    fields = {"ssmd_cover_images": _json([text])}  # A1111's: raw base64, without "data:"
+    if len(facts.cover) <= MAX_THUMBNAIL_BYTES:
+        fields["modelspec.thumbnail"] = f"data:image/png;base64,{text}"
+    return fields
+
+
+def _folder(facts: AdapterFacts) -> str:
+    """Name the picture folder as kohya would have it: readers take the trigger from behind the first "_"."""
+    return f"{facts.repeats}_{' '.join(facts.trigger.split()) or safe_name(facts.name)}"
+
+
+def _base_name(facts: AdapterFacts) -> str:
+    return without_places(f'"{facts.base_name}"').strip('"')
+
+
+def _tags(caption: str) -> list[str]:
+    return [tag for tag in (" ".join(part.split()).lower() for part in caption.split(",")) if tag]
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
