@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from trainer.contract.errors import UserError
 from trainer.pictures.captions import CAPTION_SUFFIXES, decode_caption, fold
@@ -37,8 +38,7 @@ class Item:
     read: Callable[[], bytes]
 
 
-@dataclass(frozen=True)
-class Rejected:
+class Rejected(NamedTuple):
     """Something that was not imported, and why."""
 
     source: str
