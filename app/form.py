@@ -60,10 +60,10 @@ def field(name: str) -> Field:
     section, _, key = name.partition(".")
     info = section_fields(section)[key]
     kinds, words = _alternatives(info.annotation)
-    low = next((part.ge if isinstance(part, Ge) else part.gt for part in info.metadata if isinstance(part, Ge | Gt)), None)
-    high = next((part.le if isinstance(part, Le) else part.lt for part in info.metadata if isinstance(part, Le | Lt)), None)
+    low: Any = next((part.ge if isinstance(part, Ge) else part.gt for part in info.metadata if isinstance(part, Ge | Gt)), None)
+    high: Any = next((part.le if isinstance(part, Le) else part.lt for part in info.metadata if isinstance(part, Le | Lt)), None)
     if name in CHOICES:
-        kinds, words = (), tuple(CHOICES[name])
+        kinds, words = (), tuple(str(key) for key in CHOICES[name])
     elif any(getattr(part, "pattern", None) == PERCENT_OR_STEPS for part in info.metadata):
         words = ("10%", "20%", "25%", "50%", "never")
     default = None if info.is_required() else info.default
@@ -74,18 +74,19 @@ def _alternatives(annotation: Any) -> tuple[tuple[type, ...], tuple[str, ...]]:
     """Take an annotation apart: `int | Literal["auto"]` is (int,) and ("auto",)."""
     origin = get_origin(annotation)
     if origin is Literal:
-        return (), tuple(get_args(annotation))
+        return (), tuple(str(word) for word in get_args(annotation))
     if origin in (Union, types.UnionType):
         parts = [_alternatives(part) for part in get_args(annotation) if part is not type(None)]
-        return sum((kinds for kinds, _ in parts), ()), sum((words for _, words in parts), ())
-    return (origin or annotation,), ()
+        return tuple(kind for kinds, _ in parts for kind in kinds), tuple(word for _, words in parts for word in words)
+    kind: type = origin or annotation
+    return (kind,), ()
 
 
 def component(item: Field, value: Any) -> gr.components.Component:
     """Make the component of a setting. A number beside a word, or a pattern, is a list one can type into."""
     label = item.name.partition(".")[2].replace("_", " ")
     common: dict[str, Any] = {"label": label, "info": item.help, "elem_id": item.element, "interactive": True}
-    shown = to_page(item, value)
+    shown: Any = to_page(item, value)
     if bool in item.kinds:
         return gr.Checkbox(shown, **common)
     if tuple in item.kinds:
@@ -95,7 +96,7 @@ def component(item: Field, value: Any) -> gr.components.Component:
     if str in item.kinds:
         return gr.Textbox(shown, **common)
     low, high = item.bounds
-    return gr.Number(shown, minimum=low, maximum=high, step=_arrow_step(item), **common)  # type: ignore[arg-type]
+    return gr.Number(shown, minimum=low, maximum=high, step=_arrow_step(item), **common)
 
 
 def _arrow_step(item: Field) -> float:
@@ -109,9 +110,8 @@ def to_page(item: Field, value: Any) -> Plain:
     """Turn a value of the config into what its component shows."""
     if tuple in item.kinds:
         return "\n".join(value or ())
-    if item.words and value is not None:
-        return str(value)
-    return value
+    plain: Plain = str(value) if item.words and value is not None else value
+    return plain
 
 
 def from_page(item: Field, shown: Any) -> Any:

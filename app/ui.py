@@ -10,18 +10,18 @@ from pathlib import Path
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import: it reads this once
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-import gradio as gr  # noqa: E402
-import uvicorn  # noqa: E402
-from fastapi import FastAPI, HTTPException  # noqa: E402
-from fastapi.responses import FileResponse, RedirectResponse  # noqa: E402
-from starlette.middleware.trustedhost import TrustedHostMiddleware  # noqa: E402
+import gradio as gr
+import uvicorn
+from fastapi import FastAPI, HTTPException
+from fastapi.responses import FileResponse, RedirectResponse
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from app.jobs import presence, queue  # noqa: E402
-from app.tabs import TABS  # noqa: E402
-from app.views import adapters, pictures  # noqa: E402
-from app.views.page import Page  # noqa: E402
-from app.views.style import CSS  # noqa: E402
-from trainer.contract.errors import UserError  # noqa: E402
+from app.jobs import presence, queue
+from app.tabs import TABS
+from app.views import adapters, pictures
+from app.views.page import Page
+from app.views.style import CSS
+from trainer.contract.errors import UserError
 
 FIRST_PORT = 7860
 FONTS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
@@ -29,14 +29,23 @@ FONTS = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "s
 
 def theme() -> gr.themes.Base:
     """Gradio's default look in our colour, with the fonts of the machine: nothing is fetched from elsewhere."""
-    return gr.themes.Default(
+    look = gr.themes.Default(
         primary_hue="violet", secondary_hue="violet", neutral_hue="zinc", radius_size="lg",
         font=FONTS, font_mono=("ui-monospace", "Consolas", "monospace"),
+    )  # fmt: skip
+    return look.set(  # the default's greys for help texts are too pale to read
+        body_background_fill="*neutral_50", body_text_color_subdued="*neutral_500", body_text_color_subdued_dark="*neutral_400",
+        block_info_text_color="*neutral_500", block_info_text_color_dark="*neutral_400",
+        block_label_text_color="*neutral_600", block_title_text_color="*neutral_700", block_title_text_color_dark="*neutral_200",
+        input_placeholder_color="*neutral_400", input_placeholder_color_dark="*neutral_500",
+        button_primary_background_fill="*primary_600", button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_600", button_primary_background_fill_hover_dark="*primary_700",
     )  # fmt: skip
 
 
 def build(home: Path) -> gr.Blocks:
     """Put the tabs together."""
+    blocks: gr.Blocks
     with gr.Blocks(title="LoRA Atelier", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as blocks:
         gr.HTML('<div class="brand"><b>LoRA Atelier</b><span>pictures in, adapter out</span></div>')
         dataset, run, adapter = (gr.Textbox("", visible="hidden", elem_id=f"page-{name}") for name in ("dataset", "run", "adapter"))
@@ -63,11 +72,12 @@ def server(home: Path, host: str, port: int) -> FastAPI:
     def icon() -> RedirectResponse:
         return RedirectResponse("/static/img/logo.svg")
 
-    return gr.mount_gradio_app(
+    application: FastAPI = gr.mount_gradio_app(
         app, build(home), path="/", server_name=host, server_port=port, allowed_paths=[str(pictures.cache(home))],
         footer_links=[], run_history=False, ssr_mode=False, show_error=False, max_file_size="4gb", enable_monitoring=False,
         mcp_server=False, pwa=False, theme=theme(), css=CSS,
     )  # fmt: skip
+    return application
 
 
 def refuse_strangers(host: str, share: bool) -> None:
@@ -77,7 +87,8 @@ def refuse_strangers(host: str, share: bool) -> None:
         UserError: another address than the machine's own, or a public link.
     """
     if share:
-        raise UserError("a public link is refused until login exists", "--share", "Open the page on this machine, or through an SSH tunnel.")
+        fix = "Open the page on this machine, or through an SSH tunnel."
+        raise UserError("a public link is refused until login exists", "--share", fix)
     try:
         own = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

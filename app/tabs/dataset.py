@@ -19,12 +19,12 @@ EMPTY = empty("No pictures here yet", "Drop ten to thirty pictures, a folder or 
 
 def build(page: Page) -> None:
     """Lay out the tab."""
-    with gr.Row(equal_height=True):
+    with gr.Row(elem_classes="halves"):
         with gr.Column(scale=4, min_width=320):
             chosen = gr.Dropdown([], label="Set of pictures", elem_id="dataset-set", info="Each set is a folder on your disk.")
             with gr.Row(elem_classes="tight"):
                 name = gr.Textbox(show_label=False, placeholder="name of a new set", elem_id="dataset-name", container=False, scale=3)
-                create = gr.Button("New set", elem_id="dataset-create", min_width=90, scale=1)
+                create = gr.Button("New set", elem_id="dataset-create", min_width=110, scale=1, size="md")
             gr.HTML('<div class="hint">Or begin with what came along:</div>')
             with gr.Row(elem_classes="tight"):
                 samples = {
@@ -94,7 +94,7 @@ def _editor(page: Page, nothing: gr.HTML) -> dict[str, Any]:
     with gr.Column(visible=False, elem_id="dataset-editor") as area:
         with gr.Row(elem_classes="halves"):
             with gr.Column(scale=6, min_width=320):
-                gallery = gr.Gallery(label="Pictures", columns=5, height=460, object_fit="cover", allow_preview=False,
+                gallery = gr.Gallery(show_label=False, columns=5, height=460, object_fit="cover", allow_preview=False,
                                      interactive=False, elem_id="dataset-gallery", buttons=[])  # fmt: skip
             with gr.Column(scale=4, min_width=320):
                 picture = gr.Textbox("", visible="hidden")

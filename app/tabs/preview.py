@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from app.preview import Engine, new_id
 from app.settings import load_settings
 from app.views import adapters, pictures, sets
-from app.views.bases import BASES, DEMO_NOTE
+from app.views.bases import BASES, note_html
 from app.views.page import Page, empty, kindly, quiet, say
 from trainer.contract.catalog import SAMPLERS
 from trainer.contract.errors import UserError
@@ -91,8 +91,8 @@ def _controls(page: Page) -> tuple[Controls, gr.Button, gr.Button, gr.Button]:
     with gr.Group():
         prompt = gr.Textbox(label="Prompt", lines=2, placeholder="what to draw", elem_id="preview-prompt")
         base = gr.Dropdown(BASES, value=load_settings(page.home).base, label="Base model", allow_custom_value=True, elem_id="preview-base")
-        note = gr.Markdown(DEMO_NOTE, visible=load_settings(page.home).base == "demo", elem_classes="note", container=True)
-    base.change(lambda value: gr.Markdown(visible=value == "demo"), base, note, **quiet())
+        note = gr.HTML(note_html(load_settings(page.home).base), padding=False)
+    base.change(note_html, base, note, **quiet())
     with gr.Group():
         rows = tuple(_row(page, number) for number in range(ROWS))
         add = gr.Button("Add another adapter", size="md", elem_id="preview-add")
@@ -202,7 +202,8 @@ def _draw(page: Page, engine: Engine, drawn: dict[Any, str], asked: tuple[Genera
 
 
 def _bar(words: str, share: float) -> str:
-    return f'<div class="run"><div class="head">{words}</div><div class="track"><div class="fill" style="width:{share:.0f}%"></div></div></div>'
+    fill = f'<div class="fill" style="width:{share:.0f}%"></div>'
+    return f'<div class="run"><div class="head">{words}</div><div class="track">{fill}</div></div>'
 
 
 def _caption(strengths: tuple[float, ...]) -> str:

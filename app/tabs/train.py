@@ -10,7 +10,7 @@ from app import form
 from app.jobs import queue
 from app.settings import change_settings, load_settings
 from app.views import live, sets
-from app.views.bases import BASES, DEMO_NOTE
+from app.views.bases import BASES, note_html
 from app.views.page import Page, kindly, quiet
 from trainer.contract.compose import LENGTHS, compose, load_preset, presets
 from trainer.contract.config import RunConfig
@@ -20,7 +20,7 @@ ID = "train"
 PRESETS = {"style": "A style", "subject": "A subject: one person, animal or thing"}
 UNITS = [("times each picture is seen", "views"), ("steps", "steps"), ("passes over the set", "epochs")]
 
-Components = dict[str, gr.components.Component]
+Components = dict[str, Any]  # setting or question -> its component
 
 
 def build(page: Page) -> None:
@@ -29,13 +29,13 @@ def build(page: Page) -> None:
     preset = _preset(settings.base, settings.preset)
     with gr.Row(elem_classes="halves"):
         with gr.Column(scale=4, min_width=340):
-            essential = _essential(page, settings.base, settings.preset, preset)
+            essential, summary = _essential(page, settings.base, settings.preset, preset)
             go = gr.Button("Train", variant="primary", size="lg", elem_id="train-go")
             problem = gr.Markdown(visible=False, elem_id="train-problem", elem_classes="problem")
             advanced, toml, marks = _advanced(preset)
         with gr.Column(scale=6, min_width=380):
             live.build(page)
-    _wire(page, essential, advanced, toml, marks)
+    _wire(page, essential, advanced, toml, marks, summary)
     go.click(
         _submit(page, essential, advanced), {*essential.values(), *advanced.values()}, [page.run, problem], **quiet()
     )
@@ -52,18 +52,18 @@ def _length(config: RunConfig) -> tuple[str, float]:
     return next((name, value) for name in LENGTHS if (value := getattr(config.training, name)) is not None)
 
 
-def _essential(page: Page, base: str, preset_name: str, preset: RunConfig) -> Components:
+def _essential(page: Page, base: str, preset_name: str, preset: RunConfig) -> tuple[Components, gr.HTML]:
     """The six questions."""
     unit, length = _length(preset)
     with gr.Group():
         dataset = gr.Dropdown(sets.choices(page.home), label="Pictures", info="A set from the Dataset tab.",
                               allow_custom_value=True, elem_id="train-dataset")  # fmt: skip
-        summary = gr.HTML(elem_id="train-summary", padding=True)
+        summary = gr.HTML(elem_id="train-summary", padding=False)
         teach = gr.Radio([(PRESETS.get(name, name), name) for name in presets(base)], value=preset_name,
                          label="What to teach", elem_id="train-preset")  # fmt: skip
         model = gr.Dropdown(BASES, value=base, label="Base model", allow_custom_value=True, elem_id="train-base",
                             info="What is taught: choose, or type a Hub id or a diffusers folder.")  # fmt: skip
-        note = gr.Markdown(DEMO_NOTE, visible=base == "demo", elem_classes="note", container=True)
+        note = gr.HTML(note_html(base), padding=False)
         trigger = gr.Textbox(label="Trigger word", placeholder="none", elem_id="train-trigger",
                              info="A rare word that calls the subject in prompts. A style can do without.")  # fmt: skip
         with gr.Row():
@@ -72,8 +72,9 @@ def _essential(page: Page, base: str, preset_name: str, preset: RunConfig) -> Co
         name = gr.Textbox(label="Name", placeholder="made from the set and what is taught", elem_id="train-name",
                           info="Of the run and of the finished file.")  # fmt: skip
     dataset.change(lambda path: sets.summary_html(page.home, path), dataset, summary, **quiet())
-    model.change(lambda value: gr.Markdown(visible=value == "demo"), model, note, **quiet())
-    return {"dataset": dataset, "preset": teach, "base": model, "trigger": trigger, "length": number, "unit": kind, "name": name}
+    model.change(note_html, model, note, **quiet())
+    questions = {"dataset": dataset, "preset": teach, "base": model, "trigger": trigger, "length": number, "unit": kind, "name": name}
+    return questions, summary
 
 
 def _advanced(preset: RunConfig) -> tuple[Components, gr.Code, gr.HTML]:
@@ -140,7 +141,7 @@ def _submit(page: Page, essential: Components, advanced: Components) -> Any:
     return submit
 
 
-def _wire(page: Page, essential: Components, advanced: Components, toml: gr.Code, marks: gr.HTML) -> None:
+def _wire(page: Page, essential: Components, advanced: Components, toml: gr.Code, marks: gr.HTML, summary: gr.HTML) -> None:
     """What follows from what: the preset fills the form, the form shows what differs and the file it makes."""
     inputs = {*essential.values(), *advanced.values()}
 
@@ -169,10 +170,14 @@ def _wire(page: Page, essential: Components, advanced: Components, toml: gr.Code
     filled.then(show, inputs, [toml, marks], **quiet())
     typed = [component.input for component in (essential | advanced).values() if component not in (base, preset)]
     gr.on(typed, show, inputs, [toml, marks], trigger_mode="always_last", **quiet())
-    page.dataset.change(lambda path: gr.Dropdown(sets.choices(page.home), value=path), page.dataset, essential["dataset"], **quiet())
-    page.blocks.load(lambda: _first(page), None, [essential["dataset"]], **quiet()).then(show, inputs, [toml, marks], **quiet())
+    page.dataset.change(
+        lambda path: (gr.Dropdown(sets.choices(page.home), value=path), sets.summary_html(page.home, path)),
+        page.dataset, [essential["dataset"], summary], **quiet(),
+    )  # fmt: skip
+    page.blocks.load(lambda: _first(page), None, [essential["dataset"], summary], **quiet()).then(show, inputs, [toml, marks], **quiet())
 
 
-def _first(page: Page) -> gr.Dropdown:
+def _first(page: Page) -> tuple[gr.Dropdown, str]:
     known = sets.choices(page.home)
-    return gr.Dropdown(known, value=known[0][1] if known else None)
+    chosen = known[0][1] if known else None
+    return gr.Dropdown(known, value=chosen), sets.summary_html(page.home, chosen)

@@ -4,4 +4,9 @@ BASES = [
     ("Practice base (built in, no download)", "demo"),
     ("Stable Diffusion 1.5 (downloads about 4 GB once)", "stable-diffusion-v1-5/stable-diffusion-v1-5"),
 ]
-DEMO_NOTE = "**Practice base:** small and quick, for learning how it works. Files made with it work only here."
+_NOTE = '<div class="base-note"><b>Practice base:</b> small and quick, to see how it goes. Files made with it work only here.</div>'
+
+
+def note_html(base: str) -> str:
+    """HTML: what one should know of a base, if anything."""
+    return _NOTE if base == "demo" else ""

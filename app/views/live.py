@@ -13,7 +13,7 @@ from app.views.page import Page, empty, kindly, quiet
 from trainer.contract.errors import UserError
 
 NOTHING = empty("No training yet", "Choose pictures on the left and press Train. What happens shows here, live.")
-LOSS_INFO = "Lower is closer to the pictures. It jumps by nature; the smoothed line should fall, then level out."
+LOSS_INFO = "Grey: each step. Violet: smoothed. Lower is closer to the pictures; it should fall, then level out."
 
 
 def build(page: Page) -> None:
@@ -27,11 +27,13 @@ def build(page: Page) -> None:
         attempt = gr.Button("Try it in Preview", variant="primary", visible=False, elem_id="run-try")
         download = gr.Button("Download", visible=False, elem_id="run-download")
     with gr.Column(visible=False, elem_id="run-details") as details:
-        shots = gr.Gallery(label="Sample pictures, newest first", columns=4, height=300, object_fit="contain",
-                           elem_id="run-samples", buttons=["fullscreen"], interactive=False)  # fmt: skip
+        gr.HTML('<div class="hint">Sample pictures, newest first</div>')
+        shots = gr.Gallery(show_label=False, columns=4, height="auto", object_fit="contain", elem_id="run-samples",
+                           buttons=["fullscreen"], interactive=False)  # fmt: skip
         plot = gr.LinePlot(x="step", y="loss", color="line", title="Loss", x_title="step", y_title="", height=260,
-                           color_map={"each step": "#c4b5fd", "smoothed": "#7c3aed"}, colors_in_legend=[],
-                           caption=LOSS_INFO, elem_id="run-loss", show_label=False)  # fmt: skip
+                           color_map={"each step": "#a1a1aa", "smoothed": "#8b5cf6"}, colors_in_legend=[],
+                           elem_id="run-loss", show_label=False)  # fmt: skip
+        gr.HTML(f'<div class="hint">{LOSS_INFO}</div>')
         with gr.Accordion("Log", open=False):
             log = gr.Textbox(show_label=False, lines=12, max_lines=12, elem_id="run-log", container=False)
     shown = [seen, page.run, bar, stop, force, resume, attempt, download, details, plot, shots, log]

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 from pathlib import Path
 
 from PIL import Image
@@ -33,9 +34,9 @@ def copy(home: Path, picture: Path) -> str | None:
         return None  # half written, or no picture: the next look may do better
     image.thumbnail((SIDE, SIDE))
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(f".{os.getpid()}.tmp")
+    temporary = target.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
     image.save(temporary, "WEBP", quality=90)
-    os.replace(temporary, target)
+    temporary.replace(target)
     return str(target)
 
 

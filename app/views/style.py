@@ -2,21 +2,25 @@
 
 CSS = """
 footer { display: none !important; }
-.gradio-container { max-width: 1500px !important; margin: 0 auto !important; padding: 12px 20px 40px !important; }
+.gradio-container { width: 100% !important; max-width: 1500px !important; margin: 0 auto !important; padding: 12px 20px 40px !important; }
 .brand { display: flex; align-items: baseline; gap: 12px; padding: 4px 2px 0; }
 .brand b { font-size: 1.25rem; letter-spacing: -0.01em; }
 .brand span, .hint { color: var(--body-text-color-subdued); font-size: var(--text-sm); }
 .hint { padding: 2px; }
+.html-container { padding: 0 !important; }
 .halves { gap: 20px; align-items: flex-start; }
 .tight { gap: 8px; }
 
 .empty { display: flex; flex-direction: column; align-items: center; justify-content: center; gap: 6px; text-align: center;
-  min-height: 220px; padding: 24px; border: 1px dashed var(--border-color-primary); border-radius: var(--radius-lg); }
+  min-height: 220px; padding: 24px; background: var(--block-background-fill); border: 1px dashed var(--border-color-primary);
+  border-radius: var(--radius-lg); }
 .empty b { font-size: 1.05rem; }
 .empty span { color: var(--body-text-color-subdued); max-width: 46ch; }
 
-.strip { display: flex; align-items: center; gap: 6px; flex-wrap: wrap; font-size: var(--text-sm);
-  color: var(--body-text-color-subdued); padding-bottom: 8px; }
+.base-note { padding: 8px 12px; font-size: var(--text-sm); color: var(--body-text-color-subdued);
+  background: var(--block-background-fill); }
+.strip { display: flex; align-items: center; gap: 6px; flex-wrap: wrap; padding: 0 12px 10px; font-size: var(--text-sm);
+  color: var(--body-text-color-subdued); background: var(--block-background-fill); }
 .strip img { width: 44px; height: 44px; object-fit: cover; border-radius: var(--radius-sm); }
 
 .run { border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg); padding: 12px 14px;
@@ -34,12 +38,22 @@ footer { display: none !important; }
 
 .sides { display: flex; justify-content: space-between; gap: 12px; padding: 2px 4px; font-size: var(--text-sm); }
 #preview-result img { image-rendering: auto; }
+#queue-table table, #dataset-table table { font-family: var(--font) !important; }
+#run-samples .grid-container, #dataset-gallery .grid-container, #library-gallery .grid-container {
+  grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)) !important; }
+#run-samples .grid-wrap { height: auto !important; min-height: 0 !important; max-height: 330px; }
+#run-samples, #run-samples .gallery-container { min-height: 0 !important; height: auto !important; }
+#dataset-create { white-space: nowrap; }
 .adapter-row { align-items: flex-end; flex-wrap: nowrap; }
 .cross { align-self: center; }
 
+.facts { padding: 12px 14px; background: var(--block-background-fill); border: 1px solid var(--border-color-primary);
+  border-radius: var(--radius-lg); }
 .facts h3 { margin: 0 0 8px; overflow-wrap: anywhere; }
-.facts table { width: 100%; border-collapse: collapse; font-size: var(--text-sm); }
-.facts th, .facts td { text-align: left; vertical-align: top; padding: 6px 10px 6px 0; border-bottom: 1px solid var(--border-color-primary);
+.facts table { width: 100%; border: 0 !important; border-collapse: collapse; font-size: var(--text-sm); }
+.facts tr { background: none !important; }
+.facts th, .facts td { text-align: left; vertical-align: top; padding: 6px 10px 6px 0 !important; border: 0 !important;
+  border-bottom: 1px solid var(--border-color-primary) !important;
   overflow-wrap: anywhere; }
 .facts th { font-weight: 600; min-width: 8em; overflow-wrap: normal; }
 .facts em { display: block; font-style: normal; color: var(--body-text-color-subdued); }

@@ -1,5 +1,6 @@
 """Trainings as detached processes of this machine."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -84,7 +85,5 @@ def stop(handle: str) -> None:
 
 
 def _signal(process: psutil.Process, force: bool) -> None:
-    try:
+    with contextlib.suppress(psutil.NoSuchProcess):  # it went by itself, which is what was wanted
         process.kill() if force else process.terminate()
-    except psutil.NoSuchProcess:
-        pass  # it went by itself, which is what was wanted
