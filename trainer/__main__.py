@@ -20,6 +20,9 @@ from trainer.contract.errors import EXIT_ASKED, EXIT_DONE, EXIT_FAULT, EXIT_STOP
 from trainer.contract.rundir import RunDir, State
 
 
+LET_GO_SECONDS = 15.0  # a trainer whose terminal was just killed saves and stops within this
+
+
 def train(folder: str) -> int:
     """Train the run in a folder, from its last checkpoint on."""
     run = RunDir(Path(folder).resolve())
@@ -49,8 +52,9 @@ def _train(run: RunDir, report: Reporter) -> int:
         assembled = assemble(run, report.told)
         chores = assembled.chores
         chores.watch = report.step
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: setattr(chores, "stopping", True))
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), lambda *_: setattr(chores, "stopping", True))
         report.training(run.status().step, assembled.total)
         return EXIT_DONE if loop(assembled) else EXIT_STOPPED
 
@@ -59,7 +63,7 @@ def _train(run: RunDir, report: Reporter) -> int:
 def _alone(run: RunDir) -> Iterator[None]:
     """One process a run: two would write the same files."""
     try:
-        with FileLock(run.path / ".lock", timeout=0):
+        with FileLock(run.path / ".lock", timeout=LET_GO_SECONDS):
             yield
     except Timeout:
         raise UserError("this run is being trained by another process", run.name, "Stop that one first: atelier stop " + run.name) from None

@@ -1,6 +1,7 @@
 """Everything rare in a run, behind one due-check: reports, samples, checkpoints, requests, the end."""
 
 import io
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from trainer.adapters.lora import LoraAdapter
 from trainer.contract.config import RunConfig, interval
 from trainer.contract.errors import UserError
 from trainer.contract.files import replace_atomic
-from trainer.contract.rundir import RunDir, State
+from trainer.contract.rundir import FOREGROUND, RunDir, State
 from trainer.data.cache import Cache
 from trainer.export.facts import adapter_facts
 from trainer.export.kohya import export_adapter
@@ -56,6 +57,7 @@ class Chores:
     def __post_init__(self) -> None:
         self._save_every = interval(self.config.training.save_every, self.total, self.steps_per_epoch)
         self._sample_every = interval(self.config.sampling.every, self.total, self.steps_per_epoch)
+        self._parent = os.getppid() if os.environ.get(FOREGROUND) else None
 
     def begin(self, step: int) -> None:
         """Say that training starts after `step` steps."""
@@ -73,10 +75,13 @@ class Chores:
 
     def due(self, step: int) -> bool:
         """Whether anything below may have to be done."""
-        return self.stopping or self._hits(step) or time.monotonic() - self._reported >= REPORT_SECONDS
+        return self.stopping or self._orphaned() or self._hits(step) or time.monotonic() - self._reported >= REPORT_SECONDS
 
     def _hits(self, step: int) -> bool:
         return any(every and step % every == 0 for every in (self._save_every, self._sample_every))
+
+    def _orphaned(self) -> bool:
+        return self._parent is not None and os.getppid() != self._parent
 
     def attend(self, step: int, tensors: Mapping[str, Tensor]) -> bool:
         """Do what is due. Return False when someone asked to stop: all is saved then."""
@@ -87,7 +92,7 @@ class Chores:
         overdue = time.monotonic() - self._saved >= SAFETY_SECONDS
         if asked or overdue or (self._save_every and step % self._save_every == 0):
             self._save(step, tensors)
-        if self.stopping or self.run.take_request("stop"):
+        if self.stopping or self.run.take_request("stop") or self._orphaned():
             self._save(step, tensors)
             self.run.write_status(State.STOPPED, step=step, message=f"Stopped and saved at step {step}.")
             return False

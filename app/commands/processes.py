@@ -13,8 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from trainer.contract.errors import EXIT_ASKED, EXIT_DONE, UserError
-
-FOREGROUND = "ATELIER_FOREGROUND"  # tells the trainer to stop, saved, when the program that started it is gone
+from trainer.contract.rundir import FOREGROUND
 
 
 def trainer(*arguments: str) -> list[str]:

@@ -46,6 +46,9 @@ class State(StrEnum):
 
 ACTIVE = (State.PREPARING, State.TRAINING)
 
+# Set by a program that trains in the foreground: the trainer saves and stops when that program is gone.
+FOREGROUND = "ATELIER_FOREGROUND"
+
 
 @dataclass(frozen=True)
 class Status:

@@ -12,6 +12,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from trainer.contract.errors import UserError
 from trainer.device import Engine
@@ -27,6 +28,8 @@ UNET_TARGETS = {
 }
 TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 DEMO_NAME = "lora-atelier-demo"
+
+disable_progress_bar()  # its bar for 40 tensors hides ours
 
 
 class StableDiffusion:

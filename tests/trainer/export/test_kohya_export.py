@@ -1,0 +1,120 @@
+"""The exported file in diffusers: every key taken, and the same picture as our own preview."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+from PIL import Image
+from safetensors.torch import load_file
+
+from trainer.adapters.lora import attach
+from trainer.contract.config import AdapterSection
+from trainer.contract.requests import GenerateRequest, Picture
+from trainer.device import Engine
+from trainer.export.kohya import export_adapter, kohya_tensors
+from trainer.families.locate import load_family
+from trainer.formats.header import read_header
+from trainer.formats.metadata import AdapterFacts
+from trainer.preview.answer import answer
+from trainer.preview.engine import PreviewEngine
+
+ENGINE = Engine(torch.device("cpu"), torch.float32, 1)
+FACTS = AdapterFacts(
+    name="mine", base_version="sd_v1", base_name="tiny", rank=4, alpha=2.0, pictures=6, resolution=64, steps=1, epochs=1, batch_size=1,
+    learning_rate=1e-4, optimizer="adamw", schedule="cosine", seed=0, recipe="",
+)  # fmt: skip
+
+
+def write_adapter(base, path, text_encoder: bool) -> None:
+    """An adapter with a plain effect: B is random instead of zero."""
+    family = load_family(str(base), ENGINE)
+    options = AdapterSection(rank=4, alpha=2.0, text_encoder=text_encoder)
+    adapter = attach(family.targets("transformer", text_encoder), family.parts, options, seed=0)
+    adapter.arena.master.normal_(std=0.3, generator=torch.Generator().manual_seed(1))
+    export_adapter(path, adapter.matrices(), adapter.alpha, FACTS, "fp16")
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["unet", "unet+text"])
+def adapter_file(request, tiny_sd, tmp_path_factory):
+    path = tmp_path_factory.mktemp("adapter") / "mine.safetensors"
+    write_adapter(tiny_sd, path, request.param)
+    return path, request.param
+
+
+def ours(base, file, folder, strength: float) -> np.ndarray:
+    request = GenerateRequest(
+        id="p", base=str(base), adapters=(str(file),), pictures=(Picture(prompt="a red thing", negative="grey", seed=5, strengths=(strength,)),),
+        steps=6, guidance=4.0, out=str(folder),
+    )  # fmt: skip
+    (path,), notices = answer(PreviewEngine(str(base), ENGINE), request, lambda done, total: None)
+    assert notices == []
+    return np.asarray(Image.open(path), dtype=np.float32)
+
+
+def diffusers_picture(base, file, scale: float | None) -> np.ndarray:
+    pipe = StableDiffusionPipeline.from_pretrained(base, safety_checker=None)
+    pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config, algorithm_type="dpmsolver++", solver_order=2)
+    pipe.set_progress_bar_config(disable=True)
+    if scale is not None:
+        pipe.load_lora_weights(file.parent, weight_name=file.name, adapter_name="a")
+        pipe.set_adapters(["a"], [scale])
+    image = pipe(
+        "a red thing", negative_prompt="grey", num_inference_steps=6, guidance_scale=4.0, generator=torch.Generator().manual_seed(5),
+        output_type="pil",
+    ).images[0]  # fmt: skip
+    return np.asarray(image, dtype=np.float32)
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_diffusers_draws_the_same_picture(adapter_file, tiny_sd, tmp_path, strength):
+    file, _ = adapter_file
+    mine, theirs = ours(tiny_sd, file, tmp_path, strength), diffusers_picture(tiny_sd, file, strength)
+    base = diffusers_picture(tiny_sd, file, None)
+    assert np.abs(theirs - base).mean() > 2, "the adapter changes nothing, so equality would prove nothing"
+    assert np.abs(mine - theirs).max() <= 1, "at most a rounding step of 1 in 255 apart"
+
+
+def test_strength_zero_is_the_base_bit_for_bit(adapter_file, tiny_sd, tmp_path):
+    file, _ = adapter_file
+    with_zero = ours(tiny_sd, file, tmp_path, 0.0)
+    request = GenerateRequest(
+        id="b", base=str(tiny_sd), pictures=(Picture(prompt="a red thing", negative="grey", seed=5),), steps=6, guidance=4.0, out=str(tmp_path)
+    )
+    (path,), _ = answer(PreviewEngine(str(tiny_sd), ENGINE), request, lambda done, total: None)
+    assert np.array_equal(with_zero, np.asarray(Image.open(path), dtype=np.float32))
+    assert np.abs(with_zero - ours(tiny_sd, file, tmp_path, 1.0)).mean() > 2
+
+
+def test_names_are_kohyas_to_the_letter(adapter_file):
+    file, text_encoder = adapter_file
+    tensors = load_file(file)
+    names = set(tensors)
+    assert "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.lora_down.weight" in names
+    assert "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_out_0.lora_up.weight" in names
+    assert "lora_unet_mid_block_attentions_0_transformer_blocks_0_ff_net_0_proj.alpha" in names
+    assert "lora_unet_up_blocks_1_attentions_1_transformer_blocks_0_ff_net_2.lora_up.weight" in names
+    assert tensors["lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight"].shape == (4, 16, 1, 1)
+    text = {name for name in names if name.startswith("lora_te_")}
+    if text_encoder:
+        assert "lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight" in text
+        assert "lora_te_text_model_encoder_layers_1_mlp_fc2.alpha" in text
+        assert len(text) == 2 * 6 * 3
+    else:
+        assert not text
+    assert all(name.startswith(("lora_unet_", "lora_te_")) for name in names)
+    alphas = [tensor for name, tensor in tensors.items() if name.endswith(".alpha")]
+    assert all(alpha.dim() == 0 and float(alpha) == 2.0 for alpha in alphas)
+    assert len(names) == 3 * len(alphas)
+    assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
+    metadata = read_header(file).metadata
+    assert metadata["ss_network_dim"] == "4" and metadata["ss_network_alpha"] == "2" and metadata["ss_base_model_version"] == "sd_v1"
+
+
+def test_a_value_that_fp16_cannot_hold_is_refused(tiny_sd):
+    from trainer.contract.errors import UserError
+
+    family = load_family(str(tiny_sd), ENGINE)
+    adapter = attach(family.targets("attention", False), family.parts, AdapterSection(rank=1), seed=0)
+    adapter.arena.master[0] = 1e6
+    with pytest.raises(UserError, match="fp16"):
+        kohya_tensors(adapter.matrices(), 1.0, "fp16")

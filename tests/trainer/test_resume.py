@@ -1,0 +1,101 @@
+"""kill -9 at any moment, then resume: the same file, bit for bit."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from trainer.contract.compose import compose
+from trainer.contract.rundir import RunDir, State, create_run
+
+STEPS = 60
+
+
+def make_run(home, base, pictures, **training) -> RunDir:
+    layer = {
+        "model": {"base": str(base)},
+        "dataset": {"path": str(pictures), "flip": True, "caption_dropout": 0.2},
+        "adapter": {"rank": 4, "dropout": 0.1, "text_encoder": True},
+        "training": {"steps": STEPS, "batch_size": 2, "save_every": "7", "threads": 1, **training},
+        "sampling": {"every": "50%", "steps": 2},
+    }
+    return create_run(home, "run", compose([layer]))
+
+
+def start(run: RunDir, **kwargs) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-P", "-m", "trainer", "train", str(run.path)], stdout=subprocess.DEVNULL, **kwargs)
+
+
+def wait_for_step(run: RunDir, process: subprocess.Popen, step: int) -> None:
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if any(event["kind"] == "step" and event["step"] >= step for event in run.events()):
+            return
+        time.sleep(0.005)
+
+
+@pytest.mark.xdist_group("resume")
+def test_killed_five_times_gives_the_same_file(tmp_path, tiny_sd, tiny_set):
+    whole = make_run(tmp_path / "whole", tiny_sd, tiny_set)
+    assert start(whole).wait() == 0
+    broken = make_run(tmp_path / "broken", tiny_sd, tiny_set)
+    moments = random.Random(11)
+    kills = 0
+    for _ in range(5):
+        process = start(broken)
+        reached = max((event["step"] for event in broken.events() if event["kind"] == "step"), default=0)
+        wait_for_step(broken, process, min(reached + moments.randrange(1, 12), STEPS - 1))
+        time.sleep(moments.random() * 0.05)
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+        assert broken.status().state in (State.LOST, State.CREATED)
+    assert kills == 5, "every kill must have hit a living run"
+    assert start(broken).wait() == 0
+    assert broken.adapter_file.read_bytes() == whole.adapter_file.read_bytes()
+    steps = [event["step"] for event in broken.events() if event["kind"] == "step"]
+    assert len(steps) > len(set(steps)), "some steps must have been taken twice, or nothing was lost and nothing was shown"
+
+
+@pytest.mark.xdist_group("resume")
+def test_a_polite_stop_saves_and_resume_gives_the_same_file(tmp_path, tiny_sd, tiny_set):
+    whole = make_run(tmp_path / "whole", tiny_sd, tiny_set, steps=20)
+    assert start(whole).wait() == 0
+    stopped = make_run(tmp_path / "stopped", tiny_sd, tiny_set, steps=20)
+    process = start(stopped)
+    wait_for_step(stopped, process, 3)
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+    assert stopped.status().state == State.STOPPED
+    assert 0 < stopped.status().step < 20
+    assert start(stopped).wait() == 0
+    assert stopped.adapter_file.read_bytes() == whole.adapter_file.read_bytes()
+
+
+@pytest.mark.xdist_group("resume")
+def test_a_full_disk_is_said_and_costs_nothing(tmp_path, tiny_sd, tiny_set):
+    """A limit on file size stands in for the full disk: the same OSError path, and root cannot get around it."""
+    import resource
+
+    run = make_run(tmp_path / "home", tiny_sd, tiny_set, steps=20, save_every="5")
+    process = start(run)
+    wait_for_step(run, process, 7)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait() == 130
+    kept = sorted(path.name for path in run.checkpoints.iterdir())
+
+    def limited():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    process = start(run, preexec_fn=limited, stderr=subprocess.PIPE, text=True)
+    said = process.communicate()[1]
+    assert process.returncode == 2, said
+    assert run.status().state == State.FAILED
+    assert "file" in run.status().message and "resume" in run.status().fix
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == kept, "what was saved before is untouched, nothing half written"
+    assert start(run).wait() == 0
+    assert run.adapter_file.exists()
