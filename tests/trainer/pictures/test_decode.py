@@ -1,6 +1,7 @@
 """Every kind of file must come out as a viewer shows it."""
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -69,13 +70,14 @@ def test_formats_are_known_by_content_whatever_the_suffix(tmp_path, kind):
     assert close(picture.getpixel((8, 8)), RED, 6)
 
 
-def test_a_profile_is_converted_and_not_kept(tmp_path):
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_a_profile_is_converted_and_not_kept(tmp_path, mode):
     # A profile with red and green swapped: what its file calls pure red is sRGB green.
     swapped = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     red, green = tag_slot(swapped, b"rXYZ"), tag_slot(swapped, b"gXYZ")
     data = bytearray(swapped)
     data[red : red + 8], data[green : green + 8] = swapped[green : green + 8], swapped[red : red + 8]
-    Image.new("RGB", (4, 4), RED).save(tmp_path / "a.png", icc_profile=bytes(data))
+    Image.new("RGB", (4, 4), RED).convert(mode).save(tmp_path / "a.png", icc_profile=bytes(data))
     picture = open_picture(tmp_path / "a.png")
     assert close(picture.getpixel((0, 0)), (0, 255, 0), 3)
     picture.save(tmp_path / "again.png")
@@ -86,6 +88,21 @@ def test_a_profile_is_converted_and_not_kept(tmp_path):
 def tag_slot(profile: bytes, tag: bytes) -> int:
     """Where the (offset, length) of a tag stands in an ICC profile's table (ICC.1:2022, 7.3)."""
     return profile.index(tag, 128) + 4
+
+
+def test_a_grey_profile_is_converted(tmp_path):
+    for mode in ("L", "LA"):
+        Image.new("L", (4, 4), 128).convert(mode).save(tmp_path / "a.png", icc_profile=linear_grey())
+        assert close(open_picture(tmp_path / "a.png").getpixel((0, 0)), (188, 188, 188))  # 128 / 255 on sRGB's curve
+
+
+def linear_grey() -> bytes:
+    """A grey profile without a curve: the smallest that ICC.1:2022 (8.4.4) allows a reader to use."""
+    white = b"XYZ \0\0\0\0" + struct.pack(">3i", 0xF6D6, 0x10000, 0xD32D)
+    curve = b"curv\0\0\0\0\0\0\0\0"
+    table = struct.pack(">I4sII4sII", 2, b"wtpt", 156, 20, b"kTRC", 176, 12)
+    head = struct.pack(">I4sI4s4s4s12s4s", 188, b"", 0x02100000, b"mntr", b"GRAY", b"XYZ ", b"", b"acsp")
+    return head.ljust(68, b"\0") + white[8:] + b"\0" * 48 + table + white + curve
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK"])
