@@ -125,7 +125,10 @@ def judge_card(build: TorchBuild | None, cards: list[Card] | str, system: str) -
     name = "graphics card"
     if isinstance(cards, str):
         return Finding(
-            name, "bad", f"NVIDIA driver: {cards}", "Restart the machine; if that does not help, install the NVIDIA driver again."
+            name,
+            "bad",
+            f"NVIDIA driver: {cards}",
+            "Restart the machine; if that does not help, install the NVIDIA driver again.",
         )
     if not cards:
         if build and build.hip:
@@ -166,8 +169,8 @@ def _graphics(build: TorchBuild | None) -> Finding:
 def _torch_line(system: str) -> str:
     if system == "Windows":  # there the ordinary package is for the processor only
         return (
-            "Choose Windows, Pip and a CUDA version under 'Get started' on PyTorch's own site, and run the line it shows "
-            "with --force-reinstall added."
+            "Choose Windows, Pip and a CUDA version under 'Get started' on PyTorch's own site, "
+            "and run the line it shows with --force-reinstall added."
         )
     if system == "Linux":  # there the ordinary package has CUDA; a "+cpu" one came from another index
         return f"Run: {_PIP} --force-reinstall torch"
@@ -179,7 +182,12 @@ def _memory(available: int, total: int) -> Finding:
     if available < GIB:
         return Finding("memory", "bad", found, "Close other programs: the practice base alone needs about 1 GiB.")
     if available < 6 * GIB:
-        return Finding("memory", "warn", found, "Enough for the practice base; close other programs before training Stable Diffusion.")
+        return Finding(
+            "memory",
+            "warn",
+            found,
+            "Enough for the practice base; close other programs before training Stable Diffusion.",
+        )
     return Finding("memory", "ok", found)
 
 
@@ -208,7 +216,9 @@ def _writable(home: Path) -> Finding:
             return Finding("data folder", "ok", str(home))
     except OSError as error:
         found = f"{home} cannot be written ({error.strerror or error})"
-        return Finding("data folder", "bad", found, "Give yourself the right to write there, or choose another with --data-dir.")
+        return Finding(
+            "data folder", "bad", found, "Give yourself the right to write there, or choose another with --data-dir."
+        )
 
 
 def _package(name: str) -> Finding:
@@ -221,7 +231,9 @@ def _package(name: str) -> Finding:
 def _heic() -> Finding:
     if register_heif():
         return Finding("HEIC pictures", "ok", "can be read")
-    return Finding("HEIC pictures", "warn", "cannot be read", f"Run: {_PIP} pi-heif (only needed for pictures from phones)")
+    return Finding(
+        "HEIC pictures", "warn", "cannot be read", f"Run: {_PIP} pi-heif (only needed for pictures from phones)"
+    )
 
 
 def _browser() -> Finding:
@@ -241,7 +253,13 @@ def _constants(source: str) -> dict[str, str | None]:
     """Read `name = "text"` and `name: type = None` from Python source, without running it."""
     values: dict[str, str | None] = {}
     for node in ast.parse(source).body:
-        target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0] if isinstance(node, ast.Assign) else None
+        target = (
+            node.target
+            if isinstance(node, ast.AnnAssign)
+            else node.targets[0]
+            if isinstance(node, ast.Assign)
+            else None
+        )
         value = node.value if isinstance(node, ast.AnnAssign | ast.Assign) else None
         if isinstance(target, ast.Name) and isinstance(value, ast.Constant):
             values[target.id] = value.value if isinstance(value.value, str) else None

@@ -37,7 +37,9 @@ def test_this_machine_is_examined_without_importing_torch(tmp_path):
     )
     home = tmp_path / "not" / "there"
     root = Path(doctor.__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", code, str(home)], cwd=root, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(home)], cwd=root, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) == len(examine(home))
     assert not home.exists()
@@ -57,7 +59,8 @@ def test_what_is_installed_here_is_found(tmp_path):
     ("text", "build"),
     [
         (
-            "from typing import Optional\n__version__ = '2.9.1+cu128'\ncuda: Optional[str] = '12.8'\nhip: Optional[str] = None\n",
+            "from typing import Optional\n__version__ = '2.9.1+cu128'\n"
+            "cuda: Optional[str] = '12.8'\nhip: Optional[str] = None\n",
             TorchBuild("2.9.1+cu128", "12.8", None),
         ),
         ("__version__ = '2.1.0'\ncuda = None\nhip = '6.1'\n", TorchBuild("2.1.0", None, "6.1")),

@@ -206,7 +206,9 @@ def _parsed(metadata: Mapping[str, str], key: str, empty: _Kind) -> _Kind:
     return value if isinstance(value, type(empty)) else empty
 
 
-def _notes(metadata: Mapping[str, str], modules: _Modules, leftover: Sequence[str], hash_is_true: bool | None) -> list[str]:
+def _notes(
+    metadata: Mapping[str, str], modules: _Modules, leftover: Sequence[str], hash_is_true: bool | None
+) -> list[str]:
     notes = []
     said, shaped = _said_family(metadata), _shape_family(modules)
     if said == PRACTICE:
@@ -229,5 +231,7 @@ def _notes(metadata: Mapping[str, str], modules: _Modules, leftover: Sequence[st
     if any(_part(module) == "text_encoder" for module in modules):
         notes.append("Part of it is in the text encoder, which SD.Next leaves out unless its setting is changed.")
     if hash_is_true is False:
-        notes.append("The hash stored in it is wrong, so pictures made with it cannot be traced to it; export it again.")
+        notes.append(
+            "The hash stored in it is wrong, so pictures made with it cannot be traced to it; export it again."
+        )
     return notes

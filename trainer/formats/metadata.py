@@ -129,7 +129,9 @@ def sign(blob: bytes) -> bytes:
 def tag_frequency(facts: AdapterFacts) -> dict[str, dict[str, int]]:
     """Return how many captions have each tag, the trigger first, as `ss_tag_frequency` has it."""
     trigger = " ".join(facts.trigger.split())
-    tags = Counter(tag for caption in facts.captions or () for tag in dict.fromkeys(_tags(caption)) if tag != trigger.lower())
+    tags = Counter(
+        tag for caption in facts.captions or () for tag in dict.fromkeys(_tags(caption)) if tag != trigger.lower()
+    )
     ordered = dict(sorted(tags.items(), key=lambda item: (-item[1], item[0])))
     return {_folder(facts): ({trigger: facts.pictures} if trigger else {}) | ordered}
 
@@ -181,7 +183,10 @@ def _training(facts: AdapterFacts, recipe: str) -> dict[str, str]:
 
 def _pictures(facts: AdapterFacts) -> dict[str, str]:
     folder, side = _folder(facts), facts.resolution
-    buckets = {str(index): {"resolution": [width, height], "count": count} for index, (width, height, count) in enumerate(facts.buckets)}
+    buckets = {
+        str(index): {"resolution": [width, height], "count": count}
+        for index, (width, height, count) in enumerate(facts.buckets)
+    }
     info = {"buckets": buckets}
     frequency = tag_frequency(facts)
     subset = {

@@ -60,7 +60,9 @@ class _Stock:
     names: dict[str, str] = field(default_factory=dict)
 
 
-def import_pictures(sources: Sequence[Path], destination: Path, on_progress: Callable[[int, int], None] | None = None) -> ImportReport:
+def import_pictures(
+    sources: Sequence[Path], destination: Path, on_progress: Callable[[int, int], None] | None = None
+) -> ImportReport:
     """Copy the pictures of `sources` with their captions into one flat folder, beside what it holds.
 
     Sources are pictures, folders (with sub-folders) and zips. Captions come from a `.txt` or `.caption` file with the

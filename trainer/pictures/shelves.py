@@ -61,7 +61,9 @@ class _Finds:
     notes: list[str]
 
 
-def open_sources(sources: Sequence[Path], destination: Path, open_files: ExitStack) -> tuple[list[Item], list[Rejected], list[str]]:
+def open_sources(
+    sources: Sequence[Path], destination: Path, open_files: ExitStack
+) -> tuple[list[Item], list[Rejected], list[str]]:
     """List the pictures in `sources`, in natural order within each.
 
     Args:
