@@ -12,9 +12,12 @@ from app.commands import adapters, datasets, demo, images, machine, runs
 from trainer.contract.errors import EXIT_ASKED, UserError
 
 cli = typer.Typer(
-    name="atelier", no_args_is_help=False, invoke_without_command=True, add_completion=False, pretty_exceptions_enable=False,
+    name="atelier",
+    invoke_without_command=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
     help="Train a Stable Diffusion LoRA on your own pictures, watch it learn, and take a file that works everywhere.",
-)  # fmt: skip
+)
 dataset_cli = typer.Typer(help="Sets of pictures.", no_args_is_help=True)
 cli.add_typer(dataset_cli, name="dataset")
 

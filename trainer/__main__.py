@@ -19,7 +19,6 @@ from trainer.console import Reporter, reporter
 from trainer.contract.errors import EXIT_ASKED, EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, UserError
 from trainer.contract.rundir import RunDir, State
 
-
 LET_GO_SECONDS = 15.0  # a trainer whose terminal was just killed saves and stops within this
 
 
@@ -32,13 +31,19 @@ def train(folder: str) -> int:
         try:
             return _train(run, report)
         except UserError as error:
-            run.write_status(State.FAILED, message=f"{error.where}: {error.problem}" if error.where else error.problem, fix=error.fix)
+            run.write_status(
+                State.FAILED, message=f"{error.where}: {error.problem}" if error.where else error.problem, fix=error.fix
+            )
             raise
         except KeyboardInterrupt:
             run.write_status(State.STOPPED, message="Stopped before the first step.")
             return EXIT_STOPPED
         except Exception as error:  # the process's edge: whatever it is, the run folder must tell of it
-            run.write_status(State.FAILED, message=f"{type(error).__name__}: {error}", fix="This is a fault of ours: log.txt has the details.")
+            run.write_status(
+                State.FAILED,
+                message=f"{type(error).__name__}: {error}",
+                fix="This is a fault of ours: log.txt has the details.",
+            )
             raise
 
 
@@ -66,7 +71,9 @@ def _alone(run: RunDir) -> Iterator[None]:
         with FileLock(run.path / ".lock", timeout=LET_GO_SECONDS):
             yield
     except Timeout:
-        raise UserError("this run is being trained by another process", run.name, "Stop that one first: atelier stop " + run.name) from None
+        raise UserError(
+            "this run is being trained by another process", run.name, "Stop that one first: atelier stop " + run.name
+        ) from None
 
 
 @contextmanager
@@ -112,7 +119,9 @@ COMMANDS: dict[str, tuple[Callable[..., int], str | None]] = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    parser = argparse.ArgumentParser("python -P -m trainer", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -P -m trainer", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     subparsers = parser.add_subparsers(dest="command", required=True)
     for name, (function, argument) in COMMANDS.items():
         command = subparsers.add_parser(name, help=(function.__doc__ or "").splitlines()[0])
@@ -127,7 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_ASKED
     except KeyboardInterrupt:
         return EXIT_STOPPED
-    except Exception:  # the process's edge: the exit code must be ours
+    except Exception:  # noqa: BLE001 - the process's edge: the exit code must be ours
         traceback.print_exc()
         return EXIT_FAULT
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,9 +14,9 @@ from trainer.contract.config import RunConfig
 from trainer.contract.rundir import RunDir, State
 from trainer.data import draws
 from trainer.data.batches import Batches
-from trainer.data.cache import Cache, build_cache
+from trainer.data.cache import build_cache
 from trainer.data.order import Order
-from trainer.device import Engine, choose_engine
+from trainer.device import choose_engine
 from trainer.families.locate import load_family
 from trainer.objectives import add_noise, alphas_cumprod, min_snr_weight, target, weighted_mse
 from trainer.optim import clip_gradient, warmup_steps
@@ -55,9 +54,8 @@ class AssembledRun:
         self.accumulation = training.accumulation
         self._shape: Callable[[float], float] = resolve(pick("schedule.name", self.config.schedule.name))
         self._warmup = warmup_steps(self.config.schedule.warmup, self.total)
-        text_rate = optimizer.text_encoder_learning_rate
-        half = optimizer.learning_rate / 2 if text_rate == "auto" else text_rate
-        self._peaks = {g: half if g.startswith("text_encoder") else optimizer.learning_rate for g in self.adapter.arena.groups}
+        rates = {"unet": optimizer.learning_rate, "text_encoder": optimizer.text_encoder_rate}
+        self._peaks = {group: rates[group.partition(".")[0]] for group in self.adapter.arena.groups}
         self.adapter.set_dropout(self.config.adapter.dropout, self.dropout)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -138,14 +136,18 @@ def assemble(run: RunDir, told: Told) -> AssembledRun:
     engine = choose_engine(config, run.engine()).apply()
     run.write_engine(engine.choices())
     family = load_family(config.model.base, engine)
-    cache = build_cache(run.path / CACHE_FILE, family, config.dataset, lambda done, total: told("reading pictures", done, total))
+    cache = build_cache(
+        run.path / CACHE_FILE, family, config.dataset, lambda done, total: told("reading pictures", done, total)
+    )
     for sentence in cache.skipped:
         run.emit("notice", text=f"skipped {sentence}")
     captions = [picture.caption for picture in cache.pictures]
     tokens = family.tokenize([*captions, ""])
     text = None if config.adapter.text_encoder else encode_all(family, tokens)
     targets = family.targets(config.adapter.targets, config.adapter.text_encoder)
-    adapter: LoraAdapter = resolve(ADAPTERS[config.adapter.method])(targets, family.parts, config.adapter, config.training.seed)
+    adapter: LoraAdapter = resolve(ADAPTERS[config.adapter.method])(
+        targets, family.parts, config.adapter, config.training.seed
+    )
     optimizer: Optimizer = resolve(pick("optimizer.name", config.optimizer.name))(adapter.arena, config.optimizer)
     order = Order([picture.bucket for picture in cache.pictures], config.training.batch_size, config.training.seed)
     total = total_steps(config, len(cache.pictures), order)

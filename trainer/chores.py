@@ -75,7 +75,9 @@ class Chores:
 
     def due(self, step: int) -> bool:
         """Whether anything below may have to be done."""
-        return self.stopping or self._orphaned() or self._hits(step) or time.monotonic() - self._reported >= REPORT_SECONDS
+        return (
+            self.stopping or self._orphaned() or self._hits(step) or time.monotonic() - self._reported >= REPORT_SECONDS
+        )
 
     def _hits(self, step: int) -> bool:
         return any(every and step % every == 0 for every in (self._save_every, self._sample_every))

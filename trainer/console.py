@@ -50,7 +50,8 @@ class Reporter:
         elif time.monotonic() - self._said >= LOG_SECONDS or step == self._total:
             first, began = self._began
             speed = (step - first) / max(time.monotonic() - began, 1e-9)
-            self._say(f"step {step}/{self._total}  loss {loss:.4f}  {speed:.2f} it/s  {(self._total - step) / max(speed, 1e-9):.0f} s left")
+            left = (self._total - step) / max(speed, 1e-9)
+            self._say(f"step {step}/{self._total}  loss {loss:.4f}  {speed:.2f} it/s  {left:.0f} s left")
 
     def _say(self, text: str) -> None:
         self._said = time.monotonic()
@@ -64,6 +65,13 @@ def reporter() -> Iterator[Reporter]:
     if not sys.stderr.isatty():
         yield Reporter(None)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"), Rate(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]}"),
+        Rate(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), speed_estimate_period=10) as bar:
         yield Reporter(bar)

@@ -51,9 +51,15 @@ def choose_engine(config: RunConfig, frozen: dict[str, Any]) -> Engine:
     wanted = frozen.get("device") or config.model.device
     device = preferred_device() if wanted == "auto" else torch.device(wanted)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError("there is no usable CUDA device", "model.device", "See `atelier doctor`, or start anew with model.device=cpu.")
+        raise UserError(
+            "there is no usable CUDA device",
+            "model.device",
+            "See `atelier doctor`, or start anew with model.device=cpu.",
+        )
     dtype = frozen.get("dtype") or config.model.dtype
-    threads = frozen.get("threads") or (os.cpu_count() if config.training.threads == "auto" else config.training.threads)
+    threads = frozen.get("threads") or (
+        os.cpu_count() if config.training.threads == "auto" else config.training.threads
+    )
     return Engine(device, preferred_dtype(device) if dtype == "auto" else DTYPES[dtype], int(threads or 1))
 
 

@@ -65,7 +65,7 @@ def clip_gradient(arena: Arena, limit: float) -> Tensor:
 
 
 def cosine(progress: float) -> float:
-    """Half a cosine from 1 to 0 (Loshchilov & Hutter, arXiv 1608.03983); `progress` runs from 0 to 1 after the warm-up."""
+    """Half a cosine from 1 to 0 (Loshchilov & Hutter, arXiv 1608.03983); `progress` is 0 after the warm-up."""
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 

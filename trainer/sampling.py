@@ -36,7 +36,9 @@ class Shot:
 def check_size(family: Family, width: int, height: int) -> None:
     """Raise UserError unless the base can draw pictures of this size."""
     if width % family.step or height % family.step or min(width, height) < family.step:
-        raise UserError(f"{width}x{height} cannot be drawn", "size", f"Both sides must be multiples of {family.step} pixels.")
+        raise UserError(
+            f"{width}x{height} cannot be drawn", "size", f"Both sides must be multiples of {family.step} pixels."
+        )
 
 
 def starting_noise(family: Family, shot: Shot, seeds: Sequence[int]) -> Tensor:
@@ -47,7 +49,11 @@ def starting_noise(family: Family, shot: Shot, seeds: Sequence[int]) -> Tensor:
 
 @torch.no_grad()
 def denoise(
-    family: Family, shot: Shot, noise: Tensor, text: tuple[Tensor, Tensor], on_step: Callable[[int], None] = lambda step: None
+    family: Family,
+    shot: Shot,
+    noise: Tensor,
+    text: tuple[Tensor, Tensor],
+    on_step: Callable[[int], None] = lambda step: None,
 ) -> Tensor:
     """Denoise a batch.
 

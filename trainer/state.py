@@ -85,7 +85,11 @@ def restore(tensors: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
         UserError: names or shapes differ: the checkpoint belongs to another config.
     """
     if tensors.keys() != into.keys() or any(tensors[name].shape != into[name].shape for name in into):
-        raise UserError("the checkpoint does not fit the run's config", "checkpoints", "Start a new run; this one was changed by hand.")
+        raise UserError(
+            "the checkpoint does not fit the run's config",
+            "checkpoints",
+            "Start a new run; this one was changed by hand.",
+        )
     with torch.no_grad():
         for name, tensor in into.items():
             tensor.copy_(tensors[name])

@@ -22,7 +22,9 @@ def inspect(file: Annotated[Path, typer.Argument(help="An adapter file.")], as_j
         return
     table = Table("", "", title=file.name, show_header=False)
     for key, value in found.items():
-        table.add_row(key.replace("_", " "), "\n".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
+        table.add_row(
+            key.replace("_", " "), "\n".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        )
     console.print(table)
 
 

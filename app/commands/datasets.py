@@ -27,14 +27,16 @@ def import_(
         task = bar.add_task("importing", total=None)
         report = import_pictures(paths, folder, lambda done, total: bar.update(task, completed=done, total=total))
     told = {key: list(value) for key, value in asdict(report).items()}
-    for file, reason in report.rejected:
-        notes.print(f"[yellow]rejected[/] {file}: {reason}", soft_wrap=True)
-    text = f"[green]done[/]: {len(report.accepted)} accepted, {len(report.duplicates)} duplicates, {len(report.rejected)} rejected in {folder}"
-    answer(as_json, text, folder=str(folder), **told)
+    for item in report.rejected:
+        notes.print(f"[yellow]rejected[/] {item.source}: {item.reason}", soft_wrap=True)
+    counts = f"{len(report.accepted)} accepted, {len(report.duplicates)} duplicates, {len(report.rejected)} rejected"
+    answer(as_json, f"[green]done[/]: {counts} in {folder}", folder=str(folder), **told)
 
 
 def check(
-    name: Annotated[str, typer.Argument(help="One of your sets, or a folder.")], data_dir: DataDir = None, as_json: Json = False
+    name: Annotated[str, typer.Argument(help="One of your sets, or a folder.")],
+    data_dir: DataDir = None,
+    as_json: Json = False,
 ) -> None:
     """Look at every picture and caption of a set as training would."""
     folder = find_dataset(find_home(data_dir), name)

@@ -14,19 +14,30 @@ from trainer.contract.home import demo_folder, find_home
 from trainer.contract.requests import SweepRequest
 from trainer.contract.rundir import create_run
 
-PROMPTS = ("dog face", "rocket", "slice of pizza", "blue car", "green apple", "owl on a pink background")  # none is in the set
+PROMPTS = (
+    "dog face",
+    "rocket",
+    "slice of pizza",
+    "blue car",
+    "green apple",
+    "owl on a pink background",
+)  # none is in the set
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def demo(
     data_dir: DataDir = None,
     as_json: Json = False,
-    subject: Annotated[bool, typer.Option("--subject", help="Teach the sample subject instead of the sample style.")] = False,
+    subject: Annotated[
+        bool, typer.Option("--subject", help="Teach the sample subject instead of the sample style.")
+    ] = False,
 ) -> None:
     """Train on the sample pictures with the embedded base, then draw how the LoRA fades in."""
     began, home = time.monotonic(), find_home(data_dir)
     kind = "subject" if subject else "style"
-    notes.print(f"[bold]LoRA Atelier[/]: teaching the practice base a new {kind} from {demo_folder() / kind}", soft_wrap=True)
+    notes.print(
+        f"[bold]LoRA Atelier[/]: teaching the practice base a new {kind} from {demo_folder() / kind}", soft_wrap=True
+    )
     config = build_config(home, f"demo/{kind}", kind, {"base": "demo", "trigger": ""}, {})
     run = create_run(home, f"demo-{kind}", config)
     code = run_foreground(["train", str(run.path)], quiet=True)

@@ -24,7 +24,9 @@ Size = Annotated[str, typer.Option(help="WIDTHxHEIGHT in pixels; the base's own 
 def generate(
     prompt: Annotated[str, typer.Option(help="What to draw.")],
     base: Base = "demo",
-    adapter: Annotated[list[str] | None, typer.Option(help="FILE[:STRENGTH]; a run's name works too. Repeatable.")] = None,
+    adapter: Annotated[
+        list[str] | None, typer.Option(help="FILE[:STRENGTH]; a run's name works too. Repeatable.")
+    ] = None,
     negative: Annotated[str, typer.Option(help="What not to draw.")] = "",
     seed: Seed = 42,
     steps: Steps = 20,
@@ -96,10 +98,18 @@ def parse_adapter(home: Path, text: str) -> tuple[Path, float]:
         if path.is_file():
             return path.resolve(), strength
     if "/" in name or "\\" in name or Path(name).suffix:
-        raise UserError(f"there is no adapter file '{name}'", "--adapter", "Give a .safetensors file, or the name of a finished run.")
+        raise UserError(
+            f"there is no adapter file '{name}'",
+            "--adapter",
+            "Give a .safetensors file, or the name of a finished run.",
+        )
     run = find_run(home, name)
     if not run.adapter_file.exists():
-        raise UserError(f"run '{name}' has no adapter file yet, it is {run.status().state}", "--adapter", f"Finish it: atelier resume {name}")
+        raise UserError(
+            f"run '{name}' has no adapter file yet, it is {run.status().state}",
+            "--adapter",
+            f"Finish it: atelier resume {name}",
+        )
     return run.adapter_file, strength
 
 

@@ -43,9 +43,15 @@ def doctor(data_dir: DataDir = None, as_json: Json = False) -> None:
 
 def settings(as_json: Json = False) -> None:
     """List every setting for --set and presets, with its range and default."""
-    rows = [(f"{section}.{key}", field) for section in RunConfig.model_fields for key, field in section_fields(section).items()]
+    rows = [
+        (f"{section}.{key}", field)
+        for section in RunConfig.model_fields
+        for key, field in section_fields(section).items()
+    ]
     if as_json:
-        answer(True, "", settings={name: {"default": _default(field), "help": field.description} for name, field in rows})
+        answer(
+            True, "", settings={name: {"default": _default(field), "help": field.description} for name, field in rows}
+        )
         return
     table = Table("setting", "default", "range", "help", title="settings")
     for name, field in rows:
@@ -59,6 +65,9 @@ def _default(field: Any) -> Any:
 
 def _range(field: Any) -> str:
     marks = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    return ", ".join(f"{marks[name]} {value}" for item in field.metadata for name in marks if (value := getattr(item, name, None)) is not None)
-
-
+    return ", ".join(
+        f"{marks[name]} {value}"
+        for item in field.metadata
+        for name in marks
+        if (value := getattr(item, name, None)) is not None
+    )

@@ -8,7 +8,10 @@ import typer
 from rich.console import Console
 
 DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", envvar="ATELIER_HOME", help="Folder of your sets, runs and library.", show_default=False)
+    Path | None,
+    typer.Option(
+        "--data-dir", envvar="ATELIER_HOME", help="Folder of your sets, runs and library.", show_default=False
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 Base = Annotated[str, typer.Option(help="Base model: `demo`, a diffusers folder, or a Hub id.")]

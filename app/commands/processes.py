@@ -49,7 +49,7 @@ def ask(command: str, request: BaseModel) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "request.json"
         path.write_text(request.model_dump_json(), "utf-8")
-        done = subprocess.run(trainer(command, str(path)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(trainer(command, str(path)), capture_output=True, text=True, check=False)
     if done.returncode == EXIT_ASKED:
         problem, _, fix = done.stderr.strip().partition("\n")
         raise UserError(problem, "", fix)

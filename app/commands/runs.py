@@ -53,7 +53,11 @@ def build_config(home: Path, dataset: str, preset: str, flags: dict[str, str], a
     """
     folder = find_dataset(home, dataset)
     if not any(path.suffix.lower() in PICTURE_SUFFIXES for path in folder.rglob("*")):
-        raise UserError("there is no picture in this folder", str(folder), f"Put pictures there: {', '.join(sorted(PICTURE_SUFFIXES))}.")
+        raise UserError(
+            "there is no picture in this folder",
+            str(folder),
+            f"Put pictures there: {', '.join(sorted(PICTURE_SUFFIXES))}.",
+        )
     given: dict[str, Any] = {"dataset": {"path": str(folder)}, "model": {}}
     if flags["base"]:
         given["model"]["base"] = flags["base"]
@@ -63,7 +67,11 @@ def build_config(home: Path, dataset: str, preset: str, flags: dict[str, str], a
     return compose([load_preset(preset, wanted), given, assigned])
 
 
-def resume(run: Annotated[str, typer.Argument(help="Name or folder of the run.")], data_dir: DataDir = None, as_json: Json = False) -> None:
+def resume(
+    run: Annotated[str, typer.Argument(help="Name or folder of the run.")],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
     """Go on with a run from its last save, bit for bit as if it had never stopped."""
     found = find_run(find_home(data_dir), run)
     if found.status().state == State.DONE and found.adapter_file.exists():
@@ -105,19 +113,35 @@ def runs(data_dir: DataDir = None, as_json: Json = False) -> None:
     table = Table("run", "state", "step", "loss", "file", title=f"runs in {home / 'runs'}")
     for row in found:
         loss = "" if row["loss"] is None else f"{row['loss']:.4f}"
-        table.add_row(row["name"], row["state"], f"{row['step']}/{row['total']}", loss, Path(row["adapter"]).name if row["adapter"] else "")
+        table.add_row(
+            row["name"],
+            row["state"],
+            f"{row['step']}/{row['total']}",
+            loss,
+            Path(row["adapter"]).name if row["adapter"] else "",
+        )
     console.print(table if found else f"No runs in {home / 'runs'} yet. Start one: atelier demo")
 
 
-def stop(run: Annotated[str, typer.Argument(help="Name or folder of the run.")], data_dir: DataDir = None, as_json: Json = False) -> None:
+def stop(
+    run: Annotated[str, typer.Argument(help="Name or folder of the run.")],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
     """Ask a run to save and stop, and wait until it has."""
     found = find_run(find_home(data_dir), run)
     if found.status().state not in ACTIVE:
-        raise UserError(f"this run is not running, it is {found.status().state}", found.name, "Running ones: atelier runs")
+        raise UserError(
+            f"this run is not running, it is {found.status().state}", found.name, "Running ones: atelier runs"
+        )
     found.request("stop")
     deadline = time.monotonic() + STOP_SECONDS
     while found.status().state in ACTIVE:
         if time.monotonic() > deadline:
-            raise UserError(f"it has not stopped after {STOP_SECONDS:.0f} s", found.name, "It will at its next step; look at log.txt.")
+            raise UserError(
+                f"it has not stopped after {STOP_SECONDS:.0f} s",
+                found.name,
+                "It will at its next step; look at log.txt.",
+            )
         time.sleep(0.1)
     answer(as_json, f"{found.name}: {found.status().message}", **summary(found))

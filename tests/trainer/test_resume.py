@@ -27,7 +27,9 @@ def make_run(home, base, pictures, **training) -> RunDir:
 
 
 def start(run: RunDir, **kwargs) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-P", "-m", "trainer", "train", str(run.path)], stdout=subprocess.DEVNULL, **kwargs)
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "trainer", "train", str(run.path)], stdout=subprocess.DEVNULL, **kwargs
+    )
 
 
 def wait_for_step(run: RunDir, process: subprocess.Popen, step: int) -> None:
@@ -57,7 +59,9 @@ def test_killed_five_times_gives_the_same_file(tmp_path, tiny_sd, tiny_set):
     assert start(broken).wait() == 0
     assert broken.adapter_file.read_bytes() == whole.adapter_file.read_bytes()
     steps = [event["step"] for event in broken.events() if event["kind"] == "step"]
-    assert len(steps) > len(set(steps)), "some steps must have been taken twice, or nothing was lost and nothing was shown"
+    assert len(steps) > len(set(steps)), (
+        "some steps must have been taken twice, or nothing was lost and nothing was shown"
+    )
 
 
 @pytest.mark.xdist_group("resume")
@@ -96,6 +100,8 @@ def test_a_full_disk_is_said_and_costs_nothing(tmp_path, tiny_sd, tiny_set):
     assert process.returncode == 2, said
     assert run.status().state == State.FAILED
     assert "file" in run.status().message and "resume" in run.status().fix
-    assert sorted(path.name for path in run.checkpoints.iterdir()) == kept, "what was saved before is untouched, nothing half written"
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == kept, (
+        "what was saved before is untouched, nothing half written"
+    )
     assert start(run).wait() == 0
     assert run.adapter_file.exists()

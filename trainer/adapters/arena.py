@@ -1,7 +1,8 @@
 """One flat piece of memory for every trained matrix, laid out group by group.
 
-fp32 master, a working copy in the base's number type (the master itself where that is fp32), and one gradient buffer. One
-clip, one optimiser kernel and one all-reduce see everything; the modules see ordinary parameters that are views of it.
+An fp32 master, a working copy in the base's number type (the master itself where that is fp32), and one gradient
+buffer. One clip, one optimiser kernel and one all-reduce see everything; the modules see ordinary parameters that are
+views of it.
 """
 
 from collections.abc import Sequence

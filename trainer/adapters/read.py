@@ -1,4 +1,7 @@
-"""An adapter file, in any layout that `trainer.formats.kohya` knows, as matrices for a given model. Never silent about the rest."""
+"""An adapter file, in any layout that `trainer.formats.kohya` knows, as matrices for a given model.
+
+What does not fit is named, never passed over in silence.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,7 +50,10 @@ def read_adapter(path: Path, parts: Mapping[str, nn.Module]) -> AdapterFile:
         UserError: no safetensors file, or nothing in it fits this base.
     """
     names = read_header(path).tensors
-    paths = {part: [name for name, module in root.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)] for part, root in parts.items()}
+    paths = {
+        part: [name for name, module in root.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+        for part, root in parts.items()
+    }
     matched = match(names, paths["unet"], paths["text_encoder"])
     held: dict[str, dict[str, Tensor]] = {}
     for name, tensor in load_file(path).items():
@@ -63,7 +69,11 @@ def read_adapter(path: Path, parts: Mapping[str, nn.Module]) -> AdapterFile:
             misfits.append(stem)
     if not updates:
         example = next(iter(names), "nothing")
-        raise UserError("nothing in this file fits the base model", str(path), f"It holds {example} and {len(names) - 1} more; choose its own base.")
+        raise UserError(
+            "nothing in this file fits the base model",
+            str(path),
+            f"It holds {example} and {len(names) - 1} more; choose its own base.",
+        )
     return AdapterFile(path, updates, (*matched.unmatched, *misfits))
 
 

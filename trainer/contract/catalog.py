@@ -63,7 +63,10 @@ ADAPTERS = {
 
 OPTIMIZERS = {
     "adamw": OptimizerRow(
-        "trainer.optim:FlatAdamW", "AdamW", "Adam with decoupled weight decay (arXiv 1711.05101), one flat slice a group.", "step"
+        "trainer.optim:FlatAdamW",
+        "AdamW",
+        "Adam with decoupled weight decay (arXiv 1711.05101), one flat slice a group.",
+        "step",
     ),
 }
 

@@ -1,4 +1,7 @@
-"""Layers to one config: defaults < preset < form or flags. All mistakes are reported at once, before any weight is loaded."""
+"""Layers to one config: defaults < preset < form or flags.
+
+All mistakes are reported at once, before any weight is loaded.
+"""
 
 import difflib
 import tomllib
@@ -119,7 +122,7 @@ def _toml_value(text: str) -> Any:
 
 
 def presets(base: str) -> dict[str, Path]:
-    """Return the shipped presets that fit a base, name -> file: the practice base has its own, every other shares `sd`."""
+    """Return the presets that fit a base, name -> file: the practice base has its own, every other shares `sd`."""
     folder = Path(str(resources.files("presets"))) / ("demo" if base == "demo" else "sd")
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
@@ -134,7 +137,9 @@ def load_preset(name: str, base: str) -> Layer:
     if name not in known and not (name.endswith(".toml") and Path(name).is_file()):
         near = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise UserError(f"there is no preset '{name}'.{hint}", "--preset", f"Presets: {', '.join(known)}; or a .toml file.")
+        raise UserError(
+            f"there is no preset '{name}'.{hint}", "--preset", f"Presets: {', '.join(known)}; or a .toml file."
+        )
     return read_toml(known.get(name, Path(name)))
 
 
@@ -147,7 +152,9 @@ def read_toml(path: Path) -> Layer:
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"this is not a TOML file: {error}", str(path), "Write [section] lines and key = value lines.") from None
+        raise UserError(
+            f"this is not a TOML file: {error}", str(path), "Write [section] lines and key = value lines."
+        ) from None
 
 
 def to_toml(config: RunConfig) -> str:

@@ -18,17 +18,24 @@ class Section(BaseModel):
 
 
 class ModelSection(Section):
+    """The frozen base model."""
+
     base: str = Field("demo", min_length=1, description="Base model: `demo`, a diffusers folder, or a Hub id.")
     dtype: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="Number type of the frozen base. `auto`: bf16 on a GPU that computes in it, else fp32."
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to train. `auto`: the GPU if there is one.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where to train. `auto`: the GPU if there is one."
+    )
 
 
 class DatasetSection(Section):
+    """The pictures and what is done with them."""
+
     path: str = Field(min_length=1, description="Folder of pictures, captions as .txt files beside them.")
     resolution: int | Literal["auto"] = Field(
-        "auto", description="Side of the square whose area every picture is brought to, in pixels. `auto`: the base's own."
+        "auto",
+        description="Side of the square whose area every picture is brought to, in pixels. `auto`: the base's own.",
     )
     trigger: str = Field("", description="Word that calls the new thing. Put in front of captions that lack it.")
     flip: bool = Field(False, description="Mirror half of the pictures, drawn anew at every view.")
@@ -38,6 +45,8 @@ class DatasetSection(Section):
 
 
 class AdapterSection(Section):
+    """What is trained beside the base."""
+
     method: Literal["lora"] = Field("lora", description="Adapter method.")
     rank: int = Field(16, ge=1, le=512, description="Inner size of the two LoRA matrices.")
     alpha: float | Literal["auto"] = Field("auto", description="Scale is alpha / rank. `auto`: alpha = rank, scale 1.")
@@ -56,6 +65,8 @@ class AdapterSection(Section):
 
 
 class OptimizerSection(Section):
+    """How the adapter's matrices are changed."""
+
     name: str = Field("adamw", description="Optimiser, by its name in the catalogue.")
     learning_rate: float = Field(1e-4, gt=0, le=10, description="Peak learning rate of the UNet's matrices.")
     text_encoder_learning_rate: float | Literal["auto"] = Field(
@@ -67,27 +78,46 @@ class OptimizerSection(Section):
     epsilon: float = Field(1e-8, gt=0, description="AdamW's term against division by zero.")
     clip_norm: float = Field(1.0, ge=0, description="Largest gradient norm of a step; 0 does not clip.")
 
+    @property
+    def text_encoder_rate(self) -> float:
+        """text_encoder_learning_rate as a number."""
+        rate = self.text_encoder_learning_rate
+        return self.learning_rate / 2 if rate == "auto" else float(rate)
+
 
 class ScheduleSection(Section):
+    """The learning rate over the run."""
+
     name: str = Field("cosine", description="Shape of the learning rate over the run, by its name in the catalogue.")
     warmup: float = Field(0.05, ge=0, description="Warm-up: below 1 a share of all steps, from 1 on a number of steps.")
 
 
 class ObjectiveSection(Section):
+    """What is learned and how errors weigh."""
+
     snr_gamma: float | Literal["off"] = Field(
-        "off", description="min-SNR weighting (arXiv 2303.09556); 5 is the paper's value. `off`: every timestep weighs 1."
+        "off",
+        description="min-SNR weighting (arXiv 2303.09556); 5 is the paper's value. `off`: every timestep weighs 1.",
     )
-    noise_offset: float = Field(0.0, ge=0, le=1, description="Noise shared by a whole channel; helps very dark or bright sets.")
+    noise_offset: float = Field(
+        0.0, ge=0, le=1, description="Noise shared by a whole channel; helps very dark or bright sets."
+    )
 
 
 class TrainingSection(Section):
+    """Length, batches, seed, checkpoints."""
+
     steps: int | None = Field(None, ge=1, description="Optimiser steps. One of steps, epochs or views is given.")
     epochs: float | None = Field(None, gt=0, description="Passes over the set.")
-    views: int | None = Field(None, ge=1, description="How often each picture is seen; a larger batch means fewer steps.")
+    views: int | None = Field(
+        None, ge=1, description="How often each picture is seen; a larger batch means fewer steps."
+    )
     batch_size: int = Field(4, ge=1, le=256, description="Pictures in one forward pass.")
     accumulation: int = Field(1, ge=1, le=256, description="Forward passes added up before one optimiser step.")
     seed: int = Field(0, ge=0, lt=2**32, description="Same seed, same machine: the same file, bit for bit.")
-    save_every: Every = Field("20%", description="Checkpoints: steps (`500`), share of the run (`20%`), epochs (`2ep`), `never`.")
+    save_every: Every = Field(
+        "20%", description="Checkpoints: steps (`500`), share of the run (`20%`), epochs (`2ep`), `never`."
+    )
     threads: int | Literal["auto"] = Field("auto", description="CPU threads. `auto`: all cores.")
 
     @model_validator(mode="after")
@@ -99,6 +129,8 @@ class TrainingSection(Section):
 
 
 class SamplingSection(Section):
+    """Pictures drawn while training."""
+
     prompts: tuple[str, ...] = Field((), description="Sample prompts. Empty: two training captions.")
     negative: str = Field("", description="What the sample pictures should not show.")
     every: Every = Field("20%", description="When to draw samples: steps, share of the run, epochs, or `never`.")
@@ -109,8 +141,12 @@ class SamplingSection(Section):
 
 
 class ExportSection(Section):
+    """The adapter file."""
+
     dtype: Literal["fp16", "bf16", "fp32"] = Field("fp16", description="Number type in the exported file.")
-    captions: bool = Field(True, description="Write how often each tag was used into the file. Off: nothing of the captions.")
+    captions: bool = Field(
+        True, description="Write how often each tag was used into the file. Off: nothing of the captions."
+    )
 
 
 class RunConfig(Section):

@@ -29,7 +29,7 @@ def replace_atomic(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         with temporary.open("rb+") as handle:
             os.fsync(handle.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise storage_error(error, path) from error
@@ -38,9 +38,15 @@ def replace_atomic(path: Path, write: Callable[[Path], object]) -> None:
 def storage_error(error: OSError, path: Path) -> UserError:
     """Say in words why a file could not be written."""
     reasons = {
-        errno.ENOSPC: ("the disk is full", "Free some space, then run `atelier resume`: nothing that was saved is lost."),
+        errno.ENOSPC: (
+            "the disk is full",
+            "Free some space, then run `atelier resume`: nothing that was saved is lost.",
+        ),
         errno.EDQUOT: ("the disk quota is used up", "Free some space, then run `atelier resume`: nothing is lost."),
-        errno.EFBIG: ("the file grew past the size that is allowed here", "Raise the limit (ulimit -f), then `atelier resume`."),
+        errno.EFBIG: (
+            "the file grew past the size that is allowed here",
+            "Raise the limit (ulimit -f), then `atelier resume`.",
+        ),
         errno.EACCES: ("this place may not be written to", "Choose another folder with --data-dir."),
         errno.EROFS: ("this place is read-only", "Choose another folder with --data-dir."),
     }

@@ -44,5 +44,7 @@ def find_dataset(home: Path, name: str) -> Path:
             return path.resolve()
     known = ", ".join(sorted(path.name for path in (home / "datasets").glob("*") if path.is_dir())) or "none yet"
     raise UserError(
-        f"there is no set of pictures '{name}'", "--dataset", f"Give a folder of pictures, or one of your sets: {known}."
+        f"there is no set of pictures '{name}'",
+        "--dataset",
+        f"Give a folder of pictures, or one of your sets: {known}.",
     )

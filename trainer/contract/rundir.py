@@ -10,8 +10,8 @@
     checkpoints/    step-000300/ folders that a resume starts from
     export/         finished adapter files
 
-After a crash and a resume some steps stand twice in events.jsonl: readers take the last value of a step and ignore a torn
-last line.
+After a crash and a resume some steps stand twice in events.jsonl: readers take the last value of a step and ignore a
+torn last line.
 """
 
 import json
@@ -99,10 +99,12 @@ class RunDir:
 
     @property
     def samples(self) -> Path:
+        """Pictures drawn while training."""
         return self.path / "samples"
 
     @property
     def checkpoints(self) -> Path:
+        """What a resume starts from."""
         return self.path / "checkpoints"
 
     @property
@@ -112,6 +114,7 @@ class RunDir:
 
     @property
     def log(self) -> Path:
+        """What the process printed."""
         return self.path / "log.txt"
 
     def config(self) -> RunConfig:
@@ -123,7 +126,9 @@ class RunDir:
         try:
             return from_toml((self.path / "config.toml").read_text("utf-8"))
         except FileNotFoundError:
-            raise UserError("this is not a run folder (no config.toml)", str(self.path), "List the runs: atelier runs") from None
+            raise UserError(
+                "this is not a run folder (no config.toml)", str(self.path), "List the runs: atelier runs"
+            ) from None
 
     def status(self) -> Status:
         """Read the status; a run whose process is gone reads as lost."""
@@ -133,7 +138,9 @@ class RunDir:
             return Status()
         status = Status(**{**fields, "state": State(fields["state"])})
         if status.state in ACTIVE and not status.alive:
-            return replace(status, state=State.LOST, message="The process ended without a word. Resume goes on from the last save.")
+            return replace(
+                status, state=State.LOST, message="The process ended without a word. Resume goes on from the last save."
+            )
         return status
 
     def write_status(self, state: State, **changes: Any) -> Status:

@@ -14,26 +14,47 @@ from trainer.protocols import Family
 PACKAGES = ("lora-atelier", "torch", "diffusers", "transformers")
 
 
-def adapter_facts(run: RunDir, config: RunConfig, family: Family, cache: Cache, steps: int, cover: bytes | None) -> AdapterFacts:
+def adapter_facts(
+    run: RunDir, config: RunConfig, family: Family, cache: Cache, steps: int, cover: bytes | None
+) -> AdapterFacts:
     """Gather the facts of a finished run: `steps` were taken, `cover` is a PNG or None."""
-    buckets = Counter((picture.bucket.width, picture.bucket.height) for picture in cache.pictures)
     optimizer, training, adapter = config.optimizer, config.training, config.adapter
-    text_rate = optimizer.text_encoder_learning_rate
+    captions = tuple(picture.caption for picture in cache.pictures)
     views = steps * training.batch_size * training.accumulation
+    resolution = config.dataset.resolution
     return AdapterFacts(
-        name=run.name, base_version=family.base_version, base_name=family.base_name,
-        rank=adapter.rank, alpha=adapter.alpha_value, dropout=adapter.dropout, network_args={"targets": adapter.targets},
+        name=run.name,
+        base_version=family.base_version,
+        base_name=family.base_name,
+        prediction_type=family.prediction,
+        rank=adapter.rank,
+        alpha=adapter.alpha_value,
+        dropout=adapter.dropout,
+        network_args={"targets": adapter.targets},
+        has_text_encoder=adapter.text_encoder,
         trigger=config.dataset.trigger,
-        captions=tuple(picture.caption for picture in cache.pictures) if config.export.captions else None,
-        pictures=len(cache.pictures),
-        resolution=family.resolution if config.dataset.resolution == "auto" else config.dataset.resolution,
-        buckets=tuple((width, height, count) for (width, height), count in sorted(buckets.items())),
-        steps=steps, epochs=max(1, round(views / len(cache.pictures))),
-        batch_size=training.batch_size, accumulation=training.accumulation,
-        learning_rate=optimizer.learning_rate, unet_learning_rate=optimizer.learning_rate,
-        text_encoder_learning_rate=(optimizer.learning_rate / 2 if text_rate == "auto" else text_rate) if adapter.text_encoder else None,
-        optimizer=optimizer.name, schedule=config.schedule.name, warmup_steps=warmup_steps(config.schedule.warmup, steps),
-        seed=training.seed, precision="bf16" if run.engine().get("dtype") == "bf16" else "no",
-        has_text_encoder=adapter.text_encoder, prediction_type=family.prediction,
-        recipe=to_toml(config), versions={name: version(name) for name in PACKAGES}, cover=cover,
-    )  # fmt: skip
+        captions=captions if config.export.captions else None,
+        pictures=len(captions),
+        resolution=family.resolution if resolution == "auto" else resolution,
+        buckets=_buckets(cache),
+        steps=steps,
+        epochs=max(1, round(views / len(captions))),
+        batch_size=training.batch_size,
+        accumulation=training.accumulation,
+        learning_rate=optimizer.learning_rate,
+        unet_learning_rate=optimizer.learning_rate,
+        text_encoder_learning_rate=optimizer.text_encoder_rate if adapter.text_encoder else None,
+        optimizer=optimizer.name,
+        schedule=config.schedule.name,
+        warmup_steps=warmup_steps(config.schedule.warmup, steps),
+        seed=training.seed,
+        precision="bf16" if run.engine().get("dtype") == "bf16" else "no",
+        recipe=to_toml(config),
+        versions={name: version(name) for name in PACKAGES},
+        cover=cover,
+    )
+
+
+def _buckets(cache: Cache) -> tuple[tuple[int, int, int], ...]:
+    counted = Counter((picture.bucket.width, picture.bucket.height) for picture in cache.pictures)
+    return tuple((width, height, count) for (width, height), count in sorted(counted.items()))

@@ -37,13 +37,19 @@ def kohya_tensors(matrices: Mapping[Target, tuple[Tensor, Tensor]], alpha: float
         for ending, tensor in zip((DOWN, UP), halves, strict=True):
             cast = tensor.to(DTYPES[dtype]).cpu().contiguous()
             if not torch.isfinite(cast).all():
-                raise UserError(f"{stem} has values that {dtype} cannot hold", "export.dtype", "Export as fp32, or train with a lower rate.")
+                raise UserError(
+                    f"{stem} has values that {dtype} cannot hold",
+                    "export.dtype",
+                    "Export as fp32, or train with a lower rate.",
+                )
             tensors[stem + ending] = cast
         tensors[stem + ALPHA] = torch.tensor(alpha, dtype=DTYPES[dtype])
     return tensors
 
 
-def export_adapter(path: Path, matrices: Mapping[Target, tuple[Tensor, Tensor]], alpha: float, facts: AdapterFacts, dtype: str) -> None:
+def export_adapter(
+    path: Path, matrices: Mapping[Target, tuple[Tensor, Tensor]], alpha: float, facts: AdapterFacts, dtype: str
+) -> None:
     """Write an adapter file: a pure function of its arguments, so the same run gives the same bytes.
 
     Raises:

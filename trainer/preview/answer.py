@@ -38,7 +38,9 @@ def parse(kind: type[Model], text: str) -> Model:
         return kind.model_validate_json(text)
     except ValidationError as error:
         mistakes = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise UserError(f"the request cannot be used: {mistakes}", "request", "See trainer/contract/requests.py.") from None
+        raise UserError(
+            f"the request cannot be used: {mistakes}", "request", "See trainer/contract/requests.py."
+        ) from None
 
 
 def check(request: GenerateRequest) -> None:
@@ -50,7 +52,9 @@ def check(request: GenerateRequest) -> None:
             raise UserError(problem, "strengths", "Give each picture one strength for each adapter, 0 for none.")
 
 
-def answer(engine: PreviewEngine, request: GenerateRequest, on_step: Callable[[int, int], None]) -> tuple[list[Path], list[str]]:
+def answer(
+    engine: PreviewEngine, request: GenerateRequest, on_step: Callable[[int, int], None]
+) -> tuple[list[Path], list[str]]:
     """Draw the pictures of a request into its folder.
 
     Returns:

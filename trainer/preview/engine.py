@@ -44,7 +44,11 @@ class PreviewEngine:
         """
         adapters = [self._read(Path(file)) for file in files]
         self.mixer.load(adapters)
-        return [f"{a.path.name}: {len(a.unmatched)} entries have no layer in this base, first {a.unmatched[0]}" for a in adapters if a.unmatched]
+        return [
+            f"{a.path.name}: {len(a.unmatched)} entries have no layer in this base, first {a.unmatched[0]}"
+            for a in adapters
+            if a.unmatched
+        ]
 
     def _read(self, path: Path) -> AdapterFile:
         if not path.is_file():
@@ -58,7 +62,9 @@ class PreviewEngine:
             self._texts.clear()
         return self._files[key]
 
-    def draw(self, request: GenerateRequest, on_step: Callable[[int, int], None] = lambda done, total: None) -> Iterator[Image.Image]:
+    def draw(
+        self, request: GenerateRequest, on_step: Callable[[int, int], None] = lambda done, total: None
+    ) -> Iterator[Image.Image]:
         """Yield the pictures of a request, in order.
 
         Args:
@@ -75,7 +81,11 @@ class PreviewEngine:
             self.mixer.set(rows * 2 if shot.guidance > 1 else rows, self.engine.device)
             noise = starting_noise(self.family, shot, [picture.seed for picture in batch])
             latents = denoise(
-                self.family, shot, noise, text, lambda step, n=number: on_step(n * shot.steps + step, len(batches) * shot.steps)
+                self.family,
+                shot,
+                noise,
+                text,
+                lambda step, n=number: on_step(n * shot.steps + step, len(batches) * shot.steps),
             )
             yield from to_images(self.family.decode(latents))
 

@@ -1,7 +1,7 @@
 """Any mix of adapters, a strength for every picture of a batch, over base weights that are never touched.
 
-The ranks of all adapters of a layer stand side by side: down [R, I], up [O, R], R the sum of ranks. A picture's strengths
-scale the columns, so a new strength is a small write and no merge, and strength 0 adds exact zeros.
+The ranks of all adapters of a layer stand side by side: down [R, I], up [O, R], R the sum of ranks. A picture's
+strengths scale the columns, so a new strength is a small write and no merge, and strength 0 adds exact zeros.
 
 Shapes: B batch, K adapters, R summed rank, I and O features.
 """
@@ -34,7 +34,9 @@ class MixedLayer(nn.Module):
         strengths: shared by all layers.
     """
 
-    def __init__(self, base: nn.Linear | nn.Conv2d, updates: Sequence[tuple[int, Update]], strengths: Strengths) -> None:
+    def __init__(
+        self, base: nn.Linear | nn.Conv2d, updates: Sequence[tuple[int, Update]], strengths: Strengths
+    ) -> None:
         super().__init__()
         self.base, self.strengths = base, strengths
         like = {"device": base.weight.device, "dtype": base.weight.dtype}

@@ -12,7 +12,9 @@ from trainer.formats.parameters import Generation, LoraUse, format_parameters
 def parameters_of(request: GenerateRequest, index: int, size: tuple[int, int], model: str) -> str:
     """Return the text for picture `index` of a request, `size` (width, height) in pixels."""
     picture, row = request.pictures[index], pick("sampling.sampler", request.sampler)
-    used = [(Path(file), strength) for file, strength in zip(request.adapters, picture.strengths, strict=True) if strength]
+    used = [
+        (Path(file), strength) for file, strength in zip(request.adapters, picture.strengths, strict=True) if strength
+    ]
     loras = tuple(LoraUse(file.stem, strength, _short_hash(file, file.stat().st_mtime_ns)) for file, strength in used)
     return format_parameters(
         Generation(

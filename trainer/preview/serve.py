@@ -39,7 +39,11 @@ class Session:
                 else:
                     self._waiting.put(parse(GenerateRequest, line))
             except (ValueError, UserError) as error:
-                problem = error if isinstance(error, UserError) else UserError("this line is not JSON", "request", "One object a line.")
+                problem = (
+                    error
+                    if isinstance(error, UserError)
+                    else UserError("this line is not JSON", "request", "One object a line.")
+                )
                 self._failed(_id_of(line), problem)
         self._waiting.put(None)
 
@@ -53,9 +57,11 @@ class Session:
                 self._say(request.id, "cancelled")
             except UserError as error:
                 self._failed(request.id, error)
-            except Exception as error:  # one bad request must not end the engine for the next
+            except Exception as error:  # noqa: BLE001 - one bad request must not end the engine for the next
                 traceback.print_exc()
-                self._failed(request.id, UserError(f"{type(error).__name__}: {error}", "preview", "This is a fault of ours."))
+                self._failed(
+                    request.id, UserError(f"{type(error).__name__}: {error}", "preview", "This is a fault of ours.")
+                )
             else:
                 seconds = round(time.monotonic() - began, 3)
                 self._say(request.id, "done", files=[str(file) for file in files], notices=notices, seconds=seconds)

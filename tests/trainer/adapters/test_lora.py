@@ -53,8 +53,12 @@ def test_outputs_and_gradients_equal_peft(make, shape, rank, alpha):
     (y_mine * weight).sum().backward()
     (y_theirs * weight).sum().backward()
     torch.testing.assert_close(x_mine.grad, x_theirs.grad, rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(mine.A.grad, theirs.lora_A["default"].weight.grad.view_as(mine.A), rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(mine.B.grad, theirs.lora_B["default"].weight.grad.view_as(mine.B), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(
+        mine.A.grad, theirs.lora_A["default"].weight.grad.view_as(mine.A), rtol=1e-10, atol=1e-10
+    )
+    torch.testing.assert_close(
+        mine.B.grad, theirs.lora_B["default"].weight.grad.view_as(mine.B), rtol=1e-10, atol=1e-10
+    )
 
 
 @pytest.mark.parametrize(("make", "shape"), CASES)
@@ -94,7 +98,9 @@ def test_a_new_adapter_changes_nothing_and_gets_gradients():
 def test_the_start_depends_on_the_seed_only(init):
     def start(seed):
         model = nn.ModuleDict({PATH: nn.Linear(8, 8).requires_grad_(False)})
-        return attach([Target("unet", PATH)], {"unet": model}, AdapterSection(rank=2, init=init), seed).arena.master.clone()
+        return attach(
+            [Target("unet", PATH)], {"unet": model}, AdapterSection(rank=2, init=init), seed
+        ).arena.master.clone()
 
     assert torch.equal(start(1), start(1))
     assert not torch.equal(start(1), start(2))

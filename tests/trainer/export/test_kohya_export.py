@@ -53,7 +53,9 @@ def ours(base, file, folder, strength: float) -> np.ndarray:
 
 def diffusers_picture(base, file, scale: float | None) -> np.ndarray:
     pipe = StableDiffusionPipeline.from_pretrained(base, safety_checker=None)
-    pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config, algorithm_type="dpmsolver++", solver_order=2)
+    pipe.scheduler = DPMSolverMultistepScheduler.from_config(
+        pipe.scheduler.config, algorithm_type="dpmsolver++", solver_order=2
+    )
     pipe.set_progress_bar_config(disable=True)
     if scale is not None:
         pipe.load_lora_weights(file.parent, weight_name=file.name, adapter_name="a")
@@ -78,7 +80,12 @@ def test_strength_zero_is_the_base_bit_for_bit(adapter_file, tiny_sd, tmp_path):
     file, _ = adapter_file
     with_zero = ours(tiny_sd, file, tmp_path, 0.0)
     request = GenerateRequest(
-        id="b", base=str(tiny_sd), pictures=(Picture(prompt="a red thing", negative="grey", seed=5),), steps=6, guidance=4.0, out=str(tmp_path)
+        id="b",
+        base=str(tiny_sd),
+        pictures=(Picture(prompt="a red thing", negative="grey", seed=5),),
+        steps=6,
+        guidance=4.0,
+        out=str(tmp_path),
     )
     (path,), _ = answer(PreviewEngine(str(tiny_sd), ENGINE), request, lambda done, total: None)
     assert np.array_equal(with_zero, np.asarray(Image.open(path), dtype=np.float32))
@@ -107,7 +114,11 @@ def test_names_are_kohyas_to_the_letter(adapter_file):
     assert len(names) == 3 * len(alphas)
     assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
     metadata = read_header(file).metadata
-    assert metadata["ss_network_dim"] == "4" and metadata["ss_network_alpha"] == "2" and metadata["ss_base_model_version"] == "sd_v1"
+    assert (
+        metadata["ss_network_dim"] == "4"
+        and metadata["ss_network_alpha"] == "2"
+        and metadata["ss_base_model_version"] == "sd_v1"
+    )
 
 
 def test_a_value_that_fp16_cannot_hold_is_refused(tiny_sd):

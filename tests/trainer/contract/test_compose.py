@@ -1,0 +1,93 @@
+"""Layers to one config, and what people are told when they misspell."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainer.contract.compose import compose, from_toml, load_preset, parse_assignments, presets, setting_names, to_toml
+from trainer.contract.config import interval
+from trainer.contract.errors import UserError
+
+BASE = {"dataset": {"path": "pictures"}}
+
+
+def test_later_layers_win():
+    config = compose([BASE, {"adapter": {"rank": 4}}, {"adapter": {"rank": 8}}])
+    assert config.adapter.rank == 8
+    assert config.adapter.alpha_value == 8
+
+
+@pytest.mark.parametrize(("earlier", "later"), [("views", "steps"), ("steps", "epochs"), ("epochs", "views")])
+def test_a_length_in_a_later_layer_replaces_the_other_lengths(earlier, later):
+    training = compose([BASE, {"training": {earlier: 3}}, {"training": {later: 5}}]).training
+    assert (getattr(training, earlier), getattr(training, later)) == (None, 5)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "words"),
+    [
+        (["adapter.rnak=3"], ["adapter.rnak", "adapter.rank"]),
+        (["adapter.rank=0"], ["adapter.rank", "1", "0"]),
+        (["training.step=3"], ["training.steps"]),
+        (["training.steps=1", "training.views=2"], ["exactly one", "steps, views"]),
+        (["optimizer.name=adamm"], ["adamm", "adamw"]),
+        (["schedule.name=cosin"], ["cosin", "cosine"]),
+        (["adaptor.rank=3"], ["adaptor"]),
+        (["rank=3"], ["section.key=value"]),
+        (["adapter.rank"], ["section.key=value"]),
+        (["training.save_every=sometimes"], ["training.save_every", "sometimes"]),
+    ],
+)
+def test_a_mistake_is_named_with_what_is_right(assignments, words):
+    with pytest.raises(UserError) as caught:
+        compose([BASE, parse_assignments(assignments)])
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_all_mistakes_are_reported_at_once():
+    with pytest.raises(UserError) as caught:
+        compose([BASE, parse_assignments(["adapter.rank=0", "adapter.rnak=3", "training.batch_size=many"])])
+    for word in ("adapter.rank:", "adapter.rnak:", "training.batch_size:"):
+        assert word in str(caught.value)
+
+
+def test_every_preset_gives_a_config():
+    found = [(base, name) for base in ("demo", "somewhere/else") for name in presets(base)]
+    assert len(found) >= 4
+    for base, name in found:
+        compose([load_preset(name, base), BASE])
+
+
+def test_an_unknown_preset_names_the_nearest():
+    with pytest.raises(UserError, match="style"):
+        load_preset("stile", "demo")
+
+
+@given(
+    rank=st.integers(1, 512), rate=st.floats(1e-8, 10), steps=st.integers(1, 10**6), trigger=st.text(max_size=20),
+    prompts=st.lists(st.text(max_size=30), max_size=3),
+)  # fmt: skip
+def test_toml_gives_back_the_same_config(rank, rate, steps, trigger, prompts):
+    layer = {
+        "dataset": {"path": "p", "trigger": trigger}, "adapter": {"rank": rank}, "optimizer": {"learning_rate": rate},
+        "training": {"steps": steps}, "sampling": {"prompts": prompts},
+    }  # fmt: skip
+    config = compose([layer])
+    assert from_toml(to_toml(config)) == config
+
+
+def test_setting_names_hold_the_documented_surface():
+    promised = {
+        "model.base", "dataset.path", "dataset.resolution", "adapter.method", "adapter.rank", "adapter.alpha", "adapter.dropout",
+        "adapter.targets", "adapter.text_encoder", "optimizer.name", "optimizer.learning_rate", "schedule.name", "training.steps",
+        "training.epochs", "training.views", "training.batch_size", "training.seed", "training.save_every",
+    }  # fmt: skip
+    assert promised <= set(setting_names())
+
+
+@pytest.mark.parametrize(
+    ("every", "steps"), [("500", 500), ("20%", 60), ("2ep", 10), ("0.5ep", 2), ("never", None), ("0.01%", 1), ("0", 1)]
+)
+def test_intervals(every, steps):
+    assert interval(every, total_steps=300, steps_per_epoch=5) == steps

@@ -1,0 +1,97 @@
+"""Our AdamW against torch's, the arena, schedules."""
+
+import pytest
+import torch
+
+from trainer.adapters.arena import ALIGN, Arena, Slot
+from trainer.contract.config import OptimizerSection
+from trainer.optim import FlatAdamW, clip_gradient, constant, cosine, linear, warmup_steps
+
+SLOTS = [Slot("a.A", "unet.A", (3, 5)), Slot("a.B", "unet.B", (7, 3)), Slot("b.A", "unet.A", (3, 4))]
+
+
+def filled(dtype=torch.float32) -> Arena:
+    arena = Arena(SLOTS, torch.device("cpu"), dtype)
+    generator = torch.Generator().manual_seed(0)
+    for slot in SLOTS:
+        arena.view(arena.master, slot.name).normal_(generator=generator)
+    arena.publish()
+    return arena
+
+
+def test_ten_steps_equal_torch_adamw():
+    arena = filled()
+    options = OptimizerSection(learning_rate=0.01, weight_decay=0.1, beta2=0.95)
+    ours = FlatAdamW(arena, options)
+    theirs = {slot.name: arena.view(arena.master, slot.name).clone().requires_grad_() for slot in SLOTS}
+    rates = {"unet.A": 0.01, "unet.B": 0.03}
+    groups = [{"params": [theirs[slot.name]], "lr": rates[slot.group]} for slot in SLOTS]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(10):
+        for slot in SLOTS:
+            gradient = torch.randn(slot.shape, generator=generator)
+            arena.view(arena.grad, slot.name).copy_(gradient)
+            theirs[slot.name].grad = gradient
+        ours.step(rates)
+        optimizer.step()
+    for slot in SLOTS:
+        torch.testing.assert_close(
+            arena.view(arena.master, slot.name), theirs[slot.name].detach(), rtol=1e-6, atol=1e-7
+        )
+
+
+def test_state_comes_back_bit_for_bit():
+    arena, other = filled(), filled()
+    first, second = (FlatAdamW(each, OptimizerSection()) for each in (arena, other))
+    for each, optimizer in ((arena, first), (other, second)):
+        each.grad.fill_(0.5)
+        optimizer.step(dict.fromkeys(each.groups, 0.1))
+    fresh = FlatAdamW(other, OptimizerSection())
+    fresh.load({name: tensor.clone() for name, tensor in second.state().items()})
+    first.step(dict.fromkeys(arena.groups, 0.1))
+    fresh.step(dict.fromkeys(other.groups, 0.1))
+    assert torch.equal(arena.master, other.master)
+
+
+def test_gradients_land_in_the_one_buffer():
+    arena = filled()
+    (arena.parameters["a.A"].sum() * 2 + arena.parameters["a.B"].sum() * 3).backward()
+    assert torch.equal(arena.view(arena.grad, "a.A"), torch.full((3, 5), 2.0))
+    assert torch.equal(arena.view(arena.grad, "a.B"), torch.full((7, 3), 3.0))
+    assert arena.view(arena.grad, "b.A").abs().sum() == 0
+
+
+def test_the_working_copy_follows_the_master():
+    arena = filled(torch.bfloat16)
+    arena.master.mul_(2)
+    arena.publish()
+    torch.testing.assert_close(arena.parameters["a.B"].float(), arena.view(arena.master, "a.B"), rtol=1e-2, atol=1e-2)
+    assert arena.parameters["a.B"].dtype == torch.bfloat16
+
+
+def test_groups_are_slices_that_share_nothing():
+    groups = filled().groups
+    assert groups["unet.A"] == slice(0, 2 * ALIGN) and groups["unet.B"] == slice(2 * ALIGN, 3 * ALIGN)
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(1.0, 1.0), (100.0, 10.0), (0.0, 10.0)])
+def test_clipping(limit, expected):
+    arena = filled()
+    arena.grad.zero_()
+    arena.grad[0], arena.grad[1] = 6.0, 8.0
+    assert clip_gradient(arena, limit) == pytest.approx(10.0)
+    assert arena.grad.norm().item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_schedules_and_warmup():
+    assert [cosine(0), cosine(0.5), cosine(1)] == pytest.approx([1, 0.5, 0])
+    assert [linear(0), linear(0.25), linear(1)] == pytest.approx([1, 0.75, 0])
+    assert constant(0.7) == 1
+    assert [
+        warmup_steps(0.1, 200),
+        warmup_steps(30, 200),
+        warmup_steps(500, 200),
+        warmup_steps(0, 10),
+        warmup_steps(0.5, 1),
+    ] == [20, 30, 199, 0, 0]
