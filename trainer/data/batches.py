@@ -45,7 +45,9 @@ class Batches:
         steps = (draws.uniform(seed, draws.TIMESTEP, micro_step, count) * self.timesteps).long()
         dropped = draws.uniform(seed, draws.CAPTION, micro_step, count) < self.config.dataset.caption_dropout
         rows = torch.where(dropped, len(self.pictures), torch.tensor(chosen))
-        return Batch(*(part.to(self.device, non_blocking=True) for part in (clean, noise, steps, rows, self.tokens[rows])))
+        return Batch(
+            *(part.to(self.device, non_blocking=True) for part in (clean, noise, steps, rows, self.tokens[rows]))
+        )
 
     def _view(self, picture: int, flip: float):
         views = self.pictures[picture].views

@@ -80,7 +80,9 @@ def build_cache(path: Path, family: Family, options: DatasetSection, on_progress
     found = scan(Path(options.path))
     resolution = family.resolution if options.resolution == "auto" else options.resolution
     if resolution < family.step:
-        raise UserError(f"{resolution} pixels is too small", "dataset.resolution", f"This base needs {family.step} pixels or more.")
+        raise UserError(
+            f"{resolution} pixels is too small", "dataset.resolution", f"This base needs {family.step} pixels or more."
+        )
     buckets = make_buckets(resolution, family.step)
     pictures = []
     for index, record in enumerate(found.records):
@@ -88,10 +90,16 @@ def build_cache(path: Path, family: Family, options: DatasetSection, on_progress
         sides = (image, ImageOps.mirror(image)) if options.flip else (image,)
         views = tuple(family.encode_picture(to_pixels(side)) for side in sides)
         if not all(torch.isfinite(view.mean).all() and torch.isfinite(view.std).all() for view in views):
-            raise UserError("the base's VAE gives no finite latents for this picture", str(record.path), "Take it out of the set.")
+            raise UserError(
+                "the base's VAE gives no finite latents for this picture", str(record.path), "Take it out of the set."
+            )
         caption = with_trigger(record.caption, options.trigger)
         name = record.path.relative_to(options.path).as_posix()
-        pictures.append(CachedPicture(name, caption, Bucket(*image.size), tuple(Posterior(v.mean.cpu(), v.std.cpu()) for v in views)))
+        pictures.append(
+            CachedPicture(
+                name, caption, Bucket(*image.size), tuple(Posterior(v.mean.cpu(), v.std.cpu()) for v in views)
+            )
+        )
         on_progress(index + 1, len(found.records))
     cache = Cache(tuple(pictures), fingerprint(found.records), _sentences(found))
     write_cache(path, cache)
@@ -108,7 +116,10 @@ def write_cache(path: Path, cache: Cache) -> None:
     for index, picture in enumerate(cache.pictures):
         rows.append([picture.name, picture.caption, picture.bucket.width, picture.bucket.height, len(picture.views)])
         for view, posterior in enumerate(picture.views):
-            tensors[f"{index}.{view}.mean"], tensors[f"{index}.{view}.std"] = posterior.mean.contiguous(), posterior.std.contiguous()
+            tensors[f"{index}.{view}.mean"], tensors[f"{index}.{view}.std"] = (
+                posterior.mean.contiguous(),
+                posterior.std.contiguous(),
+            )
     about = {"pictures": json.dumps(rows), "fingerprint": cache.fingerprint, "skipped": json.dumps(cache.skipped)}
     replace_atomic(path, lambda temporary: save_file(tensors, temporary, metadata=about))
 
@@ -119,6 +130,9 @@ def read_cache(path: Path) -> Cache:
         about = stored.metadata()
         pictures = []
         for index, (name, caption, width, height, views) in enumerate(json.loads(about["pictures"])):
-            read = [Posterior(*(stored.get_tensor(f"{index}.{view}.{part}") for part in ("mean", "std"))) for view in range(views)]
+            read = [
+                Posterior(*(stored.get_tensor(f"{index}.{view}.{part}") for part in ("mean", "std")))
+                for view in range(views)
+            ]
             pictures.append(CachedPicture(name, caption, Bucket(width, height), tuple(read)))
     return Cache(tuple(pictures), about["fingerprint"], tuple(json.loads(about["skipped"])))

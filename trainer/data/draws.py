@@ -19,7 +19,9 @@ def generator(seed: int, what: int, *place: int) -> torch.Generator:
 
 def noise(seed: int, what: int, micro_step: int, batch: int, shape: tuple[int, ...]) -> Tensor:
     """Standard normal, [batch, *shape] float32, each sample from its own generator."""
-    return torch.stack([torch.randn(shape, generator=generator(seed, what, micro_step, index)) for index in range(batch)])
+    return torch.stack(
+        [torch.randn(shape, generator=generator(seed, what, micro_step, index)) for index in range(batch)]
+    )
 
 
 def uniform(seed: int, what: int, micro_step: int, batch: int) -> Tensor:

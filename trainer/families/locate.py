@@ -47,12 +47,16 @@ def find_base(base: str) -> Path:
     if path.is_dir():
         if not (path / "model_index.json").is_file():
             inside = ", ".join(sorted(item.name for item in path.iterdir())[:6]) or "nothing"
-            raise UserError(f"'{base}' is not a diffusers folder: it has no model_index.json (it holds {inside})", WHERE, ALLOWED)
+            raise UserError(
+                f"'{base}' is not a diffusers folder: it has no model_index.json (it holds {inside})", WHERE, ALLOWED
+            )
         return path
     if path.suffix:
         refuse_pickle(path)
     if path.is_file():
-        raise UserError(f"'{base}' is a single file", WHERE, f"Single-file checkpoints cannot be trained yet. {ALLOWED}")
+        raise UserError(
+            f"'{base}' is a single file", WHERE, f"Single-file checkpoints cannot be trained yet. {ALLOWED}"
+        )
     if re.fullmatch(r"[\w.-]+/[\w.-]+", base):
         return _from_hub(base)
     raise UserError(f"there is no base model '{base}'", WHERE, ALLOWED)
@@ -66,7 +70,9 @@ def _from_hub(name: str) -> Path:
         folder = Path(snapshot_download(name, allow_patterns=HUB_FILES))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"'{name}' could not be fetched from the Hub: {reason}", WHERE, f"Check the name and the network. {ALLOWED}") from error
+        raise UserError(
+            f"'{name}' could not be fetched from the Hub: {reason}", WHERE, f"Check the name and the network. {ALLOWED}"
+        ) from error
     if not (folder / "model_index.json").is_file():
         raise UserError(f"'{name}' on the Hub is not a diffusers model", WHERE, ALLOWED)
     return folder

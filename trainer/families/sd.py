@@ -55,7 +55,9 @@ class StableDiffusion:
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Texts -> [B, L] token ids, cut and padded to the tokenizer's length."""
         length = self.tokenizer.model_max_length
-        return self.tokenizer(list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+        return self.tokenizer(
+            list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        ).input_ids
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """[B, L] -> [B, L, D]: the last hidden state, after the final norm."""
@@ -79,7 +81,11 @@ class StableDiffusion:
 
     def targets(self, preset: str, text_encoder: bool) -> list[Target]:
         """Layers of a target preset, in the order of the model."""
-        found = [Target("unet", path) for path in _paths(self.unet, UNET_TARGETS[preset]) if "transformer_blocks" in path or "attentions" in path]
+        found = [
+            Target("unet", path)
+            for path in _paths(self.unet, UNET_TARGETS[preset])
+            if "transformer_blocks" in path or "attentions" in path
+        ]
         if text_encoder:
             found += [Target("text_encoder", path) for path in _paths(self.text_encoder, TEXT_TARGETS)]
         return found
@@ -100,15 +106,23 @@ def load(folder: Path, engine: Engine) -> StableDiffusion:
 
 def _paths(root: nn.Module, endings: Sequence[str]) -> list[str]:
     suffixes = tuple(f".{ending}" for ending in endings)
-    return [path for path, module in root.named_modules() if path.endswith(suffixes) and isinstance(module, nn.Linear | nn.Conv2d)]
+    return [
+        path
+        for path, module in root.named_modules()
+        if path.endswith(suffixes) and isinstance(module, nn.Linear | nn.Conv2d)
+    ]
 
 
 def _model(folder: Path, part: str, kind: Any, engine: Engine) -> Any:
     def read(path: str) -> nn.Module:
-        model, info = kind.from_pretrained(path, torch_dtype=engine.dtype, use_safetensors=True, output_loading_info=True)
+        model, info = kind.from_pretrained(
+            path, torch_dtype=engine.dtype, use_safetensors=True, output_loading_info=True
+        )
         missing = sorted(info["missing_keys"])
         if missing:  # transformers would go on with random weights and a warning
-            raise UserError(f"{len(missing)} weights are missing, first {missing[0]}", path, "Get a complete copy of the model.")
+            raise UserError(
+                f"{len(missing)} weights are missing, first {missing[0]}", path, "Get a complete copy of the model."
+            )
         return model.requires_grad_(False).eval().to(engine.device)
 
     return _load(folder, part, read)
@@ -123,7 +137,9 @@ def _load(folder: Path, part: str, read: Callable[[str], Any]) -> Any:
         return read(str(path))
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"'{part}' cannot be read: {reason}", str(folder), "Get a complete copy with .safetensors weights.") from error
+        raise UserError(
+            f"'{part}' cannot be read: {reason}", str(folder), "Get a complete copy with .safetensors weights."
+        ) from error
 
 
 def _scheduler_config(path: str) -> dict[str, Any]:
