@@ -1,0 +1,137 @@
+"""The command line on real files: what it does, and what it says when it cannot."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import make_pictures, make_tiny_sd
+from trainer.formats.header import read_header
+
+
+def atelier(home: Path, *arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-P", "-m", "app", *map(str, arguments), "--data-dir", str(home)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+
+
+def last_object(done: subprocess.CompletedProcess) -> dict:
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return make_pictures(tmp_path_factory.mktemp("data") / "pictures")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return make_tiny_sd(tmp_path_factory.mktemp("base") / "sd")
+
+
+def folder_that_is_no_model(tmp_path):
+    folder = tmp_path / "nothing"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("hello")
+    return folder
+
+
+def pickled_checkpoint(tmp_path):
+    path = tmp_path / "model.ckpt"
+    path.write_bytes(b"\x80\x02}q\x00.")
+    return path
+
+
+def broken_index(tmp_path):
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    (folder / "model_index.json").write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (lambda tmp: ["--base", folder_that_is_no_model(tmp)], ["nothing", "model_index.json", "notes.txt", "Hub id"]),
+        (lambda tmp: ["--base", pickled_checkpoint(tmp)], ["model.ckpt", "pickle", "safetensors"]),
+        (lambda tmp: ["--base", broken_index(tmp)], ["model_index.json", "broken"]),
+        (lambda tmp: ["--base", tmp / "not-there"], ["not-there", "Hub id"]),
+        (lambda tmp: ["--preset", "stile"], ["stile", "style", "subject"]),
+        (lambda tmp: ["--set", "adapter.rnak=4"], ["adapter.rnak", "adapter.rank"]),
+        (lambda tmp: ["--set", "adapter.rank=0"], ["adapter.rank", "1"]),
+        (lambda tmp: ["--set", "training.steps=10", "--set", "training.epochs=2"], ["exactly one"]),
+    ],
+    ids=["no model", "ckpt", "broken index", "no such base", "preset", "misspelt", "rank 0", "two lengths"],
+)
+def test_bad_input_is_a_sentence_and_exit_code_2(tmp_path, pictures, arguments, words):
+    done = atelier(tmp_path / "home", "train", "--dataset", pictures, "--json", *arguments(tmp_path))
+    assert done.returncode == 2, done.stderr
+    for word in words:
+        assert word in done.stderr
+    assert "Traceback" not in done.stderr
+    told = last_object(done)
+    assert told["ok"] is False and told["fix"]
+    assert not list((tmp_path / "home" / "runs").iterdir()), "nothing was started"
+
+
+@pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: None], ids=["empty folder", "no folder"])
+def test_no_pictures(tmp_path, make):
+    make(tmp_path / "empty")
+    done = atelier(tmp_path / "home", "train", "--dataset", tmp_path / "empty")
+    assert done.returncode == 2 and "pictures" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_an_unreadable_picture_is_named_and_the_rest_is_trained(tmp_path, base):
+    folder = make_pictures(tmp_path / "set", 3)
+    whole = (folder / "1.png").read_bytes()
+    (folder / "bad.png").write_bytes(whole[: len(whole) // 2])
+    done = atelier(
+        tmp_path / "home", "train", "--dataset", folder, "--base", base, "--name", "mine", "--json",
+        "--set", "training.steps=3", "--set", "adapter.rank=2", "--set", "sampling.every=never",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = last_object(done)
+    assert told["state"] == "done" and told["step"] == 3
+    events = [json.loads(line) for line in (Path(told["run"]) / "events.jsonl").read_text().splitlines()]
+    assert [event["text"] for event in events if event["kind"] == "notice" and "bad.png" in event["text"]]
+    assert next(event for event in events if event["kind"] == "start")["pictures"] == 3
+    header = read_header(Path(told["adapter"]))
+    assert header.metadata["ss_steps"] == "3" and header.metadata["ss_output_name"] == "mine"
+    assert (folder / "bad.png").exists(), "the user's own file is left alone"
+
+    shown = last_object(atelier(tmp_path / "home", "runs", "--json"))
+    assert [(run["name"], run["state"]) for run in shown["runs"]] == [("mine", "done")]
+
+    picture = tmp_path / "p.png"
+    drawn = atelier(
+        tmp_path / "home",
+        "generate",
+        "--prompt",
+        "x",
+        "--base",
+        base,
+        "--adapter",
+        "mine:0.5",
+        "--steps",
+        2,
+        "--out",
+        picture,
+        "--json",
+    )
+    assert drawn.returncode == 0, drawn.stderr
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    wrong = atelier(tmp_path / "home", "generate", "--prompt", "x", "--adapter", "nobody:1")
+    assert wrong.returncode == 2 and "nobody" in wrong.stderr and "mine" in wrong.stderr
+
+
+def test_inspect_and_export(tmp_path):
+    missing = atelier(tmp_path, "export", tmp_path / "none.safetensors")
+    assert missing.returncode == 2 and "none.safetensors" in missing.stderr
+
+
+def test_settings_lists_every_setting():
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "app", "settings", "--json"], capture_output=True, text=True, check=True
+    )
+    assert {"adapter.rank", "training.views", "sampling.prompts"} <= set(last_object(done)["settings"])
