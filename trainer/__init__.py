@@ -2,3 +2,5 @@
 
 Importing this package, `trainer.contract`, `trainer.pictures` or `trainer.formats` never imports torch.
 """
+
+__version__ = "0.1.0"

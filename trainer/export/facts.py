@@ -3,6 +3,7 @@
 from collections import Counter
 from importlib.metadata import version
 
+from trainer import __version__
 from trainer.contract.compose import to_toml
 from trainer.contract.config import RunConfig
 from trainer.contract.rundir import RunDir
@@ -11,7 +12,7 @@ from trainer.formats.metadata import AdapterFacts
 from trainer.optim import warmup_steps
 from trainer.protocols import Family
 
-PACKAGES = ("lora-atelier", "torch", "diffusers", "transformers")
+PACKAGES = ("torch", "diffusers", "transformers")
 
 
 def adapter_facts(
@@ -50,7 +51,7 @@ def adapter_facts(
         seed=training.seed,
         precision="bf16" if run.engine().get("dtype") == "bf16" else "no",
         recipe=to_toml(config),
-        versions={name: version(name) for name in PACKAGES},
+        versions={"lora-atelier": __version__, **{name: version(name) for name in PACKAGES}},
         cover=cover,
     )
 

@@ -1,0 +1,153 @@
+"""A short run on full-size Stable Diffusion 1.5 weights: does the GPU path work, how fast, how much memory?
+
+    python -m benchmarks.full_size --steps 20 --work /tmp/full-size
+
+The weights are random (860 M parameters in the UNet, 123 M in the text encoder, 84 M in the VAE), so nothing is
+downloaded; the pictures are noise. What is looked at: that the run ends well, that the adapter's module counts are
+kohya's (192 and 72), that the file loads in diffusers, whether two runs give the same tensors, and that a picture is
+drawn with it.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from trainer.contract.compose import compose, load_preset
+from trainer.contract.requests import GenerateRequest, Picture
+from trainer.contract.rundir import RunDir, create_run
+from trainer.formats.header import read_header
+
+WIDTHS = (128, 256, 512, 512)
+SPECIAL = {
+    "bos_token": "<|startoftext|>",
+    "eos_token": "<|endoftext|>",
+    "unk_token": "<|endoftext|>",
+    "pad_token": "<|endoftext|>",
+}
+
+
+def make_base(folder: Path, device: str) -> Path:
+    """Write a diffusers folder of SD 1.5's full size in fp16."""
+    with torch.device(device):
+        torch.manual_seed(0)
+        unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8, sample_size=64)
+        vae = AutoencoderKL(
+            block_out_channels=WIDTHS, layers_per_block=2, latent_channels=4, sample_size=512,
+            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        )  # fmt: skip
+        text = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
+                max_position_embeddings=77, bos_token_id=49406, eos_token_id=49407, pad_token_id=49407,
+            )
+        )  # fmt: skip
+    for name, model in {"unet": unet, "vae": vae, "text_encoder": text}.items():
+        model.half().save_pretrained(folder / name)
+    make_tokenizer(folder / "tokenizer")
+    betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    DDIMScheduler(**betas, clip_sample=False, set_alpha_to_one=False, steps_offset=1).save_pretrained(
+        folder / "scheduler"
+    )
+    parts = {
+        "scheduler": ["diffusers", "DDIMScheduler"], "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"], "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"], "safety_checker": [None, None], "feature_extractor": [None, None],
+    }  # fmt: skip
+    index = {"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.42.1", "requires_safety_checker": False}
+    (folder / "model_index.json").write_text(json.dumps({**index, **parts}))
+    return folder
+
+
+def make_tokenizer(folder: Path) -> None:
+    """A CLIP tokenizer of the real size that knows single bytes only; the rest of the vocabulary is filler."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = [chr(code) for code in shown] + [chr(256 + index) for index in range(256 - len(shown))]
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters)]
+    tokens += [f"filler{index}" for index in range(49406 - len(tokens))] + ["<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(tokens)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, **SPECIAL}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+
+
+def make_pictures(folder: Path, count: int) -> Path:
+    """Write noise pictures of 512 px with captions."""
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(0)
+    for index in range(count):
+        small = Image.fromarray(random.integers(0, 255, (8, 8, 3), dtype=np.uint8))
+        small.resize((512, 512), Image.Resampling.BICUBIC).save(folder / f"{index}.png")
+        (folder / f"{index}.txt").write_text(f"a picture number {index}")
+    return folder
+
+
+def train(run: RunDir) -> dict:
+    """Train a run folder to its end; return what was seen."""
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-P", "-m", "trainer", "train", str(run.path)], check=True)
+    events = list(run.events())
+    steps = [event for event in events if event["kind"] == "step"]
+    late = steps[len(steps) // 4 :]
+    rate = (late[-1]["step"] - late[0]["step"]) / max(late[-1]["time"] - late[0]["time"], 1e-9)
+    return {
+        "state": str(run.status().state), "steps": steps[-1]["step"], "seconds": round(time.monotonic() - began, 1),
+        "it_s": round(rate, 2), "first_loss": steps[0]["loss"], "last_loss": steps[-1]["loss"], "engine": run.engine(),
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Run everything and print one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--work", type=Path, required=True)
+    options = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    base, pictures = make_base(options.work / "base", device), make_pictures(options.work / "pictures", 8)
+    found = {"card": torch.cuda.get_device_name() if device == "cuda" else "cpu", "torch": torch.__version__}
+    layer = {
+        "model": {"base": str(base)}, "dataset": {"path": str(pictures)}, "adapter": {"text_encoder": True},
+        "training": {"steps": options.steps, "batch_size": options.batch}, "sampling": {"every": "50%", "steps": 4},
+    }  # fmt: skip
+    runs = [
+        create_run(options.work, name, compose([load_preset("subject", str(base)), layer])) for name in ("one", "two")
+    ]
+    found["run"], found["again"] = (train(run) for run in runs)
+    header, twin = (read_header(run.adapter_file) for run in runs)
+    found["same_tensors_twice"] = header.metadata["sshs_model_hash"] == twin.metadata["sshs_model_hash"]
+    modules = [name.removesuffix(".alpha") for name in header.tensors if name.endswith(".alpha")]
+    found["modules"] = {part: sum(name.startswith(part) for name in modules) for part in ("lora_unet_", "lora_te_")}
+    pipe = StableDiffusionPipeline.from_pretrained(base, torch_dtype=torch.float16)
+    pipe.load_lora_weights(runs[0].adapter_file.parent, weight_name=runs[0].adapter_file.name)
+    found["diffusers_layers"] = sum(
+        name.endswith("lora_A.default_0.weight") for name, _ in pipe.unet.named_parameters()
+    )
+    picture = Picture(prompt="a picture", strengths=(1.0,))
+    request = GenerateRequest(
+        id="drawn",
+        base=str(base),
+        adapters=(str(runs[0].adapter_file),),
+        pictures=(picture,),
+        steps=4,
+        out=str(options.work),
+    )
+    (options.work / "request.json").write_text(request.model_dump_json())
+    command = [sys.executable, "-P", "-m", "trainer", "generate", str(options.work / "request.json")]
+    found["generate"] = json.loads(
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+    )
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
