@@ -1,4 +1,4 @@
-"""The settings of a run as Gradio components, made from the schema: a new field in `RunConfig` appears here by itself."""
+"""The settings of a run as Gradio components, made from the schema: a new field of `RunConfig` appears by itself."""
 
 import math
 import types
@@ -59,15 +59,25 @@ def field(name: str) -> Field:
     """Describe a setting."""
     section, _, key = name.partition(".")
     info = section_fields(section)[key]
+    kinds: tuple[type, ...]
+    words: tuple[str, ...]
     kinds, words = _alternatives(info.annotation)
-    low: Any = next((part.ge if isinstance(part, Ge) else part.gt for part in info.metadata if isinstance(part, Ge | Gt)), None)
-    high: Any = next((part.le if isinstance(part, Le) else part.lt for part in info.metadata if isinstance(part, Le | Lt)), None)
+    low: Any = next(
+        (part.ge if isinstance(part, Ge) else part.gt for part in info.metadata if isinstance(part, Ge | Gt)), None
+    )
+    high: Any = next(
+        (part.le if isinstance(part, Le) else part.lt for part in info.metadata if isinstance(part, Le | Lt)), None
+    )
     if name in CHOICES:
-        kinds, words = (), tuple(str(key) for key in CHOICES[name])
+        kinds, words = (), _names(CHOICES[name])
     elif any(getattr(part, "pattern", None) == PERCENT_OR_STEPS for part in info.metadata):
         words = ("10%", "20%", "25%", "50%", "never")
     default = None if info.is_required() else info.default
     return Field(name, kinds, words, info.description or "", (low, high), default)
+
+
+def _names(rows: Any) -> tuple[str, ...]:
+    return tuple(rows)
 
 
 def _alternatives(annotation: Any) -> tuple[tuple[type, ...], tuple[str, ...]]:
@@ -162,7 +172,7 @@ def layer(values: Mapping[str, Any]) -> Layer:
 
 
 def changed(config: RunConfig, preset: RunConfig) -> dict[str, tuple[Any, Any]]:
-    """Return the settings that differ, name -> (the preset's, the form's); the base and the pictures are no difference."""
+    """Return the settings that differ, name -> (the preset's, the form's); base and pictures are no difference."""
     own = ("model.base", "dataset.path", "dataset.trigger")
     pairs = {name: (value_of(preset, name), value_of(config, name)) for name in setting_names() if name not in own}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

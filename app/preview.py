@@ -1,7 +1,7 @@
 """The resident picture engine, seen from the page: one process a web server, kept warm, newest request first.
 
 The engine is `python -P -m trainer serve` (see `trainer.contract.requests`). Requests of one slot (a page) replace each
-other: while the slider moves, only where it stops is drawn to the end. A dead engine is started anew by the next request.
+other: while the slider moves, only where it stops is drawn to the end. The next request starts a dead engine anew.
 """
 
 import itertools
@@ -43,7 +43,7 @@ class Engine:
     _guard: threading.RLock = field(default_factory=threading.RLock)
 
     def draw(self, request: GenerateRequest, slot: str) -> Iterator[Answer]:
-        """Send a request and yield its answers, the last one being `done` or `cancelled`; replaces the slot's last request.
+        """Send a request in the place of the slot's last one; yield its answers up to `done` or `cancelled`.
 
         Raises:
             UserError: the engine says so, or it died.
@@ -72,7 +72,9 @@ class Engine:
         while True:
             answer = inbox.get()
             if answer["kind"] == "error":
-                raise UserError(answer.get("problem", "no reason given"), answer.get("where", ""), answer.get("fix", ""))
+                raise UserError(
+                    answer.get("problem", "no reason given"), answer.get("where", ""), answer.get("fix", "")
+                )
             yield answer
             if answer["kind"] in ("done", "cancelled"):
                 return
@@ -108,8 +110,9 @@ class Engine:
             if inbox:
                 inbox.put(answer)
         code = process.wait()
-        dead = {"kind": "error", "problem": f"the preview process ended (exit code {code})", "where": "Preview",
-                "fix": f"Draw again: it is started anew. What it said last is in {self.home / 'preview.log'}."}  # fmt: skip
+        problem = f"the preview process ended (exit code {code})"
+        fix = f"Draw again: it is started anew. What it said last is in {self.home / 'preview.log'}."
+        dead = {"kind": "error", "problem": problem, "where": "Preview", "fix": fix}
         with self._guard:
             if self._process is not process:
                 return  # another was started since; who waits now waits for that one

@@ -1,16 +1,46 @@
 """The page: tabs put together, its look, and the web server around it. No model is ever loaded here."""
 
+# ruff: noqa: E402 - Gradio is imported before the rest, in a way of its own
+
+import inspect
 import ipaddress
 import os
 import shutil
 import socket
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before the import: it reads this once
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-import gradio as gr
+
+@contextmanager
+def _stubs_left_alone() -> Iterator[None]:
+    """Spare half of Gradio's import time: it parses its sources and writes `.pyi` files beside them at every start.
+
+    It passes over a component whose source cannot be found: so it is told, it alone, and only meanwhile.
+    """
+    find = inspect.getfile
+
+    def getfile(thing: Any) -> str:
+        if sys._getframe(1).f_code.co_name == "create_or_modify_pyi":
+            raise OSError
+        return find(thing)
+
+    setattr(inspect, "getfile", getfile)  # noqa: B010 - an assignment is no business of the type checker's
+    try:
+        yield
+    finally:
+        setattr(inspect, "getfile", find)  # noqa: B010
+
+
+with _stubs_left_alone():
+    import gradio as gr
+
 import uvicorn
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import FileResponse, RedirectResponse
@@ -34,9 +64,11 @@ def theme() -> gr.themes.Base:
         font=FONTS, font_mono=("ui-monospace", "Consolas", "monospace"),
     )  # fmt: skip
     return look.set(  # the default's greys for help texts are too pale to read
-        body_background_fill="*neutral_50", body_text_color_subdued="*neutral_500", body_text_color_subdued_dark="*neutral_400",
+        body_background_fill="*neutral_50",
+        body_text_color_subdued="*neutral_500", body_text_color_subdued_dark="*neutral_400",
         block_info_text_color="*neutral_500", block_info_text_color_dark="*neutral_400",
-        block_label_text_color="*neutral_600", block_title_text_color="*neutral_700", block_title_text_color_dark="*neutral_200",
+        block_label_text_color="*neutral_600",
+        block_title_text_color="*neutral_700", block_title_text_color_dark="*neutral_200",
         input_placeholder_color="*neutral_400", input_placeholder_color_dark="*neutral_500",
         button_primary_background_fill="*primary_600", button_primary_background_fill_hover="*primary_700",
         button_primary_background_fill_dark="*primary_600", button_primary_background_fill_hover_dark="*primary_700",
@@ -46,9 +78,13 @@ def theme() -> gr.themes.Base:
 def build(home: Path) -> gr.Blocks:
     """Put the tabs together."""
     blocks: gr.Blocks
-    with gr.Blocks(title="LoRA Atelier", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as blocks:
+    with gr.Blocks(
+        title="LoRA Atelier", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)
+    ) as blocks:
         gr.HTML('<div class="brand"><b>LoRA Atelier</b><span>pictures in, adapter out</span></div>')
-        dataset, run, adapter = (gr.Textbox("", visible="hidden", elem_id=f"page-{name}") for name in ("dataset", "run", "adapter"))
+        dataset, run, adapter = (
+            gr.Textbox("", visible="hidden", elem_id=f"page-{name}") for name in ("dataset", "run", "adapter")
+        )
         with gr.Tabs(elem_id="tabs") as tabs:
             for title, name, content in TABS:
                 with gr.Tab(title, id=name, elem_id=f"tab-{name}") as tab:
@@ -59,7 +95,9 @@ def build(home: Path) -> gr.Blocks:
 def server(home: Path, host: str, port: int) -> FastAPI:
     """The web application: the page, and a route that streams adapter files."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", host])  # no DNS rebinding
+    app.add_middleware(
+        TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", host]
+    )  # no DNS rebinding
 
     @app.get("/adapters/{kind}/{name}")
     def adapter(kind: str, name: str) -> FileResponse:
@@ -74,8 +112,8 @@ def server(home: Path, host: str, port: int) -> FastAPI:
 
     application: FastAPI = gr.mount_gradio_app(
         app, build(home), path="/", server_name=host, server_port=port, allowed_paths=[str(pictures.cache(home))],
-        footer_links=[], run_history=False, ssr_mode=False, show_error=False, max_file_size="4gb", enable_monitoring=False,
-        mcp_server=False, pwa=False, theme=theme(), css=CSS,
+        footer_links=[], run_history=False, ssr_mode=False, show_error=False, max_file_size="4gb",
+        enable_monitoring=False, mcp_server=False, pwa=False, theme=theme(), css=CSS,
     )  # fmt: skip
     return application
 
@@ -113,7 +151,9 @@ def free_port(host: str, wanted: int | None) -> int:
             except OSError:
                 continue
             return port
-    raise UserError(f"port {wanted or FIRST_PORT} is taken", "--port", "Close the program that uses it, or give another --port.")
+    raise UserError(
+        f"port {wanted or FIRST_PORT} is taken", "--port", "Close the program that uses it, or give another --port."
+    )
 
 
 def launch(home: Path, host: str, port: int | None, share: bool) -> None:
@@ -136,7 +176,8 @@ def launch(home: Path, host: str, port: int | None, share: bool) -> None:
             queue.ensure_supervisor(home)
             application = server(home, host, port)
             address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-            print(f"LoRA Atelier: {address}   (data: {home})   Ctrl-C ends the page, not the trainings.", flush=True)  # noqa: T201
+            print(f"LoRA Atelier: {address}   (data: {home})", flush=True)  # noqa: T201
+            print("Ctrl-C ends the page, not the trainings.", flush=True)  # noqa: T201
             uvicorn.run(application, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2)
     finally:
         shutil.rmtree(uploads, ignore_errors=True)

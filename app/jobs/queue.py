@@ -183,7 +183,9 @@ def _close(home: Path, run: RunDir, job: Job) -> None:
     if run.status().heartbeat < job.started:  # it ended before its first word, so that nobody else can say why
         lines = run.log.read_text("utf-8", "replace").strip().splitlines() if run.log.exists() else []
         reason = lines[-1] if lines else "no output"
-        run.write_status(State.FAILED, message=f"It ended before it began: {reason}", fix="The log says more. Then press Resume.")
+        run.write_status(
+            State.FAILED, message=f"It ended before it began: {reason}", fix="The log says more. Then press Resume."
+        )
     store.mark_ended(home, job.run)
 
 

@@ -1,4 +1,4 @@
-"""The queue on disk: SQLite, a short connection per call. It holds order and leases only; lose it and `recover` rebuilds it.
+"""The queue on disk: SQLite, a short connection per call. It holds order and leases only; it can be rebuilt.
 
 Nothing of a training goes through it, so a locked or broken database never stops a step.
 """
@@ -145,9 +145,12 @@ def swap(home: Path, run: str, up: bool) -> None:
     order = "position < ? order by position desc" if up else "position > ? order by position"
     with connect(home) as connection:
         own = connection.execute("select position from jobs where run = ? and place = 'queued'", (run,)).fetchone()
-        other = own and connection.execute(
-            f"select run, position from jobs where place = 'queued' and {order} limit 1", own
-        ).fetchone()
+        other = (
+            own
+            and connection.execute(
+                f"select run, position from jobs where place = 'queued' and {order} limit 1", own
+            ).fetchone()
+        )
         if other:
             connection.execute("update jobs set position = ? where run = ?", (other[1], run))
             connection.execute("update jobs set position = ? where run = ?", (own[0], other[0]))

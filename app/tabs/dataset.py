@@ -14,16 +14,22 @@ from trainer.pictures.captions import write_caption
 from trainer.pictures.importing import ImportReport, import_pictures
 
 ID = "dataset"
-EMPTY = empty("No pictures here yet", "Drop ten to thirty pictures, a folder or a zip above; or begin with sample pictures.")
+EMPTY = empty(
+    "No pictures here yet", "Drop ten to thirty pictures, a folder or a zip above; or begin with sample pictures."
+)
 
 
 def build(page: Page) -> None:
     """Lay out the tab."""
     with gr.Row(elem_classes="halves"):
         with gr.Column(scale=4, min_width=320):
-            chosen = gr.Dropdown([], label="Set of pictures", elem_id="dataset-set", info="Each set is a folder on your disk.")
+            chosen = gr.Dropdown(
+                [], label="Set of pictures", elem_id="dataset-set", info="Each set is a folder on your disk."
+            )
             with gr.Row(elem_classes="tight"):
-                name = gr.Textbox(show_label=False, placeholder="name of a new set", elem_id="dataset-name", container=False, scale=3)
+                name = gr.Textbox(
+                    show_label=False, placeholder="name of a new set", elem_id="dataset-name", container=False, scale=3
+                )
                 create = gr.Button("New set", elem_id="dataset-create", min_width=110, scale=1, size="md")
             gr.HTML('<div class="hint">Or begin with what came along:</div>')
             with gr.Row(elem_classes="tight"):
@@ -100,19 +106,20 @@ def _editor(page: Page, nothing: gr.HTML) -> dict[str, Any]:
                 picture = gr.Textbox("", visible="hidden")
                 large = gr.Image(show_label=False, height=250, interactive=False, elem_id="dataset-picture", buttons=[])
                 caption = gr.Textbox(label="Caption", lines=3, max_lines=6, elem_id="dataset-caption",
-                                     info="What the picture shows. Leave out what is to be learned in every picture.")  # fmt: skip
+                                     info="What the picture shows, but not what all of them are to teach.")  # fmt: skip
                 save = gr.Button("Save and next", variant="primary", elem_id="dataset-save")
                 with gr.Row(elem_classes="tight"):
                     delete = gr.Button("Delete picture", size="md", elem_id="dataset-delete", min_width=120)
                     undo = gr.Button("Undo delete", size="md", visible=False, elem_id="dataset-undo", min_width=120)
         with gr.Accordion("All captions as a table", open=False, elem_id="dataset-table-box"):
-            table = gr.Dataframe(headers=["picture", "caption"], datatype="str", type="array", interactive=True, wrap=True,
-                                 static_columns=[0], column_widths=["30%", "70%"], show_label=False,
+            table = gr.Dataframe(headers=["picture", "caption"], datatype="str", type="array", wrap=True,
+                                 static_columns=[0], column_widths=["30%", "70%"], show_label=False, interactive=True,
                                  max_height=400, elem_id="dataset-table", buttons=[])  # fmt: skip
             save_all = gr.Button("Save the table", elem_id="dataset-save-all")
     one, every = [picture, large, caption], [nothing, area, gallery, table, undo]
     update: dict[str, Any] = {
-        "fn": lambda path, name: _show(page, path, name), "inputs": [page.dataset, picture], "outputs": [*every, *one], **quiet(),
+        "fn": lambda path, name: _show(page, path, name),
+        "inputs": [page.dataset, picture], "outputs": [*every, *one], **quiet(),
     }  # fmt: skip
 
     def select(path: str, event: gr.SelectData) -> Any:
@@ -123,9 +130,13 @@ def _editor(page: Page, nothing: gr.HTML) -> dict[str, Any]:
 
     page.dataset.change(**update)
     gallery.select(select, page.dataset, one, **quiet())
-    gr.on([save.click, caption.submit], kindly(keep), [page.dataset, picture, caption], [gallery, table, *one], **quiet())
+    gr.on(
+        [save.click, caption.submit], kindly(keep), [page.dataset, picture, caption], [gallery, table, *one], **quiet()
+    )
     delete.click(kindly(_delete), [page.dataset, picture], None, **quiet()).then(**update)
-    undo.click(kindly(lambda path: gr.Info(f"{sets.undelete(Path(path))} is back.")), page.dataset, None, **quiet()).then(**update)
+    undo.click(
+        kindly(lambda path: gr.Info(f"{sets.undelete(Path(path))} is back.")), page.dataset, None, **quiet()
+    ).then(**update)
     save_all.click(kindly(_save_all), [page.dataset, table], None, **quiet()).then(**update)
     return update
 

@@ -42,13 +42,17 @@ def build(page: Page) -> None:
 
     gallery.select(kindly(select), None, detail, **quiet())
     attempt.click(lambda path: (path, gr.Tabs(selected="preview")), chosen, [page.adapter, page.tabs], **quiet())
-    added = upload.upload(kindly(lambda path: _add(page, path)), upload, detail, api_visibility="private", show_progress="minimal")
+    added = upload.upload(
+        kindly(lambda path: _add(page, path)), upload, detail, api_visibility="private", show_progress="minimal"
+    )
     added.then(lambda: (None, *_listing(page)), None, [upload, *listing], **quiet())
 
 
 def _listing(page: Page) -> Any:
     found = adapters.adapters(page.home)
-    return gr.HTML(visible=not found), gr.Gallery([(_cover(page, item), item.name) for item in found], visible=bool(found))
+    return gr.HTML(visible=not found), gr.Gallery(
+        [(_cover(page, item), item.name) for item in found], visible=bool(found)
+    )
 
 
 def _cover(page: Page, item: Adapter) -> str:
@@ -72,16 +76,23 @@ def _detail(item: Adapter) -> Any:
 
 def _facts(item: Adapter, facts: Mapping[str, Any]) -> str:
     """HTML: a table of what the file says about itself."""
-    size = item.path.stat().st_size / 2**20
-    rows = [("size", f"{size:.1f} MB"), ("from", f"run {item.run.name}" if item.run else "a file")]
-    rows += [(key.replace("_", " "), _plain(value)) for key, value in facts.items() if value not in (None, "", [], {}, ())]
+    counts = (
+        (facts["unet_modules"], "UNet"),
+        (facts["text_encoder_modules"], "text encoder"),
+        (facts["other_modules"], "other"),
+    )
+    rows = [
+        ("trigger words", ", ".join(facts["triggers"]) or "none"),
+        ("made for", " · ".join(dict.fromkeys(filter(None, (facts["base"], facts["family"]))))),
+        ("rank", ", ".join(map(str, facts["ranks"]))),
+        ("alpha", ", ".join(f"{value:g}" for value in facts["alphas"])),
+        ("changes", ", ".join(f"{count} {kind} layers" for count, kind in counts if count)),
+        ("size", f"{facts['size'] / 2**20:.1f} MB, {', '.join(facts['dtypes'])}"),
+        ("tensor names", facts["format"]),
+        ("from", f"run {item.run.name}" if item.run else "elsewhere"),
+        ("hash (AutoV3)", facts["hash"][:12]),
+        ("note", " ".join(facts["notes"])),
+    ]
+    rows = [(key, value) for key, value in rows if value]
     listed = "".join(f"<tr><th>{html.escape(key)}</th><td>{html.escape(value)}</td></tr>" for key, value in rows)
     return f'<div class="facts"><h3>{html.escape(item.name)}</h3><table>{listed}</table></div>'
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {_plain(inner)}" for key, inner in list(value.items())[:12])
-    if isinstance(value, list | tuple):
-        return ", ".join(_plain(inner) for inner in value[:12])
-    return str(value)[:400]

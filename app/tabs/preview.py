@@ -70,7 +70,11 @@ def build(page: Page) -> None:
         try:
             yield from _draw(page, engine, drawn, _asked(controls, values, page), str(request.session_hash))
         except (UserError, ValidationError) as error:
-            say(error if isinstance(error, UserError) else UserError(error.errors()[0]["msg"], str(error.errors()[0]["loc"]), ""))
+            say(
+                error
+                if isinstance(error, UserError)
+                else UserError(error.errors()[0]["msg"], str(error.errors()[0]["loc"]), "")
+            )
             yield START, gr.skip()
 
     event: dict[str, Any] = {
@@ -83,14 +87,23 @@ def build(page: Page) -> None:
     page.on_open(lambda: opened(page), [row.file for row in controls.rows])
     first = controls.rows[0]
     page.adapter.change(
-        kindly(lambda path: _invite(page, path)), page.adapter, [first.file, first.strength, controls.base, controls.prompt], **quiet()
+        kindly(lambda path: _invite(page, path)),
+        page.adapter,
+        [first.file, first.strength, controls.base, controls.prompt],
+        **quiet(),
     ).then(**event)
 
 
 def _controls(page: Page) -> tuple[Controls, gr.Button, gr.Button, gr.Button]:
     with gr.Group():
         prompt = gr.Textbox(label="Prompt", lines=2, placeholder="what to draw", elem_id="preview-prompt")
-        base = gr.Dropdown(BASES, value=load_settings(page.home).base, label="Base model", allow_custom_value=True, elem_id="preview-base")
+        base = gr.Dropdown(
+            BASES,
+            value=load_settings(page.home).base,
+            label="Base model",
+            allow_custom_value=True,
+            elem_id="preview-base",
+        )
         note = gr.HTML(note_html(load_settings(page.home).base), padding=False)
     base.change(note_html, base, note, **quiet())
     with gr.Group():
@@ -100,7 +113,9 @@ def _controls(page: Page) -> tuple[Controls, gr.Button, gr.Button, gr.Button]:
     with gr.Accordion("More", open=False):
         negative = gr.Textbox(label="Negative prompt", placeholder="what to keep out", elem_id="preview-negative")
         with gr.Row():
-            seed = gr.Number(42, label="Seed", precision=0, minimum=0, info="Same seed, same picture.", elem_id="preview-seed")
+            seed = gr.Number(
+                42, label="Seed", precision=0, minimum=0, info="Same seed, same picture.", elem_id="preview-seed"
+            )
             dice = gr.Button("Another seed", elem_id="preview-dice", min_width=110)
         steps = gr.Slider(1, 60, 20, step=1, label="Steps", info="More take longer and change little after 20 to 30.")
         guidance = gr.Slider(1, 15, 5, step=0.5, label="Guidance", info="How strictly the prompt is followed.")
@@ -111,8 +126,12 @@ def _controls(page: Page) -> tuple[Controls, gr.Button, gr.Button, gr.Button]:
 def _row(page: Page, number: int) -> Row:
     with gr.Row(visible=number == 0, elem_classes="adapter-row") as box:
         file = gr.Dropdown([], label="Adapter", value=None, min_width=150, scale=3, elem_id=f"preview-file-{number}")
-        strength = gr.Slider(-2, 2, 1, step=0.05, label="Strength", min_width=170, scale=4, elem_id=f"preview-strength-{number}")
-        remove = gr.Button("✕", size="sm", min_width=36, scale=0, elem_id=f"preview-remove-{number}", elem_classes="cross")
+        strength = gr.Slider(
+            -2, 2, 1, step=0.05, label="Strength", min_width=170, scale=4, elem_id=f"preview-strength-{number}"
+        )
+        remove = gr.Button(
+            "✕", size="sm", min_width=36, scale=0, elem_id=f"preview-remove-{number}", elem_classes="cross"
+        )
     return Row(box, file, strength, remove)
 
 
@@ -135,7 +154,10 @@ def _wire_rows(controls: Controls, add: gr.Button, event: dict[str, Any]) -> Non
     add.click(more, opened, [opened, add, *boxes], **quiet())
     for number, row in enumerate(controls.rows):
         row.remove.click(
-            lambda text, number=number: less(text, number), opened, [opened, add, row.box, row.file, row.strength], **quiet()
+            lambda text, number=number: less(text, number),
+            opened,
+            [opened, add, row.box, row.file, row.strength],
+            **quiet(),
         )
 
 
@@ -148,8 +170,8 @@ def _invite(page: Page, path: str) -> Any:
     if found.run is None:
         return listed, 1, gr.skip(), gr.skip()
     config = found.run.config()
-    texts = sets.captions(sets.files(Path(config.dataset.path))[:1])
-    prompt = next(iter([*config.sampling.prompts, *texts]), "") or config.dataset.trigger
+    texts = sets.captions(sets.files(Path(config.dataset.path))[:20])
+    prompt = next(filter(None, [*config.sampling.prompts, *texts, config.dataset.trigger]), "a picture")
     return listed, 1, config.model.base, prompt
 
 
@@ -165,14 +187,17 @@ def _asked(controls: Controls, values: dict[Any, Any], page: Page) -> tuple[Gene
         strengths=(0.0,) * len(pairs),
     )  # fmt: skip
     request = GenerateRequest(
-        id=new_id(), base=str(values[controls.base]).strip(), adapters=tuple(path for path, _ in pairs), pictures=(picture,),
+        id=new_id(), base=str(values[controls.base]).strip(), adapters=tuple(path for path, _ in pairs),
+        pictures=(picture,),
         steps=int(values[controls.steps]), guidance=values[controls.guidance], sampler=values[controls.sampler],
         out=str(pictures.cache(page.home) / "preview"),
     )  # fmt: skip
     return request, tuple(strength for _, strength in pairs)
 
 
-def _draw(page: Page, engine: Engine, drawn: dict[Any, str], asked: tuple[GenerateRequest, tuple[float, ...]], slot: str) -> Iterator[Any]:
+def _draw(
+    page: Page, engine: Engine, drawn: dict[Any, str], asked: tuple[GenerateRequest, tuple[float, ...]], slot: str
+) -> Iterator[Any]:
     """Draw base and result; the base's picture is kept, so that a slider draws one picture only."""
     plain, strengths = asked
     picture = plain.pictures[0]
@@ -190,15 +215,15 @@ def _draw(page: Page, engine: Engine, drawn: dict[Any, str], asked: tuple[Genera
                 yield _bar("Drawing", 100 * answer["step"] / max(1, answer["steps"])), gr.skip()
             elif answer["kind"] == "cancelled":
                 return
-        files = list(answer["files"])
+        files, notices = list(answer["files"]), list(answer.get("notices", ()))
         base = base or files[0]
         result = files[-1]
     else:
-        result = base
+        result, notices = base, []
     while len(drawn) >= 50:
         drawn.pop(next(iter(drawn)))
     drawn[key] = base
-    yield _caption(strengths), gr.ImageSlider((base, result), visible=True)
+    yield _caption(strengths, notices), gr.ImageSlider((base, result), visible=True)
 
 
 def _bar(words: str, share: float) -> str:
@@ -206,10 +231,16 @@ def _bar(words: str, share: float) -> str:
     return f'<div class="run"><div class="head">{words}</div><div class="track">{fill}</div></div>'
 
 
-def _caption(strengths: tuple[float, ...]) -> str:
-    """HTML: what is on the left and on the right."""
-    right = "with adapters at " + ", ".join(f"{value:g}" for value in strengths) if strengths else "no adapter yet: add one on the left"
-    return f'<div class="sides" data-strengths="{html.escape(" ".join(map(str, strengths)))}"><b>base</b><b>{right}</b></div>'
+def _caption(strengths: tuple[float, ...], notices: list[str]) -> str:
+    """HTML: what is on the left and on the right, and what the engine wants known."""
+    right = (
+        "with adapters at " + ", ".join(f"{value:g}" for value in strengths)
+        if strengths
+        else "no adapter yet: add one on the left"
+    )
+    told = "".join(f'<div class="hint">{html.escape(notice)}</div>' for notice in notices)
+    values = " ".join(map(str, strengths))
+    return f'<div class="sides" data-strengths="{values}"><b>base</b><b>{right}</b></div>{told}'
 
 
 def opened(page: Page) -> tuple[Any, ...]:

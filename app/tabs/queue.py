@@ -23,8 +23,9 @@ def build(page: Page) -> None:
     nothing = gr.HTML(EMPTY)
     chosen = gr.Textbox("", visible="hidden", elem_id="queue-chosen")
     trashed = gr.Textbox("", visible="hidden")
-    table = gr.Dataframe(headers=HEADERS, datatype="str", type="array", interactive=False, show_label=False, visible=False,
-                         column_widths=["5%", "30%", "25%", "18%", "10%", "12%"], elem_id="queue-table", buttons=[])  # fmt: skip
+    table = gr.Dataframe(headers=HEADERS, datatype="str", type="array", interactive=False, visible=False,
+                         show_label=False, column_widths=["5%", "30%", "25%", "18%", "10%", "12%"], elem_id="queue-table",
+                         buttons=[])  # fmt: skip
     picked = gr.HTML(elem_id="queue-picked")
     with gr.Row(elem_classes="tight wrap"):
         stop = gr.Button("Stop and save", variant="stop", size="md", visible=False, elem_id="queue-stop", min_width=110)
@@ -86,7 +87,14 @@ def _row(item: Entry) -> list[str]:
     share = f"{item.status.step} of {item.status.total}" if item.status.total else "–"
     words = f"{item.shown.value}, started outside" if item.outside else item.shown.value
     sign = SIGNS.get(item.shown, "▶")
-    return [sign, item.run.name, words, share, f"{loss:.4f}" if loss is not None else "–", progress.time_left(item, found) or "–"]
+    return [
+        sign,
+        item.run.name,
+        words,
+        share,
+        f"{loss:.4f}" if loss is not None else "–",
+        progress.time_left(item, found) or "–",
+    ]
 
 
 def _buttons(item: Entry | None) -> tuple[gr.Button, ...]:

@@ -73,7 +73,15 @@ def _essential(page: Page, base: str, preset_name: str, preset: RunConfig) -> tu
                           info="Of the run and of the finished file.")  # fmt: skip
     dataset.change(lambda path: sets.summary_html(page.home, path), dataset, summary, **quiet())
     model.change(note_html, model, note, **quiet())
-    questions = {"dataset": dataset, "preset": teach, "base": model, "trigger": trigger, "length": number, "unit": kind, "name": name}
+    questions = {
+        "dataset": dataset,
+        "preset": teach,
+        "base": model,
+        "trigger": trigger,
+        "length": number,
+        "unit": kind,
+        "name": name,
+    }
     return questions, summary
 
 
@@ -95,7 +103,9 @@ def _marks(changes: Mapping[str, tuple[Any, Any]]) -> str:
     """HTML: what differs from the preset, and a rule that marks those components."""
     if not changes:
         return '<div class="changed">All as the preset has it.</div>'
-    rows = "".join(f"<li><code>{name}</code> {_words(old)} → <b>{_words(new)}</b></li>" for name, (old, new) in changes.items())
+    rows = "".join(
+        f"<li><code>{name}</code> {_words(old)} → <b>{_words(new)}</b></li>" for name, (old, new) in changes.items()
+    )
     rule = ",".join(f"#{form.field(name).element}" for name in changes)
     mark = f"<style>{rule}{{box-shadow:inset 3px 0 0 var(--primary-500)}}</style>"
     return f'{mark}<div class="changed">Differs from the preset:<ul>{rows}</ul></div>'
@@ -134,14 +144,18 @@ def _submit(page: Page, essential: Components, advanced: Components) -> Any:
             name = str(values["name"] or "").strip() or f"{Path(config.dataset.path).name}-{values['preset']}"
             run = queue.submit(page.home, name, config)
         except UserError as error:
-            return gr.skip(), gr.Markdown("**This cannot start yet.**\n\n" + "\n\n".join(str(error).splitlines()), visible=True)
+            return gr.skip(), gr.Markdown(
+                "**This cannot start yet.**\n\n" + "\n\n".join(str(error).splitlines()), visible=True
+            )
         change_settings(page.home, base=values["base"], preset=values["preset"])
         return run.name, gr.Markdown(visible=False)
 
     return submit
 
 
-def _wire(page: Page, essential: Components, advanced: Components, toml: gr.Code, marks: gr.HTML, summary: gr.HTML) -> None:
+def _wire(
+    page: Page, essential: Components, advanced: Components, toml: gr.Code, marks: gr.HTML, summary: gr.HTML
+) -> None:
     """What follows from what: the preset fills the form, the form shows what differs and the file it makes."""
     inputs = {*essential.values(), *advanced.values()}
 
@@ -174,7 +188,9 @@ def _wire(page: Page, essential: Components, advanced: Components, toml: gr.Code
         lambda path: (gr.Dropdown(sets.choices(page.home), value=path), sets.summary_html(page.home, path)),
         page.dataset, [essential["dataset"], summary], **quiet(),
     )  # fmt: skip
-    page.blocks.load(lambda: _first(page), None, [essential["dataset"], summary], **quiet()).then(show, inputs, [toml, marks], **quiet())
+    page.blocks.load(lambda: _first(page), None, [essential["dataset"], summary], **quiet()).then(
+        show, inputs, [toml, marks], **quiet()
+    )
 
 
 def _first(page: Page) -> tuple[gr.Dropdown, str]:

@@ -74,7 +74,9 @@ def add(home: Path, upload: Path) -> Path:
         fix = "A pickle can run any program while it is opened. Ask its author for a .safetensors file."
         raise UserError(f"{suffix} files are pickles and are never opened here", upload.name, fix)
     if suffix != ".safetensors":
-        raise UserError(f"'{suffix or 'no suffix'}' is not a kind of adapter file", upload.name, "Give a .safetensors file.")
+        raise UserError(
+            f"'{suffix or 'no suffix'}' is not a kind of adapter file", upload.name, "Give a .safetensors file."
+        )
     read_header(upload)
     base = safe_name(upload.stem)
     target = home / "library" / f"{base}.safetensors"

@@ -57,7 +57,11 @@ def refresh(page: Page, name: str, last: str) -> Any:
     """Return new values for the panel, or nothing where nothing changed since `last`."""
     item = _find(page, name)
     if item is None:
-        return gr.skip() if last == "none" else ("none", "", NOTHING, *_buttons(None), gr.Column(visible=False), None, None, "")
+        return (
+            gr.skip()
+            if last == "none"
+            else ("none", "", NOTHING, *_buttons(None), gr.Column(visible=False), None, None, "")
+        )
     found = progress.track(item.run)
     shots = progress.samples(item.run)
     log = progress.log_tail(item.run)

@@ -19,7 +19,7 @@ def cache(home: Path) -> Path:
 
 
 def copy(home: Path, picture: Path) -> str | None:
-    """Return the path of a copy that fits in a square of `SIDE`, made once per version of the file; None if unreadable."""
+    """Return the path of a copy that fits in a square of `SIDE`, made once per version of it; None if unreadable."""
     try:
         facts = picture.stat()
     except FileNotFoundError:
@@ -57,7 +57,9 @@ def tile(home: Path, name: str) -> str:
         target.parent.mkdir(parents=True, exist_ok=True)
         fade = Image.linear_gradient("L").rotate(135)
         plain = Image.new("L", fade.size)
-        colours = Image.merge("HSV", (plain.point(lambda _: hue), plain.point(lambda _: 110), fade.point(lambda v: 130 + v // 3)))
+        colours = Image.merge(
+            "HSV", (plain.point(lambda _: hue), plain.point(lambda _: 110), fade.point(lambda v: 130 + v // 3))
+        )
         colours.convert("RGB").save(target, "WEBP")
     return str(target)
 

@@ -66,7 +66,7 @@ def _read_on(path: Path, known: Track) -> Track:
 
 
 def speed(found: Track) -> float:
-    """Optimiser steps a second over the last steps; 0 while unknown. Pauses for samples count: time left stays honest."""
+    """Optimiser steps a second over the last steps, pauses for samples included; 0 while unknown."""
     recent = sorted(found.steps.items())[-RECENT:]
     if len(recent) < 2:
         return 0.0
@@ -157,9 +157,12 @@ def bar(item: Entry, found: Track) -> str:
     figures += [f"<b>{rate:.2f}</b> steps/s"] if rate else []
     figures += [f"<b>{left}</b> left"] if left else []
     words = WORDS[item.shown] + (" (started outside this page)" if item.outside else "")
-    note = " ".join(filter(None, (status.message, status.fix))) if item.shown not in (Shown.DONE, Shown.TRAINING) else ""
+    note = (
+        " ".join(filter(None, (status.message, status.fix))) if item.shown not in (Shown.DONE, Shown.TRAINING) else ""
+    )
     return (
-        f'<div class="run" data-state="{item.shown.value}" data-run="{html.escape(item.run.name)}" data-step="{status.step}">'
+        f'<div class="run" data-state="{item.shown.value}" data-run="{html.escape(item.run.name)}"'
+        f' data-step="{status.step}">'
         f"<div class=head><b>{html.escape(item.run.name)}</b> {words}</div>"
         f'<div class="track"><div class="fill" style="width:{share:.1f}%"></div></div>'
         f'<div class="figures">{" ".join(f"<span>{figure}</span>" for figure in figures)}</div>'

@@ -61,9 +61,13 @@ def check(folder: Path) -> None:
         UserError: there is no such folder, or no picture in it.
     """
     if not folder.is_dir():
-        raise UserError("there is no such folder", str(folder), "Choose one of your sets, or make one in the Dataset tab.")
+        raise UserError(
+            "there is no such folder", str(folder), "Choose one of your sets, or make one in the Dataset tab."
+        )
     if not files(folder):
-        raise UserError("there is no picture in this set", folder.name, "Add ten to thirty pictures in the Dataset tab.")
+        raise UserError(
+            "there is no picture in this set", folder.name, "Add ten to thirty pictures in the Dataset tab."
+        )
 
 
 def captions(found: Sequence[Path]) -> list[str]:
@@ -91,7 +95,9 @@ def summary_html(home: Path, folder: str | None, shown: int = 6) -> str:
     copies = [copy for path in found[:shown] if (copy := pictures.copy(home, path))]
     images = "".join(f'<img src="{html.escape(url(copy))}" alt="">' for copy in copies)
     bare = sum(not text for text in captions(found))
-    words = f"{len(found)} picture{'s' * (len(found) != 1)}" + (f", {bare} without a caption" if bare else ", all with captions")
+    words = f"{len(found)} picture{'s' * (len(found) != 1)}" + (
+        f", {bare} without a caption" if bare else ", all with captions"
+    )
     return f'<div class="strip">{images}<span>{words}</span></div>'
 
 

@@ -2,7 +2,8 @@
 
 CSS = """
 footer { display: none !important; }
-.gradio-container { width: 100% !important; max-width: 1500px !important; margin: 0 auto !important; padding: 12px 20px 40px !important; }
+.gradio-container { width: 100% !important; max-width: 1500px !important; margin: 0 auto !important;
+  padding: 12px 20px 40px !important; }
 .brand { display: flex; align-items: baseline; gap: 12px; padding: 4px 2px 0; }
 .brand b { font-size: 1.25rem; letter-spacing: -0.01em; }
 .brand span, .hint { color: var(--body-text-color-subdued); font-size: var(--text-sm); }
@@ -11,8 +12,9 @@ footer { display: none !important; }
 .halves { gap: 20px; align-items: flex-start; }
 .tight { gap: 8px; }
 
-.empty { display: flex; flex-direction: column; align-items: center; justify-content: center; gap: 6px; text-align: center;
-  min-height: 220px; padding: 24px; background: var(--block-background-fill); border: 1px dashed var(--border-color-primary);
+.empty { display: flex; flex-direction: column; align-items: center; justify-content: center; gap: 6px;
+  text-align: center; min-height: 220px; padding: 24px; background: var(--block-background-fill);
+  border: 1px dashed var(--border-color-primary);
   border-radius: var(--radius-lg); }
 .empty b { font-size: 1.05rem; }
 .empty span { color: var(--body-text-color-subdued); max-width: 46ch; }
@@ -29,7 +31,8 @@ footer { display: none !important; }
 .dark .run .track { background: var(--neutral-700); }
 .run .fill { height: 100%; border-radius: 5px; background: var(--primary-600); transition: width .6s linear; }
 .run[data-state=failed] .fill, .run[data-state=lost] .fill { background: var(--error-icon-color, #dc2626); }
-.run .figures { display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: var(--text-sm); font-variant-numeric: tabular-nums; }
+.run .figures { display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: var(--text-sm);
+  font-variant-numeric: tabular-nums; }
 .run .note { margin-top: 8px; font-size: var(--text-sm); color: var(--body-text-color-subdued); white-space: pre-line; }
 
 .problem { border-left: 4px solid #dc2626; padding: 4px 12px !important; }
@@ -39,8 +42,9 @@ footer { display: none !important; }
 .sides { display: flex; justify-content: space-between; gap: 12px; padding: 2px 4px; font-size: var(--text-sm); }
 #preview-result img { image-rendering: auto; }
 #queue-table table, #dataset-table table { font-family: var(--font) !important; }
-#run-samples .grid-container, #dataset-gallery .grid-container, #library-gallery .grid-container {
-  grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)) !important; }
+#dataset-gallery .grid-container { grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)) !important; }
+#library-gallery .grid-container { grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)) !important; }
+#run-samples .grid-container { grid-template-columns: repeat(auto-fill, minmax(130px, 1fr)) !important; }
 #run-samples .grid-wrap { height: auto !important; min-height: 0 !important; max-height: 330px; }
 #run-samples, #run-samples .gallery-container { min-height: 0 !important; height: auto !important; }
 #dataset-create { white-space: nowrap; }
@@ -51,13 +55,12 @@ footer { display: none !important; }
   border-radius: var(--radius-lg); }
 .facts h3 { margin: 0 0 8px; overflow-wrap: anywhere; }
 .facts table { width: 100%; border: 0 !important; border-collapse: collapse; font-size: var(--text-sm); }
-.facts tr { background: none !important; }
+.facts tr, .facts tbody { background: none !important; border: 0 !important; }
 .facts th, .facts td { text-align: left; vertical-align: top; padding: 6px 10px 6px 0 !important; border: 0 !important;
   border-bottom: 1px solid var(--border-color-primary) !important;
   overflow-wrap: anywhere; }
 .facts th { font-weight: 600; min-width: 8em; overflow-wrap: normal; }
 .facts em { display: block; font-style: normal; color: var(--body-text-color-subdued); }
 .doctor .sign { width: 1.6em; font-weight: 700; }
-.doctor .ok .sign { color: #16a34a; } .doctor .warn .sign, .doctor .warning .sign { color: #d97706; }
-.doctor .fail .sign, .doctor .error .sign { color: #dc2626; }
+.doctor .ok .sign { color: #16a34a; } .doctor .warn .sign { color: #d97706; } .doctor .bad .sign { color: #dc2626; }
 """

@@ -88,7 +88,9 @@ def test_one_at_a_time_in_the_order_of_the_queue(home: Path) -> None:
     def all_done() -> bool:
         nonlocal seen_together
         items = queue.entries(home)
-        seen_together = max(seen_together, sum(item.status.state in (State.TRAINING, State.PREPARING) for item in items))
+        seen_together = max(
+            seen_together, sum(item.status.state in (State.TRAINING, State.PREPARING) for item in items)
+        )
         return all(item.shown is Shown.DONE for item in items)
 
     wait(all_done, 40)
@@ -106,7 +108,11 @@ def test_a_run_survives_whoever_submitted_it_and_the_supervisor(home: Path) -> N
     died = subprocess.run([sys.executable, "-c", code, str(home), str(Path(__file__).parent)], env=local.environment())
     assert died.returncode == -signal.SIGKILL
     wait(lambda: shown(home, "long") is Shown.TRAINING)
-    leaders = [process for process in psutil.process_iter(["cmdline"]) if {str(home), str(FAKE)} <= set(process.info["cmdline"] or ())]
+    leaders = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if {str(home), str(FAKE)} <= set(process.info["cmdline"] or ())
+    ]
     assert len(leaders) == 1
     leaders[0].kill()
     before = queue.entry(home, "long").status.step
@@ -172,7 +178,9 @@ def test_a_broken_database_is_put_aside(home: Path) -> None:
 def test_a_run_from_a_terminal_shows_as_started_outside_and_holds_the_queue(home: Path) -> None:
     run = queue.create_run(home, "terminal", CONFIG)
     plan(run, steps=400, pause=0.05)
-    process = subprocess.Popen([sys.executable, str(Path(__file__).with_name("fake_trainer.py")), str(run.path)], env=local.environment())
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("fake_trainer.py")), str(run.path)], env=local.environment()
+    )
     try:
         wait(lambda: shown(home, "terminal") is Shown.TRAINING)
         assert queue.entry(home, "terminal").outside

@@ -1,0 +1,85 @@
+"""The page: it starts fast, loads no model library, is reached by this machine only, needs nothing from elsewhere."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app import ui
+from app.jobs.executors.local import environment
+from trainer.contract.compose import compose
+from trainer.contract.errors import UserError
+from trainer.contract.home import find_home
+from trainer.contract.rundir import create_run
+
+CODE = """
+import sys, time
+began = time.process_time()
+import app.ui
+print(time.process_time() - began, [name for name in ("torch", "diffusers", "transformers") if name in sys.modules])
+"""
+
+
+def test_the_page_is_imported_fast_and_without_torch() -> None:
+    """In seconds of the processor: a machine that is busy with other tests is no fault of the page."""
+    found = [
+        subprocess.run([sys.executable, "-c", CODE], env=environment(), capture_output=True, text=True, check=True)
+        for _ in range(3)
+    ]
+    assert all(done.stdout.split(maxsplit=1)[1].strip() == "[]" for done in found)
+    assert min(float(done.stdout.split()[0]) for done in found) <= 3.0
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "example.org"])
+def test_other_machines_are_refused(tmp_path: Path, host: str) -> None:
+    with pytest.raises(UserError, match="refused until login exists"):
+        ui.launch(find_home(tmp_path), host, None, share=False)
+
+
+def test_a_public_link_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="refused until login exists"):
+        ui.launch(find_home(tmp_path), "127.0.0.1", None, share=True)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+def test_this_machine_is_allowed(host: str) -> None:
+    ui.refuse_strangers(host, share=False)
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> TestClient:
+    home = find_home(tmp_path / "home")
+    run = create_run(home, "cat", compose([{"dataset": {"path": "here"}}]))
+    run.adapter_file.write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    (home / "secret.txt").write_text("secret")
+    return TestClient(ui.server(home, "127.0.0.1", 7860), base_url="http://127.0.0.1:7860")
+
+
+def test_an_adapter_is_downloaded_as_a_file(client: TestClient) -> None:
+    answer = client.get("/adapters/runs/cat.safetensors")
+    assert answer.content == b"\x02\0\0\0\0\0\0\0{}"
+    assert answer.headers["content-disposition"] == 'attachment; filename="cat.safetensors"'
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/adapters/runs/../../secret.txt", "/adapters/runs/%2e%2e%2fsecret.txt", "/adapters/library/cat.safetensors"],
+)
+def test_nothing_else_is_downloaded(client: TestClient, path: str) -> None:
+    assert client.get(path).status_code == 404
+
+
+def test_files_of_the_home_are_not_served(client: TestClient, tmp_path: Path) -> None:
+    for path in (tmp_path / "home" / "secret.txt", tmp_path / "home" / "runs" / "cat" / "config.toml"):
+        assert client.get(f"/gradio_api/file={path}").status_code in (403, 404)
+
+
+def test_a_foreign_host_name_is_refused(client: TestClient) -> None:
+    assert client.get("/", headers={"host": "evil.example"}).status_code == 400
+
+
+def test_the_page_asks_for_nothing_from_elsewhere(client: TestClient) -> None:
+    look = client.get("/theme.css").text
+    assert "@import" not in look and "fonts.googleapis" not in look
