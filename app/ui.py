@@ -110,11 +110,13 @@ def server(home: Path, host: str, port: int) -> FastAPI:
     def icon() -> RedirectResponse:
         return RedirectResponse("/static/img/logo.svg")
 
+    blocks = build(home)
     application: FastAPI = gr.mount_gradio_app(
-        app, build(home), path="/", server_name=host, server_port=port, allowed_paths=[str(pictures.cache(home))],
+        app, blocks, path="/", server_name=host, server_port=port, allowed_paths=[str(pictures.cache(home))],
         footer_links=[], run_history=False, ssr_mode=False, show_error=False, max_file_size="4gb",
         enable_monitoring=False, mcp_server=False, pwa=False, theme=theme(), css=CSS,
     )  # fmt: skip
+    blocks._queue.sleep_when_free = 0.03  # it looks every millisecond otherwise: 5 % of a processor for an idle page
     return application
 
 

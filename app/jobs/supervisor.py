@@ -1,7 +1,7 @@
 """The supervisor: `python -P -m app.jobs.supervisor HOME`. It starts what waits and watches what runs.
 
 One leads per home (a file lock, freed by the system when it dies). It keeps nothing in memory that matters: kill it and
-the trainings go on, start another and it finds them. It ends itself when nothing runs or waits and no web process is left.
+the trainings go on, start another and it finds them. It ends itself when nothing runs or waits and no page is served.
 """
 
 import logging

@@ -24,8 +24,8 @@ def build(page: Page) -> None:
     chosen = gr.Textbox("", visible="hidden", elem_id="queue-chosen")
     trashed = gr.Textbox("", visible="hidden")
     table = gr.Dataframe(headers=HEADERS, datatype="str", type="array", interactive=False, visible=False,
-                         show_label=False, column_widths=["5%", "30%", "25%", "18%", "10%", "12%"], elem_id="queue-table",
-                         buttons=[])  # fmt: skip
+                         show_label=False, column_widths=["5%", "30%", "25%", "18%", "10%", "12%"], buttons=[],
+                         elem_id="queue-table")  # fmt: skip
     picked = gr.HTML(elem_id="queue-picked")
     with gr.Row(elem_classes="tight wrap"):
         stop = gr.Button("Stop and save", variant="stop", size="md", visible=False, elem_id="queue-stop", min_width=110)

@@ -75,7 +75,7 @@ def refresh(page: Page, name: str, last: str) -> Any:
         item.run.name,
         progress.bar(item, found),
         *_buttons(item),
-        gr.Column(visible=item.shown is not Shown.WAITING or bool(found.steps)),
+        gr.Column(visible=bool(found.steps or shots)),
         gr.skip() if same_run and before[3] == str(found.offset) else _curve(found),
         gr.skip() if same_run and before[4] == str(len(shots)) else _gallery(page, shots),
         log,

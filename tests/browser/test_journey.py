@@ -1,0 +1,157 @@
+"""The whole way in a real browser: pictures in, captions, training, reloads and crashes, the slider, the file."""
+
+import base64
+import io
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+from safetensors import safe_open
+
+from tests.browser.conftest import Site
+from trainer.contract.home import demo_folder
+from trainer.contract.rundir import RunDir
+
+BASE = "demo"
+PICTURES = demo_folder() / "style"
+FETCH = """async source => { const blob = await (await fetch(source)).blob();
+    return await new Promise(done => { const r = new FileReader(); r.onload = () => done(r.result); r.readAsDataURL(blob) }) }"""
+
+pytestmark = pytest.mark.skipif(not (demo_folder() / "base").is_dir(), reason="the embedded base is not built yet")
+
+
+def test_pictures_in_adapter_out(page: Page, site: Site, tmp_path: Path) -> None:
+    page.goto(site.address)
+    upload_six(page, site)
+    edit_a_caption(page, site)
+    long = train(page, site, "long", 3000)
+    watch(page, "long")
+    page.reload()
+    watch(page, "long")
+    crash_and_restart(page, site, long)
+    stop(page, site, long)
+    train(page, site, "short", 30)
+    expect(page.locator("#run-bar .run[data-run=short][data-state=done]")).to_be_visible(timeout=90_000)
+    expect(page.locator("#run-samples img").first).to_be_visible()
+    download(page, tmp_path, site)
+    slide(page)
+
+
+def tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def upload_six(page: Page, site: Site) -> None:
+    pictures = sorted(path for path in PICTURES.iterdir() if path.suffix in (".png", ".jpg", ".webp"))[:6]
+    captions = [path.with_suffix(".txt") for path in pictures]
+    page.locator("#dataset-upload input[type=file]").set_input_files([*pictures, *filter(Path.exists, captions)])
+    expect(page.locator("#dataset-gallery .grid-container img")).to_have_count(6)
+    expect(page.locator("#dataset-report")).to_contain_text("6 added")
+    assert len(list((site.home / "datasets" / "my-pictures").glob("*.txt"))) == len(captions)
+
+
+def edit_a_caption(page: Page, site: Site) -> None:
+    page.locator("#dataset-gallery .grid-container button").nth(1).click()
+    before = {path.name: path.read_text() for path in (site.home / "datasets" / "my-pictures").glob("*.txt")}
+    box = page.locator("#dataset-caption textarea")
+    expect(box).to_have_value(sorted(before.items(), key=lambda item: natural(item[0]))[1][1].strip())
+    box.fill("a thing that I describe myself")
+    page.locator("#dataset-save").click()
+    expect(box).not_to_have_value("a thing that I describe myself")  # the next picture's stands there now
+    after = {path.name: path.read_text() for path in (site.home / "datasets" / "my-pictures").glob("*.txt")}
+    assert [text for name, text in after.items() if text != before[name]] == ["a thing that I describe myself\n"]
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part or 0), word) for word, part in re.findall(r"(\D*)(\d*)", name)]
+
+
+def train(page: Page, site: Site, name: str, steps: int) -> RunDir:
+    tab(page, "Train")
+    expect(page.locator("#train-summary")).to_contain_text("6 pictures")
+    page.locator("#train-length input").fill(str(steps))
+    page.locator("#train-name input, #train-name textarea").first.fill(name)
+    page.locator("#train-go").click()
+    expect(page.locator(f"#run-bar .run[data-run={name}]")).to_be_visible()
+    return RunDir(site.home / "runs" / name)
+
+
+def watch(page: Page, name: str) -> None:
+    """The page shows the run going on: the bar moves and the curve is there."""
+    tab(page, "Train")
+    bar = page.locator(f"#run-bar .run[data-run={name}][data-state=training]")
+    expect(bar).to_be_visible()
+    first = int(bar.get_attribute("data-step") or 0)
+    expect(bar).not_to_have_attribute("data-step", str(first))
+    assert int(bar.get_attribute("data-step") or 0) > first
+    expect(page.locator("#run-loss .vega-embed canvas, #run-loss svg.marks, #run-loss canvas").first).to_be_visible()
+
+
+def crash_and_restart(page: Page, site: Site, run: RunDir) -> None:
+    pid = run.status().pid
+    site.kill()
+    step = run.status().step
+    site.start()
+    limit = time.monotonic() + 30
+    while run.status().step <= step:
+        assert time.monotonic() < limit, "the run did not go on without the server"
+        time.sleep(0.1)
+    assert run.status().pid == pid
+    page.goto(site.address)
+    watch(page, run.name)
+
+
+def stop(page: Page, site: Site, run: RunDir) -> None:
+    page.locator("#run-stop").click()
+    expect(page.locator(f"#run-bar .run[data-run={run.name}][data-state=stopped]")).to_be_visible()
+    assert list(run.checkpoints.iterdir())
+    tab(page, "Queue")
+    expect(page.locator("#queue-table").get_by_text("stopped").last).to_be_visible()
+
+
+def download(page: Page, tmp_path: Path, site: Site) -> None:
+    with page.expect_download() as started:
+        page.locator("#run-download").click()
+    target = tmp_path / started.value.suggested_filename
+    started.value.save_as(target)
+    assert target.name == "short.safetensors"
+    with safe_open(target, "np") as file:
+        assert any(key.startswith("lora_unet_") for key in file.keys())  # noqa: SIM118 - it is no mapping
+
+
+def slide(page: Page) -> None:
+    """At strength 0 both sides are the same picture; at 1 the style has come; moved back, it is gone again."""
+    page.locator("#run-try").click()
+    shown(page, "1.0")
+    assert difference(page) > 4
+    move(page, "0")
+    shown(page, "0.0")
+    assert difference(page) == 0
+    move(page, "1")
+    shown(page, "1.0")
+    assert difference(page) > 4
+
+
+def move(page: Page, value: str) -> None:
+    number = page.locator("#preview-strength-0 input[type=number]")
+    number.fill(value)
+    number.blur()
+
+
+def shown(page: Page, strengths: str) -> None:
+    expect(page.locator(f'#preview-bar .sides[data-strengths="{strengths}"]')).to_be_visible()
+
+
+def difference(page: Page) -> float:
+    """Mean difference of the two pictures in the page, of 255."""
+    images = page.locator("#preview-result img")
+    expect(images).to_have_count(2)
+    found = []
+    for image in images.all():
+        data = page.evaluate(FETCH, image.get_attribute("src"))
+        found.append(np.asarray(Image.open(io.BytesIO(base64.b64decode(data.split(",")[1]))).convert("RGB"), float))
+    return float(abs(found[0] - found[1]).mean())
