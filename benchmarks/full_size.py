@@ -41,15 +41,26 @@ def make_base(folder: Path, device: str) -> Path:
         torch.manual_seed(0)
         unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8, sample_size=64)
         vae = AutoencoderKL(
-            block_out_channels=WIDTHS, layers_per_block=2, latent_channels=4, sample_size=512,
-            down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-        )  # fmt: skip
+            block_out_channels=WIDTHS,
+            layers_per_block=2,
+            latent_channels=4,
+            sample_size=512,
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+        )
         text = CLIPTextModel(
             CLIPTextConfig(
-                vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
-                max_position_embeddings=77, bos_token_id=49406, eos_token_id=49407, pad_token_id=49407,
+                vocab_size=49408,
+                hidden_size=768,
+                intermediate_size=3072,
+                num_hidden_layers=12,
+                num_attention_heads=12,
+                max_position_embeddings=77,
+                bos_token_id=49406,
+                eos_token_id=49407,
+                pad_token_id=49407,
             )
-        )  # fmt: skip
+        )
     for name, model in {"unet": unet, "vae": vae, "text_encoder": text}.items():
         model.half().save_pretrained(folder / name)
     make_tokenizer(folder / "tokenizer")
@@ -58,10 +69,14 @@ def make_base(folder: Path, device: str) -> Path:
         folder / "scheduler"
     )
     parts = {
-        "scheduler": ["diffusers", "DDIMScheduler"], "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"], "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"], "safety_checker": [None, None], "feature_extractor": [None, None],
-    }  # fmt: skip
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "safety_checker": [None, None],
+        "feature_extractor": [None, None],
+    }
     index = {"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.42.1", "requires_safety_checker": False}
     (folder / "model_index.json").write_text(json.dumps({**index, **parts}))
     return folder
@@ -100,9 +115,14 @@ def train(run: RunDir) -> dict:
     late = steps[len(steps) // 4 :]
     rate = (late[-1]["step"] - late[0]["step"]) / max(late[-1]["time"] - late[0]["time"], 1e-9)
     return {
-        "state": str(run.status().state), "steps": steps[-1]["step"], "seconds": round(time.monotonic() - began, 1),
-        "it_s": round(rate, 2), "first_loss": steps[0]["loss"], "last_loss": steps[-1]["loss"], "engine": run.engine(),
-    }  # fmt: skip
+        "state": str(run.status().state),
+        "steps": steps[-1]["step"],
+        "seconds": round(time.monotonic() - began, 1),
+        "it_s": round(rate, 2),
+        "first_loss": steps[0]["loss"],
+        "last_loss": steps[-1]["loss"],
+        "engine": run.engine(),
+    }
 
 
 def main() -> None:
@@ -116,9 +136,12 @@ def main() -> None:
     base, pictures = make_base(options.work / "base", device), make_pictures(options.work / "pictures", 8)
     found = {"card": torch.cuda.get_device_name() if device == "cuda" else "cpu", "torch": torch.__version__}
     layer = {
-        "model": {"base": str(base)}, "dataset": {"path": str(pictures)}, "adapter": {"text_encoder": True},
-        "training": {"steps": options.steps, "batch_size": options.batch}, "sampling": {"every": "50%", "steps": 4},
-    }  # fmt: skip
+        "model": {"base": str(base)},
+        "dataset": {"path": str(pictures)},
+        "adapter": {"text_encoder": True},
+        "training": {"steps": options.steps, "batch_size": options.batch},
+        "sampling": {"every": "50%", "steps": 4},
+    }
     runs = [
         create_run(options.work, name, compose([load_preset("subject", str(base)), layer])) for name in ("one", "two")
     ]
@@ -127,7 +150,7 @@ def main() -> None:
     found["same_tensors_twice"] = header.metadata["sshs_model_hash"] == twin.metadata["sshs_model_hash"]
     modules = [name.removesuffix(".alpha") for name in header.tensors if name.endswith(".alpha")]
     found["modules"] = {part: sum(name.startswith(part) for name in modules) for part in ("lora_unet_", "lora_te_")}
-    pipe = StableDiffusionPipeline.from_pretrained(base, torch_dtype=torch.float16)
+    pipe = StableDiffusionPipeline.from_pretrained(base, dtype=torch.float16)
     pipe.load_lora_weights(runs[0].adapter_file.parent, weight_name=runs[0].adapter_file.name)
     found["diffusers_layers"] = sum(
         name.endswith("lora_A.default_0.weight") for name, _ in pipe.unet.named_parameters()

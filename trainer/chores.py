@@ -117,9 +117,10 @@ class Chores:
             loss, norm = float(loss_tensor), float(norm_tensor)
             if not (torch.isfinite(loss_tensor) and torch.isfinite(norm_tensor)):
                 raise UserError(
-                    f"the loss is no longer a number at step {number}", "optimizer.learning_rate",
+                    f"the loss is no longer a number at step {number}",
+                    "optimizer.learning_rate",
                     "Start again with a third of the learning rate; what was saved before is untouched.",
-                )  # fmt: skip
+                )
             self.run.emit("step", step=number, loss=round(loss, 6), norm=round(norm, 5), rate=rate)
             self.watch(number, loss, rate)
         self._pending.clear()

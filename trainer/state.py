@@ -43,7 +43,10 @@ def save_checkpoint(run: RunDir, step: int, tensors: Mapping[str, Tensor], keep:
         shutil.rmtree(partial, ignore_errors=True)
         reason = error if isinstance(error, OSError) else _disk_error(str(error))
         raise storage_error(reason, final) from error
-    for old in list_checkpoints(run)[:-keep]:
+    for old in [
+        *list_checkpoints(run)[:-keep],
+        *run.checkpoints.glob(f".{PREFIX}*"),
+    ]:  # and what a crash left half done
         shutil.rmtree(old, ignore_errors=True)
     return final
 
@@ -55,7 +58,10 @@ def _disk_error(text: str) -> OSError:
 
 
 def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+    """Make what is written survive a power cut. A folder is flushed too, where the system can: it holds the name."""
+    if os.name == "nt" and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -44,9 +44,16 @@ def generate(
     picture = Picture(prompt=prompt, negative=negative, seed=seed, strengths=tuple(strength for _, strength in chosen))
     folder = out.resolve().parent
     request = GenerateRequest(
-        id=f"drawing-{time.time_ns()}", base=base, adapters=tuple(str(file) for file, _ in chosen), pictures=(picture,),
-        steps=steps, guidance=guidance, sampler=sampler, size=parse_size(size), out=str(folder),
-    )  # fmt: skip
+        id=f"drawing-{time.time_ns()}",
+        base=base,
+        adapters=tuple(str(file) for file, _ in chosen),
+        pictures=(picture,),
+        steps=steps,
+        guidance=guidance,
+        sampler=sampler,
+        size=parse_size(size),
+        out=str(folder),
+    )
     told = ask("generate", request)
     Path(told["files"][0]).replace(out)
     _notices(told["notices"])
@@ -72,9 +79,18 @@ def sweep(
     about_base(base)
     file, _ = parse_adapter(find_home(data_dir), adapter)
     request = SweepRequest(
-        base=base, adapter=str(file), prompts=tuple(prompt), strengths=parse_strengths(strengths), negative=negative,
-        seed=seed, steps=steps, guidance=guidance, sampler=sampler, size=parse_size(size), out=str(out.resolve()),
-    )  # fmt: skip
+        base=base,
+        adapter=str(file),
+        prompts=tuple(prompt),
+        strengths=parse_strengths(strengths),
+        negative=negative,
+        seed=seed,
+        steps=steps,
+        guidance=guidance,
+        sampler=sampler,
+        size=parse_size(size),
+        out=str(out.resolve()),
+    )
     told = ask("sweep", request)
     _notices(told["notices"])
     answer(as_json, f"[green]done[/]: {told['file']}", file=told["file"], pictures=told["pictures"])

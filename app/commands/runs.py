@@ -100,10 +100,16 @@ def summary(run: RunDir) -> dict[str, Any]:
     """What scripts want to know of a run."""
     status, last = run.status(), list(steps(run).values())[-1:]
     return {
-        "name": run.name, "run": str(run.path), "state": str(status.state), "step": status.step, "total": status.total,
-        "loss": last[0]["loss"] if last else None, "message": status.message, "fix": status.fix,
+        "name": run.name,
+        "run": str(run.path),
+        "state": str(status.state),
+        "step": status.step,
+        "total": status.total,
+        "loss": last[0]["loss"] if last else None,
+        "message": status.message,
+        "fix": status.fix,
         "adapter": str(run.adapter_file) if run.adapter_file.exists() else None,
-    }  # fmt: skip
+    }
 
 
 def runs(data_dir: DataDir = None, as_json: Json = False) -> None:

@@ -87,9 +87,22 @@ def test_an_unreadable_picture_is_named_and_the_rest_is_trained(tmp_path, base):
     whole = (folder / "1.png").read_bytes()
     (folder / "bad.png").write_bytes(whole[: len(whole) // 2])
     done = atelier(
-        tmp_path / "home", "train", "--dataset", folder, "--base", base, "--name", "mine", "--json",
-        "--set", "training.steps=3", "--set", "adapter.rank=2", "--set", "sampling.every=never",
-    )  # fmt: skip
+        tmp_path / "home",
+        "train",
+        "--dataset",
+        folder,
+        "--base",
+        base,
+        "--name",
+        "mine",
+        "--json",
+        "--set",
+        "training.steps=3",
+        "--set",
+        "adapter.rank=2",
+        "--set",
+        "sampling.every=never",
+    )
     assert done.returncode == 0, done.stderr
     told = last_object(done)
     assert told["state"] == "done" and told["step"] == 3

@@ -2,6 +2,7 @@
 
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -82,8 +83,6 @@ def test_a_polite_stop_saves_and_resume_gives_the_same_file(tmp_path, tiny_sd, t
 @pytest.mark.xdist_group("resume")
 def test_a_full_disk_is_said_and_costs_nothing(tmp_path, tiny_sd, tiny_set):
     """A limit on file size stands in for the full disk: the same OSError path, and root cannot get around it."""
-    import resource
-
     run = make_run(tmp_path / "home", tiny_sd, tiny_set, steps=20, save_every="5")
     process = start(run)
     wait_for_step(run, process, 7)

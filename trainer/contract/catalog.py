@@ -78,19 +78,28 @@ SCHEDULES = {
 
 SAMPLERS = {
     "DPM++ 2M": SamplerRow(
-        "diffusers:DPMSolverMultistepScheduler", "DPM++ 2M", "Good at 20 steps (arXiv 2211.01095).",
-        (("algorithm_type", "dpmsolver++"), ("solver_order", 2)), "Automatic",
+        "diffusers:DPMSolverMultistepScheduler",
+        "DPM++ 2M",
+        "Good at 20 steps (arXiv 2211.01095).",
+        (("algorithm_type", "dpmsolver++"), ("solver_order", 2)),
+        "Automatic",
     ),
     "DPM++ 2M Karras": SamplerRow(
-        "diffusers:DPMSolverMultistepScheduler", "DPM++ 2M", "The same on Karras' noise levels (arXiv 2206.00364).",
-        (("algorithm_type", "dpmsolver++"), ("solver_order", 2), ("use_karras_sigmas", True)), "Karras",
+        "diffusers:DPMSolverMultistepScheduler",
+        "DPM++ 2M",
+        "The same on Karras' noise levels (arXiv 2206.00364).",
+        (("algorithm_type", "dpmsolver++"), ("solver_order", 2), ("use_karras_sigmas", True)),
+        "Karras",
     ),
     "Euler": SamplerRow("diffusers:EulerDiscreteScheduler", "Euler", "The plain first-order method.", (), "Automatic"),
     "DDIM": SamplerRow(
-        "diffusers:DDIMScheduler", "DDIM", "Deterministic first-order method (arXiv 2010.02502).",
-        (("clip_sample", False), ("set_alpha_to_one", False)), "Automatic",
+        "diffusers:DDIMScheduler",
+        "DDIM",
+        "Deterministic first-order method (arXiv 2010.02502).",
+        (("clip_sample", False), ("set_alpha_to_one", False)),
+        "Automatic",
     ),
-}  # fmt: skip
+}
 
 CHOICES = {
     "optimizer.name": OPTIMIZERS,

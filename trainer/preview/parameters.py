@@ -18,11 +18,21 @@ def parameters_of(request: GenerateRequest, index: int, size: tuple[int, int], m
     loras = tuple(LoraUse(file.stem, strength, _short_hash(file, file.stat().st_mtime_ns)) for file, strength in used)
     return format_parameters(
         Generation(
-            prompt=picture.prompt, negative_prompt=picture.negative, steps=request.steps, sampler=row.title, schedule=row.schedule,
-            cfg_scale=request.guidance, seed=picture.seed, width=size[0], height=size[1], model=model, rng="CPU", loras=loras,
+            prompt=picture.prompt,
+            negative_prompt=picture.negative,
+            steps=request.steps,
+            sampler=row.title,
+            schedule=row.schedule,
+            cfg_scale=request.guidance,
+            seed=picture.seed,
+            width=size[0],
+            height=size[1],
+            model=model,
+            rng="CPU",
+            loras=loras,
             version="LoRA Atelier",
         )
-    )  # fmt: skip
+    )
 
 
 @lru_cache(maxsize=64)

@@ -65,24 +65,45 @@ def test_an_unknown_preset_names_the_nearest():
 
 
 @given(
-    rank=st.integers(1, 512), rate=st.floats(1e-8, 10), steps=st.integers(1, 10**6), trigger=st.text(max_size=20),
+    rank=st.integers(1, 512),
+    rate=st.floats(1e-8, 10),
+    steps=st.integers(1, 10**6),
+    trigger=st.text(max_size=20),
     prompts=st.lists(st.text(max_size=30), max_size=3),
-)  # fmt: skip
+)
 def test_toml_gives_back_the_same_config(rank, rate, steps, trigger, prompts):
     layer = {
-        "dataset": {"path": "p", "trigger": trigger}, "adapter": {"rank": rank}, "optimizer": {"learning_rate": rate},
-        "training": {"steps": steps}, "sampling": {"prompts": prompts},
-    }  # fmt: skip
+        "dataset": {"path": "p", "trigger": trigger},
+        "adapter": {"rank": rank},
+        "optimizer": {"learning_rate": rate},
+        "training": {"steps": steps},
+        "sampling": {"prompts": prompts},
+    }
     config = compose([layer])
     assert from_toml(to_toml(config)) == config
 
 
 def test_setting_names_hold_the_documented_surface():
     promised = {
-        "model.base", "dataset.path", "dataset.resolution", "adapter.method", "adapter.rank", "adapter.alpha", "adapter.dropout",
-        "adapter.targets", "adapter.text_encoder", "optimizer.name", "optimizer.learning_rate", "schedule.name", "training.steps",
-        "training.epochs", "training.views", "training.batch_size", "training.seed", "training.save_every",
-    }  # fmt: skip
+        "model.base",
+        "dataset.path",
+        "dataset.resolution",
+        "adapter.method",
+        "adapter.rank",
+        "adapter.alpha",
+        "adapter.dropout",
+        "adapter.targets",
+        "adapter.text_encoder",
+        "optimizer.name",
+        "optimizer.learning_rate",
+        "schedule.name",
+        "training.steps",
+        "training.epochs",
+        "training.views",
+        "training.batch_size",
+        "training.seed",
+        "training.save_every",
+    }
     assert promised <= set(setting_names())
 
 

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from trainer.adapters.lora import attach
 from trainer.contract.config import AdapterSection
+from trainer.contract.errors import UserError
 from trainer.contract.requests import GenerateRequest, Picture
 from trainer.device import Engine
 from trainer.export.kohya import export_adapter, kohya_tensors
@@ -20,9 +21,22 @@ from trainer.preview.engine import PreviewEngine
 
 ENGINE = Engine(torch.device("cpu"), torch.float32, 1)
 FACTS = AdapterFacts(
-    name="mine", base_version="sd_v1", base_name="tiny", rank=4, alpha=2.0, pictures=6, resolution=64, steps=1, epochs=1, batch_size=1,
-    learning_rate=1e-4, optimizer="adamw", schedule="cosine", seed=0, recipe="",
-)  # fmt: skip
+    name="mine",
+    base_version="sd_v1",
+    base_name="tiny",
+    rank=4,
+    alpha=2.0,
+    pictures=6,
+    resolution=64,
+    steps=1,
+    epochs=1,
+    batch_size=1,
+    learning_rate=1e-4,
+    optimizer="adamw",
+    schedule="cosine",
+    seed=0,
+    recipe="",
+)
 
 
 def write_adapter(base, path, text_encoder: bool) -> None:
@@ -43,9 +57,14 @@ def adapter_file(request, tiny_sd, tmp_path_factory):
 
 def ours(base, file, folder, strength: float) -> np.ndarray:
     request = GenerateRequest(
-        id="p", base=str(base), adapters=(str(file),), pictures=(Picture(prompt="a red thing", negative="grey", seed=5, strengths=(strength,)),),
-        steps=6, guidance=4.0, out=str(folder),
-    )  # fmt: skip
+        id="p",
+        base=str(base),
+        adapters=(str(file),),
+        pictures=(Picture(prompt="a red thing", negative="grey", seed=5, strengths=(strength,)),),
+        steps=6,
+        guidance=4.0,
+        out=str(folder),
+    )
     (path,), notices = answer(PreviewEngine(str(base), ENGINE), request, lambda done, total: None)
     assert notices == []
     return np.asarray(Image.open(path), dtype=np.float32)
@@ -61,9 +80,13 @@ def diffusers_picture(base, file, scale: float | None) -> np.ndarray:
         pipe.load_lora_weights(file.parent, weight_name=file.name, adapter_name="a")
         pipe.set_adapters(["a"], [scale])
     image = pipe(
-        "a red thing", negative_prompt="grey", num_inference_steps=6, guidance_scale=4.0, generator=torch.Generator().manual_seed(5),
+        "a red thing",
+        negative_prompt="grey",
+        num_inference_steps=6,
+        guidance_scale=4.0,
+        generator=torch.Generator().manual_seed(5),
         output_type="pil",
-    ).images[0]  # fmt: skip
+    ).images[0]
     return np.asarray(image, dtype=np.float32)
 
 
@@ -122,8 +145,6 @@ def test_names_are_kohyas_to_the_letter(adapter_file):
 
 
 def test_a_value_that_fp16_cannot_hold_is_refused(tiny_sd):
-    from trainer.contract.errors import UserError
-
     family = load_family(str(tiny_sd), ENGINE)
     adapter = attach(family.targets("attention", False), family.parts, AdapterSection(rank=1), seed=0)
     adapter.arena.master[0] = 1e6

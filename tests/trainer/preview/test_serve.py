@@ -39,9 +39,12 @@ def hear(process, kind: str) -> dict:
 
 def test_pictures_mistakes_and_cancels_in_one_session(engine, tiny_sd, tmp_path):
     request = {
-        "id": "one", "base": str(tiny_sd), "steps": 3, "out": str(tmp_path),
+        "id": "one",
+        "base": str(tiny_sd),
+        "steps": 3,
+        "out": str(tmp_path),
         "pictures": [{"prompt": "a cat", "seed": 1}, {"prompt": "a dog", "seed": 2}],
-    }  # fmt: skip
+    }
     say(engine, request)
     done = hear(engine, "done")
     assert done["id"] == "one" and len(done["files"]) == 2

@@ -1,0 +1,91 @@
+"""A whole run in this process: what it leaves in its folder, and how it fails."""
+
+import json
+
+import pytest
+import torch
+from filelock import FileLock
+from PIL import Image
+
+from tests.trainer.test_resume import make_run
+from trainer.__main__ import main
+from trainer.assemble import CACHE_FILE
+from trainer.contract.rundir import State, steps
+from trainer.data.cache import Cache, CachedPicture, write_cache
+from trainer.pictures.buckets import Bucket
+from trainer.protocols import Posterior
+from trainer.state import list_checkpoints, load_latest
+
+
+def test_a_run_leaves_what_the_page_needs(tmp_path, tiny_sd, tiny_set):
+    run = make_run(tmp_path, tiny_sd, tiny_set, steps=12, save_every="4")
+    assert main(["train", str(run.path)]) == 0
+    status = run.status()
+    assert (status.state, status.step, status.total) == (State.DONE, 12, 12)
+    found = steps(run)
+    assert list(found) == list(range(1, 13))
+    assert all(event["loss"] > 0 and event["norm"] > 0 and event["rate"] >= 0 for event in found.values())
+    assert found[1]["rate"] > found[12]["rate"], "the schedule falls"
+    samples = [event for event in run.events() if event["kind"] == "sample"]
+    assert {event["step"] for event in samples} == {0, 6, 12}
+    for event in samples:
+        with Image.open(run.samples / event["file"]) as image:
+            assert image.size == (64, 64)
+    assert [path.name for path in list_checkpoints(run)] == ["step-000004", "step-000008", "step-000012"]
+    assert run.engine()["device"] == "cpu" and run.engine()["threads"] == 1
+    assert run.adapter_file.exists()
+
+
+def test_a_loss_that_is_no_number_stops_the_run_with_advice(tmp_path, tiny_sd, tiny_set, capsys):
+    run = make_run(tmp_path, tiny_sd, tiny_set, steps=12)
+    huge = Posterior(torch.full((4, 8, 8), 1e30), torch.ones(4, 8, 8))
+    picture = CachedPicture("huge.png", "x", Bucket(64, 64), (huge,))
+    write_cache(run.path / CACHE_FILE, Cache((picture,), "0", ()))
+    assert main(["train", str(run.path)]) == 2
+    assert "learning rate" in capsys.readouterr().err
+    assert run.status().state == State.FAILED and "no longer a number" in run.status().message
+    assert not run.adapter_file.exists()
+
+
+def test_a_stop_that_was_asked_for_saves_and_ends_with_130(tmp_path, tiny_sd, tiny_set, monkeypatch):
+    run = make_run(tmp_path, tiny_sd, tiny_set, steps=50)
+    monkeypatch.setattr("trainer.chores.REPORT_SECONDS", 0.0)
+    taken = type(run).take_request
+    monkeypatch.setattr(
+        type(run), "take_request", lambda self, what: taken(self, what) or (what == "stop" and len(steps(self)) >= 5)
+    )
+    assert main(["train", str(run.path)]) == 130
+    assert run.status().state == State.STOPPED
+    step, tensors = load_latest(run)
+    assert step == run.status().step == 5 and tensors["count"] == 5
+
+
+def test_a_broken_checkpoint_is_passed_over_with_a_notice(tmp_path, tiny_sd, tiny_set):
+    run = make_run(tmp_path, tiny_sd, tiny_set, steps=12, save_every="4")
+    assert main(["train", str(run.path)]) == 0
+    newest = list_checkpoints(run)[-1] / "state.safetensors"
+    newest.write_bytes(newest.read_bytes()[:100])
+    assert load_latest(run)[0] == 8
+    assert any("step-000012" in event["text"] for event in run.events() if event["kind"] == "notice")
+
+
+def test_a_second_process_is_refused(tmp_path, tiny_sd, tiny_set, monkeypatch, capsys):
+    run = make_run(tmp_path, tiny_sd, tiny_set, steps=2)
+    monkeypatch.setattr("trainer.__main__.LET_GO_SECONDS", 0.1)
+    with FileLock(run.path / ".lock"):
+        assert main(["train", str(run.path)]) == 2
+    assert "another process" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
+    assert main(["train", str(tmp_path)]) == 2
+    assert "config.toml" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["{}", "no json", json.dumps({"id": "x", "pictures": [], "out": "y"})])
+def test_a_bad_request_is_a_sentence(tmp_path, capsys, text):
+    path = tmp_path / "request.json"
+    path.write_text(text)
+    assert main(["generate", str(path)]) == 2
+    assert "request" in capsys.readouterr().err
