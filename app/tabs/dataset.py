@@ -45,8 +45,11 @@ def build(page: Page) -> None:
     nothing = gr.HTML(EMPTY)
     editor = _editor(page, nothing)
     chosen.change(lambda path: path or "", chosen, page.dataset, **quiet())
-    create.click(kindly(lambda text: _chosen(page, sets.create(page.home, text))), name, chosen, **quiet()).then(
-        lambda: "", None, name, **quiet()
+    create.click(
+        kindly(lambda text: (_chosen(page, sets.create(page.home, text)), "", "")),
+        name,
+        [chosen, name, report],
+        **quiet(),
     )
     for key, button in samples.items():
         button.click(kindly(lambda key=key: _use_sample(page, key)), None, [chosen, report], **quiet()).then(**editor)
@@ -68,8 +71,7 @@ def _add(page: Page, uploads: list[str] | None, into: str) -> Any:
         return gr.skip()
     target = Path(into) if into else sets.create(page.home, "")
     with tempfile.TemporaryDirectory(dir=page.home / ".cache") as place:
-        staged = sets.stage([Path(path) for path in uploads], Path(place))
-        report = import_pictures(sorted(staged.iterdir()), target)
+        report = import_pictures(sets.stage([Path(path) for path in uploads], Path(place)), target)
     return _chosen(page, target), _report(report)
 
 
@@ -97,13 +99,13 @@ def _report(report: ImportReport) -> str:
 
 def _editor(page: Page, nothing: gr.HTML) -> dict[str, Any]:
     """The gallery and the captions; returns the event that brings them up to date."""
+    picture = gr.Textbox("", visible="hidden")  # outside: what a hidden column held is shown with it later
     with gr.Column(visible=False, elem_id="dataset-editor") as area:
         with gr.Row(elem_classes="halves"):
             with gr.Column(scale=6, min_width=320):
                 gallery = gr.Gallery(show_label=False, columns=5, height=460, object_fit="cover", allow_preview=False,
                                      interactive=False, elem_id="dataset-gallery", buttons=[])  # fmt: skip
             with gr.Column(scale=4, min_width=320):
-                picture = gr.Textbox("", visible="hidden")
                 large = gr.Image(show_label=False, height=250, interactive=False, elem_id="dataset-picture", buttons=[])
                 caption = gr.Textbox(label="Caption", lines=3, max_lines=6, elem_id="dataset-caption",
                                      info="What the picture shows, but not what all of them are to teach.")  # fmt: skip

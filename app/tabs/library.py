@@ -15,7 +15,6 @@ from trainer.formats.inspect import inspect
 
 ID = "library"
 EMPTY = empty("No adapters yet", "Finished trainings land here by themselves. Files from elsewhere can be added below.")
-PICK = '<div class="hint">Click an adapter to see what is in it.</div>'
 
 
 def build(page: Page) -> None:
@@ -34,7 +33,7 @@ def build(page: Page) -> None:
             facts = gr.HTML(elem_id="library-facts")
     listing = [nothing, gallery]
     detail = [chosen, attempt, download, facts]
-    page.on_open(lambda: _listing(page), listing)
+    page.on_open(lambda path: _opened(page, path), [*listing, *detail], chosen)
 
     def select(event: gr.SelectData) -> Any:
         found = adapters.adapters(page.home)
@@ -53,6 +52,13 @@ def _listing(page: Page) -> Any:
     return gr.HTML(visible=not found), gr.Gallery(
         [(_cover(page, item), item.name) for item in found], visible=bool(found)
     )
+
+
+def _opened(page: Page, path: str) -> Any:
+    """The list, and the details of the newest where none is chosen yet."""
+    found = adapters.adapters(page.home)
+    details = _detail(found[0]) if found and not path else [gr.skip()] * 4
+    return *_listing(page), *details
 
 
 def _cover(page: Page, item: Adapter) -> str:

@@ -1,5 +1,6 @@
 """Train: six questions, one button; every other setting under "All settings"; the run live beside it."""
 
+import html
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def build(page: Page) -> None:
         with gr.Column(scale=4, min_width=340):
             essential, summary = _essential(page, settings.base, settings.preset, preset)
             go = gr.Button("Train", variant="primary", size="lg", elem_id="train-go")
-            problem = gr.Markdown(visible=False, elem_id="train-problem", elem_classes="problem")
+            problem = gr.Markdown(visible=False, elem_id="train-problem")
             advanced, toml, marks = _advanced(preset)
         with gr.Column(scale=6, min_width=380):
             live.build(page)
@@ -173,7 +174,9 @@ def _wire(
         try:
             config = _config({**given, "dataset": given["dataset"] or "-"}, preset)
         except UserError as error:
-            return f"# {str(error).replace(chr(10), chr(10) + '# ')}", _marks({})
+            lines = str(error).splitlines()
+            said = "<br>".join(html.escape(line) for line in lines)
+            return "\n".join(f"# {line}" for line in lines), f'<div class="changed wrong">{said}</div>'
         return form.as_toml(config), _marks(form.changed(config, preset))
 
     base, preset = essential["base"], essential["preset"]
@@ -188,6 +191,7 @@ def _wire(
         lambda path: (gr.Dropdown(sets.choices(page.home), value=path), sets.summary_html(page.home, path)),
         page.dataset, [essential["dataset"], summary], **quiet(),
     )  # fmt: skip
+    page.tab.select(lambda path: sets.summary_html(page.home, path), essential["dataset"], summary, **quiet())
     page.blocks.load(lambda: _first(page), None, [essential["dataset"], summary], **quiet()).then(
         show, inputs, [toml, marks], **quiet()
     )

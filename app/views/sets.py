@@ -134,18 +134,22 @@ def undelete(folder: Path) -> str:
     return next((path.name for path in inside if path.suffix.lower() in PICTURE_SUFFIXES), "")
 
 
-def stage(uploads: Sequence[Path], place: Path) -> Path:
+def stage(uploads: Sequence[Path], place: Path) -> list[Path]:
     """Lay uploaded files into folders as they were before the upload, which drops their folders.
 
     A browser sends a folder's files one folder after the other, so a name that comes again begins the next folder:
-    `1.png` stays beside its own `1.txt`, and `a/1.png` and `b/1.png` both survive.
+    `1.png` stays beside its own `1.txt`, and `a/1.png` and `b/1.png` both survive. A zip is left where it is.
+
+    Returns:
+        What to import: the folders, and the zips.
     """
     number, taken = 0, set[str]()
-    for path in uploads:
+    zips = [path for path in uploads if path.suffix.lower() == ".zip"]
+    for path in (path for path in uploads if path not in zips):
         if path.name.casefold() in taken:
             number, taken = number + 1, set[str]()
         taken.add(path.name.casefold())
         target = place / f"{number:04}" / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
-    return place
+    return [*sorted(place.iterdir()), *zips]

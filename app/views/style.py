@@ -35,13 +35,14 @@ footer { display: none !important; }
   font-variant-numeric: tabular-nums; }
 .run .note { margin-top: 8px; font-size: var(--text-sm); color: var(--body-text-color-subdued); white-space: pre-line; }
 
-.problem { border-left: 4px solid #dc2626; padding: 4px 12px !important; }
+#train-problem, .wrong { border-left: 4px solid #dc2626; padding: 4px 12px !important; }
 .report { padding: 8px 2px; } .report ul { margin: 4px 0 0 18px; list-style: disc; font-size: var(--text-sm); }
 .changed { font-size: var(--text-sm); padding: 2px; } .changed ul { margin: 4px 0 0 18px; list-style: disc; }
 
 .sides { display: flex; justify-content: space-between; gap: 12px; padding: 2px 4px; font-size: var(--text-sm); }
 #preview-result img { image-rendering: auto; }
-#queue-table table, #dataset-table table { font-family: var(--font) !important; }
+#queue-table .table-wrap *, #dataset-table .table-wrap * { font-family: var(--font) !important; }
+#library-gallery .grid-wrap { height: auto !important; min-height: 180px !important; max-height: 640px; }
 #dataset-gallery .grid-container { grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)) !important; }
 #library-gallery .grid-container { grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)) !important; }
 #run-samples .grid-container { grid-template-columns: repeat(auto-fill, minmax(130px, 1fr)) !important; }

@@ -1,5 +1,6 @@
 """Sets of pictures: uploads keep their captions, deleting has a way back."""
 
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -26,11 +27,15 @@ def test_two_pictures_of_one_name_both_come_in_with_their_own_captions(tmp_path:
     for number, (shade, caption) in enumerate([(10, "first"), (20, "second")]):
         place = tmp_path / "uploads" / str(number)
         arrived += [picture(place / "1.png", shade, caption), (place / "1.txt")]
-    staged = sets.stage(arrived, tmp_path / "staged")
+    with zipfile.ZipFile(tmp_path / "more.zip", "w") as bundle:
+        bundle.write(picture(tmp_path / "1.png", 30, "third"), "inside/1.png")
+        bundle.write(tmp_path / "1.txt", "inside/1.txt")
     target = tmp_path / "set"
-    report = import_pictures(sorted(staged.iterdir()), target)
-    assert len(report.accepted) == 2
-    assert sorted(map(read_caption, sets.files(target))) == ["first", "second"]
+    report = import_pictures(sets.stage([*arrived, tmp_path / "more.zip"], tmp_path / "staged"), target)
+    assert len(report.accepted) == 3
+    shades = {"first": 10, "second": 20, "third": 30}
+    found = {read_caption(path): Image.open(path).getpixel((0, 0)) for path in sets.files(target)}
+    assert found == {caption: (shade, 90, 90) for caption, shade in shades.items()}
 
 
 def test_delete_and_undo(tmp_path: Path) -> None:

@@ -16,12 +16,17 @@ from tests.browser.conftest import Site
 from trainer.contract.home import demo_folder
 from trainer.contract.rundir import RunDir
 
-BASE = "demo"
 PICTURES = demo_folder() / "style"
-FETCH = """async source => { const blob = await (await fetch(source)).blob();
-    return await new Promise(done => { const r = new FileReader(); r.onload = () => done(r.result); r.readAsDataURL(blob) }) }"""
+FETCH = """async source => {
+    const blob = await (await fetch(source)).blob();
+    return await new Promise(done => {
+        const reader = new FileReader(); reader.onload = () => done(reader.result); reader.readAsDataURL(blob);
+    });
+}"""
 
-pytestmark = pytest.mark.skipif(not (demo_folder() / "base").is_dir(), reason="the embedded base is not built yet")
+pytestmark = pytest.mark.skipif(
+    not ((demo_folder() / "base").is_dir() and PICTURES.is_dir()), reason="the embedded base is not built yet"
+)
 
 
 def test_pictures_in_adapter_out(page: Page, site: Site, tmp_path: Path) -> None:
