@@ -38,7 +38,8 @@ class Family(Protocol):
         prediction: `epsilon` or `v_prediction`.
         resolution: side in pixels that the base was made for.
         step: picture sides must be multiples of this, in pixels.
-        base_version: how the base is called in `ss_base_model_version`.
+        base_version: how the base's kind is called in `ss_base_model_version`.
+        base_name: how people call this base.
     """
 
     parts: Mapping[str, nn.Module]

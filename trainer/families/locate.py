@@ -20,7 +20,7 @@ def load_family(base: str, engine: Engine) -> Family:
     """
     folder = find_base(base) or _from_hub(base)
     loader: Any = resolve(FAMILIES[family_of(folder)])
-    family: Family = loader(folder, engine)
+    family: Family = loader(folder, engine, Path(base).name)
     return family
 
 

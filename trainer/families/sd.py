@@ -35,7 +35,7 @@ disable_progress_bar()  # its bar for 40 tensors hides ours
 class StableDiffusion:
     """See `trainer.protocols.Family`."""
 
-    def __init__(self, folder: Path, engine: Engine) -> None:
+    def __init__(self, folder: Path, engine: Engine, name: str) -> None:
         self.engine = engine
         self.tokenizer = _load(folder, "tokenizer", CLIPTokenizer.from_pretrained)
         self.text_encoder = _model(folder, "text_encoder", CLIPTextModel, engine)
@@ -48,9 +48,8 @@ class StableDiffusion:
         self.factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.resolution = self.unet.config.sample_size * self.factor
         self.step = self.factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
-        name = json.loads((folder / "model_index.json").read_text("utf-8")).get("_name_or_path") or folder.name
-        self.base_version = DEMO_NAME if name == DEMO_NAME else "sd_v1"
-        self.base_name = Path(name).name
+        own = json.loads((folder / "model_index.json").read_text("utf-8")).get("_name_or_path")
+        self.base_version, self.base_name = (DEMO_NAME, DEMO_NAME) if own == DEMO_NAME else ("sd_v1", name)
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         """Texts -> [B, L] token ids, cut and padded to the tokenizer's length."""
@@ -95,13 +94,13 @@ class StableDiffusion:
         return self.unet.config.in_channels, height // self.factor, width // self.factor
 
 
-def load(folder: Path, engine: Engine) -> StableDiffusion:
-    """Load a diffusers folder.
+def load(folder: Path, engine: Engine, name: str) -> StableDiffusion:
+    """Load a diffusers folder; `name` is what people call it.
 
     Raises:
         UserError: a part is missing, broken or of another shape.
     """
-    return StableDiffusion(folder, engine)
+    return StableDiffusion(folder, engine, name)
 
 
 def _paths(root: nn.Module, endings: Sequence[str]) -> list[str]:

@@ -1,13 +1,13 @@
 """One request, answered with files: used by `generate`, by `sweep` and by the resident `serve`."""
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 from PIL.PngImagePlugin import PngInfo
 from pydantic import BaseModel, ValidationError
 
@@ -25,7 +25,7 @@ Model = TypeVar("Model", bound=BaseModel)
 def preview_engine(base: str) -> PreviewEngine:
     """Load a base for previews, on the GPU if there is one."""
     device = preferred_device()
-    return PreviewEngine(base, Engine(device, preferred_dtype(device), os.cpu_count() or 1).apply())
+    return PreviewEngine(base, Engine(device, preferred_dtype(device), torch.get_num_threads()))
 
 
 def parse(kind: type[Model], text: str) -> Model:
