@@ -10,7 +10,7 @@ from rich.table import Table
 
 from app.commands.options import DataDir, Json, answer, console, notes
 from trainer.contract.home import find_dataset, find_home
-from trainer.contract.rundir import safe_name
+from trainer.contract.names import safe_name
 from trainer.pictures.folder import scan
 from trainer.pictures.importing import import_pictures
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from app.views import progress
 from trainer.contract.errors import UserError
-from trainer.contract.rundir import RunDir, list_runs, safe_name
+from trainer.contract.names import safe_name
+from trainer.contract.rundir import RunDir, list_runs
 from trainer.formats.header import read_header
 
 REFUSED = (".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle")

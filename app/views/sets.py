@@ -9,7 +9,7 @@ from pathlib import Path
 from app.views import pictures
 from trainer.contract.errors import UserError
 from trainer.contract.home import demo_folder
-from trainer.contract.rundir import safe_name
+from trainer.contract.names import safe_name
 from trainer.pictures.captions import CAPTION_SUFFIXES, read_caption
 from trainer.pictures.decode import PICTURE_SUFFIXES
 from trainer.pictures.folder import list_files

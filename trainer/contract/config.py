@@ -53,7 +53,7 @@ class AdapterSection(Section):
     dropout: float = Field(0.0, ge=0, lt=1, description="Share of rank activations set to zero while training.")
     targets: Literal["attention", "attention+ff", "transformer"] = Field(
         "transformer",
-        description="UNet layers that learn: attention, attention and feed-forward, or those and the projections around.",
+        description="UNet layers that learn: attention, with feed-forward, or with the projections around them too.",
     )
     text_encoder: bool = Field(False, description="Also train the text encoder's attention and MLP projections.")
     init: Literal["kaiming", "gaussian"] = Field("kaiming", description="How A starts; B always starts at zero.")

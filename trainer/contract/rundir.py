@@ -16,7 +16,6 @@ torn last line.
 
 import json
 import os
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -30,6 +29,7 @@ from trainer.contract.compose import from_toml, to_toml
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
 from trainer.contract.files import write_atomic
+from trainer.contract.names import safe_name
 
 
 class State(StrEnum):
@@ -207,15 +207,9 @@ def steps(run: RunDir) -> dict[int, dict[str, Any]]:
     return dict(sorted(found.items()))
 
 
-def safe_name(text: str) -> str:
-    """Turn any text into a name that every client's prompt syntax takes: [A-Za-z0-9_.-], at most 64 characters."""
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-._")[:64]
-    return name or "run"
-
-
 def create_run(home: Path, name: str, config: RunConfig) -> RunDir:
     """Make a new run folder under `home`; a number is added where the name is taken. Nothing is ever overwritten."""
-    base = safe_name(name)
+    base = safe_name(name)[:90]  # room for a number
     runs = home / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     for number in range(1, 10_000):

@@ -54,7 +54,7 @@ def family_of(folder: Path) -> str:
 
 
 def check_base(base: str) -> None:
-    """Raise UserError for a base that cannot be trained, as far as can be told without a network and without loading."""
+    """Raise UserError for a base that cannot be trained, as far as can be told without fetching or loading it."""
     folder = find_base(base)
     if folder is not None:
         family_of(folder)

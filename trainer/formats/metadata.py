@@ -13,8 +13,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from trainer.contract.names import safe_name
 from trainer.formats.header import body_sha256, legacy_hash, parse_header, with_metadata
-from trainer.formats.parameters import decimal_text, safe_name
+from trainer.formats.parameters import decimal_text
 
 MAX_THUMBNAIL_BYTES = 128 * 1024  # the cover is stored a second time for ModelSpec readers while it is small
 

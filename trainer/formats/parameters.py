@@ -4,10 +4,8 @@ The format is AUTOMATIC1111's (`modules/infotext_utils.py`, version 1.10): the p
 of settings. It goes under the key `parameters` in a PNG, and in EXIF `UserComment` in other files.
 """
 
-import hashlib
 import json
 import re
-import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -20,8 +18,6 @@ _NEGATIVE = "Negative prompt:"
 _SETTING = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')  # as A1111 has it
 _TAG = re.compile(r"\s*<lora:([^:<>]+):([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))>")
 _LEAST_SETTINGS = 3  # with fewer, A1111 takes the last line for a part of the prompt
-_NAME_LENGTH = 100
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|none", re.IGNORECASE)  # Windows; "none" is A1111's
 
 
 @dataclass(frozen=True)
@@ -29,7 +25,7 @@ class LoraUse:
     """An adapter in a picture.
 
     Attributes:
-        name: as in the prompt; `safe_name` makes one that every program takes.
+        name: as in the prompt; `trainer.contract.names.safe_name` makes one that every program takes.
         strength: factor on its effect, 1 for the trained one.
         hash: SHA-256 of its weights (`header.body_sha256`); 12 digits are written, "" for none.
     """
@@ -135,19 +131,6 @@ def lora_tags(loras: Iterable[LoraUse]) -> str:
 def plain_name(name: str) -> str:
     """Return an adapter's name without what would end its tag or its place in the list of hashes."""
     return re.sub(r"[:,<>\s]+", " ", name).strip()
-
-
-def safe_name(text: str) -> str:
-    """Turn any text into a name of `[A-Za-z0-9_.-]`, the letters that Civitai, file systems and prompts all take.
-
-    Accents are dropped, everything else foreign becomes "-". Never empty, hidden, or reserved by Windows or A1111;
-    where no letter is left the name is made from a hash, so that different texts stay different.
-    """
-    letters = (letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
-    name = re.sub(r"[^A-Za-z0-9_.]+", "-", "".join(letters)).strip("-.")[:_NAME_LENGTH].rstrip("-.")
-    if not name.strip("_"):
-        return f"lora-{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:6]}" if text.strip() else "lora"
-    return f"lora-{name}" if _RESERVED.fullmatch(name) else name
 
 
 def decimal_text(value: float) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from trainer.contract.compose import compose
 from trainer.contract.errors import UserError
-from trainer.contract.rundir import State, create_run, find_run, list_runs, safe_name, steps
+from trainer.contract.rundir import State, create_run, find_run, list_runs, steps
 
 CONFIG = compose([{"dataset": {"path": "p"}}])
 
@@ -58,11 +58,3 @@ def test_an_unknown_run_names_the_ones_there_are(tmp_path):
     create_run(tmp_path, "here", CONFIG)
     with pytest.raises(UserError, match="here"):
         find_run(tmp_path, "there")
-
-
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [("Mein Stil!", "Mein-Stil"), ("../../etc", "etc"), ("日本", "run"), ("", "run"), ("a" * 99, "a" * 64)],
-)
-def test_safe_names(text, name):
-    assert safe_name(text) == name
