@@ -80,9 +80,24 @@ def train(page: Page, site: Site, name: str, steps: int) -> RunDir:
     expect(page.locator("#train-summary")).to_contain_text("6 pictures")
     page.locator("#train-length input").fill(str(steps))
     page.locator("#train-name input, #train-name textarea").first.fill(name)
+    few_samples(page)
     page.locator("#train-go").click()
     expect(page.locator(f"#run-bar .run[data-run={name}]")).to_be_visible()
     return RunDir(site.home / "runs" / name)
+
+
+def few_samples(page: Page) -> None:
+    """Fewer sample pictures than the preset has, by All settings: what differs is told there."""
+    if not page.locator("#set-sampling-steps").is_visible():
+        page.locator("#all-settings > button").click()
+        page.get_by_role("button", name="Sample pictures", exact=False).click()
+    every, steps = page.locator("#set-sampling-every input"), page.locator("#set-sampling-steps input")
+    every.fill("50%")
+    every.press("Enter")
+    steps.fill("8")
+    steps.blur()
+    expect(page.locator("#changed")).to_contain_text("sampling.steps 20 → 8")
+    expect(page.locator("#changed")).to_contain_text("sampling.every 20% → 50%")
 
 
 def watch(page: Page, name: str) -> None:
