@@ -1,5 +1,8 @@
 """The exported file in diffusers: every key taken, and the same picture as our own preview."""
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,7 @@ from safetensors.torch import load_file
 from trainer.adapters.lora import attach
 from trainer.contract.config import AdapterSection
 from trainer.contract.errors import UserError
+from trainer.contract.home import demo_folder
 from trainer.contract.requests import GenerateRequest, Picture
 from trainer.device import Engine
 from trainer.export.kohya import export_adapter, kohya_tensors
@@ -39,20 +43,30 @@ FACTS = AdapterFacts(
 )
 
 
-def write_adapter(base, path, text_encoder: bool) -> None:
-    """An adapter with a plain effect: B is random instead of zero."""
+@dataclass(frozen=True)
+class Case:
+    """An adapter file with a plain effect on its base."""
+
+    base: Path
+    file: Path
+    text_encoder: bool
+
+
+def write_adapter(base: Path, path: Path, text_encoder: bool, size: float) -> None:
+    """An adapter with a plain effect: both matrices random, of standard deviation `size`."""
     family = load_family(str(base), ENGINE)
     options = AdapterSection(rank=4, alpha=2.0, text_encoder=text_encoder)
     adapter = attach(family.targets("transformer", text_encoder), family.parts, options, seed=0)
-    adapter.arena.master.normal_(std=0.3, generator=torch.Generator().manual_seed(1))
+    adapter.arena.master.normal_(std=size, generator=torch.Generator().manual_seed(1))
     export_adapter(path, adapter.matrices(), adapter.alpha, FACTS, "fp16")
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["unet", "unet+text"])
-def adapter_file(request, tiny_sd, tmp_path_factory):
+@pytest.fixture(scope="module", params=["tiny, unet", "tiny, unet and text", "demo, unet and text"])
+def case(request, tiny_sd, tmp_path_factory):
     path = tmp_path_factory.mktemp("adapter") / "mine.safetensors"
-    write_adapter(tiny_sd, path, request.param)
-    return path, request.param
+    base, size = (demo_folder() / "base", 0.06) if "demo" in request.param else (tiny_sd, 0.3)
+    write_adapter(base, path, "text" in request.param, size)
+    return Case(base, path, "text" in request.param)
 
 
 def ours(base, file, folder, strength: float) -> np.ndarray:
@@ -91,33 +105,32 @@ def diffusers_picture(base, file, scale: float | None) -> np.ndarray:
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.5])
-def test_diffusers_draws_the_same_picture(adapter_file, tiny_sd, tmp_path, strength):
-    file, _ = adapter_file
-    mine, theirs = ours(tiny_sd, file, tmp_path, strength), diffusers_picture(tiny_sd, file, strength)
-    base = diffusers_picture(tiny_sd, file, None)
+def test_diffusers_draws_the_same_picture(case, tmp_path, strength):
+    mine = ours(case.base, case.file, tmp_path, strength)
+    theirs = diffusers_picture(case.base, case.file, strength)
+    base = diffusers_picture(case.base, case.file, None)
     assert np.abs(theirs - base).mean() > 2, "the adapter changes nothing, so equality would prove nothing"
     assert np.abs(mine - theirs).max() <= 1, "at most a rounding step of 1 in 255 apart"
 
 
-def test_strength_zero_is_the_base_bit_for_bit(adapter_file, tiny_sd, tmp_path):
-    file, _ = adapter_file
-    with_zero = ours(tiny_sd, file, tmp_path, 0.0)
+def test_strength_zero_is_the_base_bit_for_bit(case, tmp_path):
+    with_zero = ours(case.base, case.file, tmp_path, 0.0)
     request = GenerateRequest(
         id="b",
-        base=str(tiny_sd),
+        base=str(case.base),
         pictures=(Picture(prompt="a red thing", negative="grey", seed=5),),
         steps=6,
         guidance=4.0,
         out=str(tmp_path),
     )
-    (path,), _ = answer(PreviewEngine(str(tiny_sd), ENGINE), request, lambda done, total: None)
+    (path,), _ = answer(PreviewEngine(str(case.base), ENGINE), request, lambda done, total: None)
     assert np.array_equal(with_zero, np.asarray(Image.open(path), dtype=np.float32))
-    assert np.abs(with_zero - ours(tiny_sd, file, tmp_path, 1.0)).mean() > 2
+    assert np.abs(with_zero - ours(case.base, case.file, tmp_path, 1.0)).mean() > 2
 
 
-def test_names_are_kohyas_to_the_letter(adapter_file):
-    file, text_encoder = adapter_file
-    tensors = load_file(file)
+@pytest.mark.parametrize("case", ["tiny, unet", "tiny, unet and text"], indirect=True)
+def test_names_are_kohyas_to_the_letter(case):
+    tensors = load_file(case.file)
     names = set(tensors)
     assert "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.lora_down.weight" in names
     assert "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_out_0.lora_up.weight" in names
@@ -125,7 +138,7 @@ def test_names_are_kohyas_to_the_letter(adapter_file):
     assert "lora_unet_up_blocks_1_attentions_1_transformer_blocks_0_ff_net_2.lora_up.weight" in names
     assert tensors["lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight"].shape == (4, 16, 1, 1)
     text = {name for name in names if name.startswith("lora_te_")}
-    if text_encoder:
+    if case.text_encoder:
         assert "lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight" in text
         assert "lora_te_text_model_encoder_layers_1_mlp_fc2.alpha" in text
         assert len(text) == 2 * 6 * 3
@@ -136,7 +149,7 @@ def test_names_are_kohyas_to_the_letter(adapter_file):
     assert all(alpha.dim() == 0 and float(alpha) == 2.0 for alpha in alphas)
     assert len(names) == 3 * len(alphas)
     assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
-    metadata = read_header(file).metadata
+    metadata = read_header(case.file).metadata
     assert (
         metadata["ss_network_dim"] == "4"
         and metadata["ss_network_alpha"] == "2"
