@@ -48,8 +48,8 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from app.jobs import presence, queue
 from app.tabs import TABS
-from app.views import adapters, pictures
-from app.views.page import Page
+from app.views import adapters, pictures, status
+from app.views.page import Page, quiet
 from app.views.style import CSS
 from trainer.contract.errors import UserError
 
@@ -81,7 +81,7 @@ def build(home: Path) -> gr.Blocks:
     with gr.Blocks(
         title="LoRA Atelier", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)
     ) as blocks:
-        gr.HTML('<div class="brand"><b>LoRA Atelier</b><span>pictures in, adapter out</span></div>')
+        line = status.build(home, blocks)
         dataset, run, adapter = (
             gr.Textbox("", visible="hidden", elem_id=f"page-{name}") for name in ("dataset", "run", "adapter")
         )
@@ -89,7 +89,14 @@ def build(home: Path) -> gr.Blocks:
             for title, name, content in TABS:
                 with gr.Tab(title, id=name, elem_id=f"tab-{name}") as tab:
                     content(Page(home, blocks, tabs, dataset, run, adapter, tab))
+        line.click(lambda: _show_running(home), None, [run, tabs], **quiet())
     return blocks
+
+
+def _show_running(home: Path) -> Any:
+    """Open the run that is going on, if there is one."""
+    item = queue.running(home)
+    return (item.run.name, gr.Tabs(selected="train")) if item else gr.skip()
 
 
 def server(home: Path, host: str, port: int) -> FastAPI:

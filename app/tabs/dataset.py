@@ -31,11 +31,11 @@ def build(page: Page) -> None:
                     show_label=False, placeholder="name of a new set", elem_id="dataset-name", container=False, scale=3
                 )
                 create = gr.Button("New set", elem_id="dataset-create", min_width=110, scale=1, size="md")
-            gr.HTML('<div class="hint">Or begin with what came along:</div>')
+            gr.HTML('<div class="hint">Or begin with the sample pictures of</div>')
             with gr.Row(elem_classes="tight"):
                 samples = {
-                    key: gr.Button(title, size="md", elem_id=f"dataset-sample-{key}", min_width=140)
-                    for key, title in {"style": "Sample style", "subject": "Sample subject"}.items()
+                    key: gr.Button(title, icon=_first(page, key), elem_id=f"dataset-sample-{key}", min_width=140)
+                    for key, title in {"style": "A style", "subject": "A subject"}.items()
                 }
         with gr.Column(scale=6, min_width=320):
             upload = gr.File(label="Drop pictures, captions (.txt) or a zip here", file_count="multiple", height=170,
@@ -59,6 +59,13 @@ def build(page: Page) -> None:
             show_progress="minimal", api_visibility="private", concurrency_limit=4,
         ).then(lambda: None, None, upload, **quiet()).then(**editor)  # fmt: skip
     page.blocks.load(lambda: _chosen(page, next(iter(sets.own(page.home)), None)), None, chosen, **quiet())
+
+
+def _first(page: Page, key: str) -> str | None:
+    """A picture of a sample set, for its button."""
+    folder = sets.sample_folders().get(key)
+    found = sets.files(folder) if folder else []
+    return pictures.copy(page.home, found[0]) if found else None
 
 
 def _chosen(page: Page, path: Path | None) -> gr.Dropdown:
@@ -103,7 +110,7 @@ def _editor(page: Page, nothing: gr.HTML) -> dict[str, Any]:
     with gr.Column(visible=False, elem_id="dataset-editor") as area:
         with gr.Row(elem_classes="halves"):
             with gr.Column(scale=6, min_width=320):
-                gallery = gr.Gallery(show_label=False, columns=5, height=460, object_fit="cover", allow_preview=False,
+                gallery = gr.Gallery(show_label=False, columns=5, height="auto", object_fit="cover", allow_preview=False,
                                      interactive=False, elem_id="dataset-gallery", buttons=[])  # fmt: skip
             with gr.Column(scale=4, min_width=320):
                 large = gr.Image(show_label=False, height=250, interactive=False, elem_id="dataset-picture", buttons=[])

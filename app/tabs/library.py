@@ -23,7 +23,7 @@ def build(page: Page) -> None:
     nothing = gr.HTML(EMPTY)
     with gr.Row(elem_classes="halves"):
         with gr.Column(scale=6, min_width=320):
-            gallery = gr.Gallery(show_label=False, columns=4, height=460, object_fit="cover", allow_preview=False,
+            gallery = gr.Gallery(show_label=False, columns=4, height="auto", object_fit="cover", allow_preview=False,
                                  interactive=False, visible=False, elem_id="library-gallery", buttons=[])  # fmt: skip
             upload = gr.File(label="Add an adapter from elsewhere (.safetensors)", height=130, elem_id="library-upload")
         with gr.Column(scale=4, min_width=320):

@@ -5,7 +5,12 @@ footer { display: none !important; }
 .gradio-container { width: 100% !important; max-width: 1500px !important; margin: 0 auto !important;
   padding: 12px 20px 40px !important; }
 .brand { display: flex; align-items: baseline; gap: 12px; padding: 4px 2px 0; }
-.brand b { font-size: 1.25rem; letter-spacing: -0.01em; }
+.brand > b { font-size: 1.25rem; letter-spacing: -0.01em; }
+.brand .now { color: var(--body-text-color); padding: 3px 12px; border-radius: 999px; cursor: pointer;
+  border: 1px solid var(--border-color-primary);
+  background: linear-gradient(90deg, var(--primary-200) var(--share), var(--block-background-fill) var(--share)); }
+.dark .brand .now {
+  background: linear-gradient(90deg, var(--primary-800) var(--share), var(--block-background-fill) var(--share)); }
 .brand span, .hint { color: var(--body-text-color-subdued); font-size: var(--text-sm); }
 .hint { padding: 2px; }
 .html-container { padding: 0 !important; }
@@ -42,12 +47,14 @@ footer { display: none !important; }
 .sides { display: flex; justify-content: space-between; gap: 12px; padding: 2px 4px; font-size: var(--text-sm); }
 #preview-result img { image-rendering: auto; }
 #queue-table .table-wrap *, #dataset-table .table-wrap * { font-family: var(--font) !important; }
+#dataset-gallery .grid-wrap { height: auto !important; min-height: 120px !important; max-height: 520px; }
 #library-gallery .grid-wrap { height: auto !important; min-height: 180px !important; max-height: 640px; }
 #dataset-gallery .grid-container { grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)) !important; }
 #library-gallery .grid-container { grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)) !important; }
 #run-samples .grid-container { grid-template-columns: repeat(auto-fill, minmax(130px, 1fr)) !important; }
 #run-samples .grid-wrap { height: auto !important; min-height: 0 !important; max-height: 330px; }
 #run-samples, #run-samples .gallery-container { min-height: 0 !important; height: auto !important; }
+#tab-dataset button img { width: 30px; height: 30px; border-radius: var(--radius-sm); }
 #dataset-create { white-space: nowrap; }
 .adapter-row { align-items: flex-end; flex-wrap: nowrap; }
 .cross { align-self: center; }
