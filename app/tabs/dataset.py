@@ -110,8 +110,8 @@ def _editor(page: Page, nothing: gr.HTML) -> dict[str, Any]:
     with gr.Column(visible=False, elem_id="dataset-editor") as area:
         with gr.Row(elem_classes="halves"):
             with gr.Column(scale=6, min_width=320):
-                gallery = gr.Gallery(show_label=False, columns=5, height="auto", object_fit="cover", allow_preview=False,
-                                     interactive=False, elem_id="dataset-gallery", buttons=[])  # fmt: skip
+                gallery = gr.Gallery(show_label=False, columns=5, height="auto", object_fit="cover", interactive=False,
+                                     allow_preview=False, elem_id="dataset-gallery", buttons=[])  # fmt: skip
             with gr.Column(scale=4, min_width=320):
                 large = gr.Image(show_label=False, height=250, interactive=False, elem_id="dataset-picture", buttons=[])
                 caption = gr.Textbox(label="Caption", lines=3, max_lines=6, elem_id="dataset-caption",

@@ -142,8 +142,9 @@ def _submit(page: Page, essential: Components, advanced: Components) -> Any:
                 raise UserError("no pictures are chosen", "Pictures", "Choose a set, or make one in the Dataset tab.")
             config = _config(values, _preset(values["base"], values["preset"]))
             sets.check(Path(config.dataset.path))
-            name = str(values["name"] or "").strip() or f"{Path(config.dataset.path).name}-{values['preset']}"
-            run = queue.submit(page.home, name, config)
+            run = queue.submit(
+                page.home, str(values["name"] or "").strip() or _default_name(config, values["preset"]), config
+            )
         except UserError as error:
             return gr.skip(), gr.Markdown(
                 "**This cannot start yet.**\n\n" + "\n\n".join(str(error).splitlines()), visible=True
@@ -152,6 +153,12 @@ def _submit(page: Page, essential: Components, advanced: Components) -> Any:
         return run.name, gr.Markdown(visible=False)
 
     return submit
+
+
+def _default_name(config: RunConfig, preset: str) -> str:
+    """The set's name, and what is taught unless the set says so itself."""
+    name = Path(config.dataset.path).name
+    return name if preset in name else f"{name}-{preset}"
 
 
 def _wire(

@@ -54,7 +54,7 @@ footer { display: none !important; }
 #run-samples .grid-container { grid-template-columns: repeat(auto-fill, minmax(130px, 1fr)) !important; }
 #run-samples .grid-wrap { height: auto !important; min-height: 0 !important; max-height: 330px; }
 #run-samples, #run-samples .gallery-container { min-height: 0 !important; height: auto !important; }
-#tab-dataset button img { width: 30px; height: 30px; border-radius: var(--radius-sm); }
+#dataset-sample-style img, #dataset-sample-subject img { width: 30px; height: 30px; border-radius: var(--radius-sm); }
 #dataset-create { white-space: nowrap; }
 .adapter-row { align-items: flex-end; flex-wrap: nowrap; }
 .cross { align-self: center; }
