@@ -14,14 +14,7 @@ from trainer.contract.home import demo_folder, find_home
 from trainer.contract.requests import SweepRequest
 from trainer.contract.rundir import create_run
 
-PROMPTS = (
-    "dog face",
-    "rocket",
-    "slice of pizza",
-    "blue car",
-    "green apple",
-    "owl on a pink background",
-)  # none is in the set
+PROMPTS = ("cat face", "rocket", "slice of pizza", "green apple", "penguin", "castle")  # none is in the set
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -61,4 +54,4 @@ def demo(
 def subject_prompts(folder: Path) -> tuple[str, ...]:
     """Rows with the trigger word and rows without it, so that one sees that only the word calls the subject."""
     trigger = next(iter(sorted(folder.glob("*.txt")))).read_text("utf-8").split()[0]
-    return (f"{trigger} on a green background", f"{trigger} on a purple background", "dog face", "rocket", "robot")
+    return (f"{trigger} on a green background", f"{trigger} on a purple background", "cat face", "rocket", "purple monster")
