@@ -115,7 +115,7 @@ def log_tail(run: RunDir) -> str:
             text = stream.read().decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
-    return "\n".join(line.rsplit("\r", 1)[-1] for line in text.replace("\r\n", "\n").splitlines()[-40:])
+    return "\n".join(line.rsplit("\r", 1)[-1] for line in text.replace("\r\n", "\n").rstrip("\n").split("\n")[-40:])
 
 
 def duration(seconds: float) -> str:

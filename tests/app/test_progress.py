@@ -1,0 +1,68 @@
+"""How a run is going, from its folder: read on from where one was, torn lines left, repeated steps replaced."""
+
+import json
+from pathlib import Path
+
+from app.jobs import queue
+from app.views import progress
+from trainer.contract.compose import compose
+from trainer.contract.home import find_home
+from trainer.contract.rundir import RunDir, State, create_run
+
+
+def run_in(tmp_path: Path) -> RunDir:
+    return create_run(find_home(tmp_path / "home"), "r", compose([{"dataset": {"path": "here"}}]))
+
+
+def test_it_reads_on_and_leaves_a_torn_line_for_later(tmp_path: Path) -> None:
+    run = run_in(tmp_path)
+    run.emit("step", step=1, loss=0.5)
+    run.emit("sample", step=1, file="x.png")
+    assert list(progress.track(run).steps) == [1]
+    whole = json.dumps({"kind": "step", "step": 2, "loss": 0.25, "time": 1.0}) + "\n"
+    with (run.path / "events.jsonl").open("a") as stream:
+        stream.write(whole[:20])
+    before = progress.track(run)
+    assert list(before.steps) == [1]
+    with (run.path / "events.jsonl").open("a") as stream:
+        stream.write(whole[20:])
+    after = progress.track(run)
+    assert after.steps[2] == (0.25, 1.0) and after.offset > before.offset
+
+
+def test_a_step_that_comes_again_replaces_the_first_and_a_broken_line_is_no_step(tmp_path: Path) -> None:
+    run = run_in(tmp_path)
+    for line in (
+        '{"kind": "step", "step": 1, "loss": 1, "time": 1}',
+        '{"kind": "st',
+        '{"kind": "step", "step": 1, "loss": 3, "time": 2}',
+    ):
+        with (run.path / "events.jsonl").open("a") as stream:
+            stream.write(line + "\n")
+    assert progress.track(run).steps == {1: (3.0, 2.0)}
+
+
+def test_a_long_curve_is_thinned_and_keeps_its_end(tmp_path: Path) -> None:
+    curve = progress.curve(progress.Track(0, {step: (1.0, step / 10) for step in range(1, 5001)}))
+    assert len(curve) <= 2 * progress.POINTS and curve["step"].max() == 5000
+
+
+def test_speed_and_time_left(tmp_path: Path) -> None:
+    run = run_in(tmp_path)
+    run.write_status(State.TRAINING, step=100, total=200)
+    found = progress.Track(0, {step: (1.0, step / 10) for step in range(1, 101)})
+    assert abs(progress.speed(found) - 10) < 1e-6
+    assert progress.time_left(queue.entry(run.path.parents[1], "r"), found) == "10 s"
+    assert [progress.duration(value) for value in (59.6, 61, 3700)] == ["1 min 00 s", "1 min 01 s", "1 h 01 min"]
+
+
+def test_names_and_messages_cannot_put_html_into_the_page(tmp_path: Path) -> None:
+    run = run_in(tmp_path)
+    run.write_status(State.FAILED, message="<script>alert(1)</script>")
+    assert "<script>" not in progress.bar(queue.entry(run.path.parents[1], "r"), progress.track(run))
+
+
+def test_the_log_shows_a_redrawn_line_as_it_ended(tmp_path: Path) -> None:
+    run = run_in(tmp_path)
+    run.log.write_bytes(b"begin\n10 %\r20 %\r30 %\nend\n")
+    assert progress.log_tail(run) == "begin\n30 %\nend"
