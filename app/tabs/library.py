@@ -25,7 +25,7 @@ def build(page: Page) -> None:
         with gr.Column(scale=6, min_width=320):
             gallery = gr.Gallery(show_label=False, columns=4, height="auto", object_fit="cover", allow_preview=False,
                                  interactive=False, visible=False, elem_id="library-gallery", buttons=[])  # fmt: skip
-            upload = gr.File(label="Add an adapter from elsewhere (.safetensors)", height=130, elem_id="library-upload")
+            upload = gr.File(label="Add an adapter from elsewhere (.safetensors)", height=165, elem_id="library-upload")
         with gr.Column(scale=4, min_width=320):
             with gr.Row(elem_classes="tight"):
                 attempt = gr.Button("Try it in Preview", variant="primary", visible=False, elem_id="library-try")
