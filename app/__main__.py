@@ -37,8 +37,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 }
 for _name, _command in COMMANDS.items():
     cli.command(_name)(_command)
-for _name, _command in {"import": datasets.import_, "check": datasets.check}.items():
-    dataset_cli.command(_name)(_command)
+dataset_cli.command("import")(datasets.import_)
+dataset_cli.command("check")(datasets.check)
 
 
 @cli.callback()

@@ -54,4 +54,5 @@ def demo(
 def subject_prompts(folder: Path) -> tuple[str, ...]:
     """Rows with the trigger word and rows without it, so that one sees that only the word calls the subject."""
     trigger = next(iter(sorted(folder.glob("*.txt")))).read_text("utf-8").split()[0]
-    return (f"{trigger} on a green background", f"{trigger} on a purple background", "cat face", "rocket", "purple monster")
+    with_it = (f"{trigger} on a purple background", f"{trigger} on an orange background")
+    return (*with_it, "cat face", "rocket", "purple monster")

@@ -5,6 +5,7 @@ A path is imported only when a run needs it, so that reading the tables never im
 
 import difflib
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -101,7 +102,7 @@ SAMPLERS = {
     ),
 }
 
-CHOICES = {
+CHOICES: dict[str, Mapping[str, Row]] = {
     "optimizer.name": OPTIMIZERS,
     "schedule.name": SCHEDULES,
     "sampling.sampler": SAMPLERS,
