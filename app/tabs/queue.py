@@ -13,7 +13,7 @@ from app.views.page import Page, empty, kindly, quiet
 from trainer.contract.errors import UserError
 
 ID = "queue"
-HEADERS = ["", "run", "state", "progress", "loss", "time left"]
+HEADERS = ["", "run", "state", "progress", "loss", "left"]
 SIGNS = {Shown.DONE: "✓", Shown.FAILED: "✕", Shown.LOST: "!", Shown.STOPPED: "■", Shown.WAITING: "…", Shown.NEW: "○"}
 EMPTY = empty("Nothing is queued", "Runs that you start in the Train tab line up here, one after the other.")
 
