@@ -97,7 +97,7 @@ def few_samples(page: Page) -> None:
     steps.fill("8")
     steps.blur()
     expect(page.locator("#changed")).to_contain_text("sampling.steps 20 → 8")
-    expect(page.locator("#changed")).to_contain_text("sampling.every 20% → 50%")
+    expect(page.locator("#changed")).to_contain_text("sampling.every 25% → 50%")
 
 
 def watch(page: Page, name: str) -> None:
