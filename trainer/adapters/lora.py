@@ -18,7 +18,8 @@ from trainer.adapters.arena import Arena, Slot
 from trainer.contract.config import AdapterSection
 from trainer.protocols import Target
 
-Mask = Callable[[Tensor], Tensor | None]  # rank activations -> dropout factors of the same shape, or None
+Shape = tuple[int, ...]
+Mask = Callable[[Shape, Tensor], Tensor | None]  # shape of the rank activations, x -> dropout factors like x, or None
 
 
 class LinearLora(torch.autograd.Function):
@@ -74,7 +75,7 @@ class PixelLora(torch.autograd.Function):
         return grad_x, None, None, grad_A, grad_B, None, None
 
 
-def no_mask(hidden: Tensor) -> None:
+def no_mask(shape: Shape, x: Tensor) -> None:
     """Dropout off."""
     return
 
@@ -99,11 +100,11 @@ class LoraLayer(nn.Module):
         weight, bias = self.base.weight, self.base.bias
         if weight.dim() == 2:
             rows = x.reshape(-1, x.shape[-1])
-            mask = self.mask(rows[:, : self.A.shape[0]])
+            mask = self.mask((len(rows), len(self.A)), x)
             y = LinearLora.apply(rows, weight, bias, self.A, self.B, self.scale, mask)
             return y.view(*x.shape[:-1], -1)
         pixels = x.flatten(2)
-        mask = self.mask(pixels[:, : self.A.shape[0]])
+        mask = self.mask((len(x), len(self.A), pixels.shape[2]), x)
         y = PixelLora.apply(pixels, weight.flatten(1), bias, self.A, self.B, self.scale, mask)
         return y.view(x.shape[0], -1, *x.shape[2:])
 
@@ -136,9 +137,9 @@ class LoraAdapter:
     def set_dropout(self, rate: float, generator: torch.Generator) -> None:
         """Drop rank activations; the generator is reseeded for every micro-step, so a resume needs no state of it."""
 
-        def mask(hidden: Tensor) -> Tensor:
-            kept = torch.rand(hidden.shape, generator=generator, device=generator.device) >= rate
-            return kept.to(hidden.device, hidden.dtype).div_(1 - rate)
+        def mask(shape: Shape, x: Tensor) -> Tensor:
+            kept = torch.rand(shape, generator=generator, device=generator.device) >= rate
+            return kept.to(x.device, x.dtype).div_(1 - rate)
 
         for layer in self.layers.values():
             layer.mask = mask if rate else no_mask

@@ -69,8 +69,8 @@ def test_gradients_with_dropout_are_those_of_the_masked_formula(make, shape):
     x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
     generator = torch.Generator()
 
-    def mask(hidden):
-        return (torch.rand(hidden.shape, generator=generator.manual_seed(5)) >= 0.5).double() * 2
+    def mask(shape, x):
+        return (torch.rand(shape, generator=generator.manual_seed(5)) >= 0.5).double() * 2
 
     mine.mask = mask
     assert torch.autograd.gradcheck(lambda x, A, B: _with(mine, A, B)(x), (x, mine.A, mine.B))
@@ -104,3 +104,17 @@ def test_the_start_depends_on_the_seed_only(init):
 
     assert torch.equal(start(1), start(1))
     assert not torch.equal(start(1), start(2))
+
+
+def test_dropout_keeps_the_mean_and_works_where_the_rank_is_above_the_width():
+    torch.manual_seed(0)
+    model = nn.ModuleDict({PATH: nn.Linear(3, 4, bias=False).requires_grad_(False)})
+    adapter = attach([Target("unet", PATH)], {"unet": model}, AdapterSection(rank=8), seed=0)
+    adapter.arena.parameters["unet.layer.B"].data.normal_()
+    x = torch.randn(1, 3).expand(4000, -1)
+    with torch.no_grad():
+        whole = model[PATH](x)
+        adapter.set_dropout(0.5, torch.Generator().manual_seed(1))
+        dropped = model[PATH](x)
+    assert dropped.std(dim=0).min() > 0.01
+    torch.testing.assert_close(dropped.mean(dim=0), whole[0], rtol=0.1, atol=0.1)
