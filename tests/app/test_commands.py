@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.tiny import make_pictures, make_tiny_sd
+from trainer.contract.rundir import RunDir, State, steps
 from trainer.formats.header import read_header
 
 
@@ -136,6 +138,32 @@ def test_an_unreadable_picture_is_named_and_the_rest_is_trained(tmp_path, base):
     assert picture.read_bytes().startswith(b"\x89PNG")
     wrong = atelier(tmp_path / "home", "generate", "--prompt", "x", "--adapter", "nobody:1")
     assert wrong.returncode == 2 and "nobody" in wrong.stderr and "mine" in wrong.stderr
+
+
+def wait_until(condition, seconds: float = 90.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it has not happened in time"
+        time.sleep(0.02)
+
+
+def test_a_run_whose_terminal_is_killed_saves_and_goes_on_when_resumed(tmp_path, pictures, base):
+    home = tmp_path / "home"
+    settings = ["training.steps=400", "training.save_every=never", "adapter.rank=2", "sampling.every=never"]
+    flags = [word for setting in settings for word in ("--set", setting)]
+    command = [sys.executable, "-P", "-m", "app", "train", "--dataset", pictures, "--base", base, "--name", "r", *flags]
+    terminal = subprocess.Popen([*map(str, command), "--data-dir", str(home)])
+    run = RunDir(home / "runs" / "r")
+    wait_until(lambda: len(steps(run)) >= 3)
+    terminal.kill()
+    terminal.wait()
+    wait_until(lambda: run.status().state == State.STOPPED)
+    stopped = run.status().step
+    assert 3 <= stopped < 400
+    done = atelier(home, "resume", "r", "--json")
+    assert done.returncode == 0, done.stderr
+    assert next(event for event in reversed(list(run.events())) if event["kind"] == "start")["step"] == stopped
+    assert last_object(done)["step"] == 400
 
 
 def test_inspect_and_export(tmp_path):
