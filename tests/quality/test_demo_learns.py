@@ -25,7 +25,7 @@ from trainer.contract.home import demo_folder
 pytestmark = pytest.mark.quality
 ROOT = Path(__file__).parents[2]
 LABELS = np.arange(len(THINGS))
-VIEWS = 3  # pictures of each thing the classifier learns from
+VIEWS = 2  # pictures of each thing the classifier learns from
 
 
 def demo(home: Path, *options: str) -> Path:
@@ -61,6 +61,12 @@ def classifier(shown) -> Classifier:
 
 
 @pytest.fixture(scope="module")
+def present(shown) -> Classifier:
+    """Says whether the subject is in a picture."""
+    return detector(shown)
+
+
+@pytest.fixture(scope="module")
 def style(studio, classifier, tmp_path_factory) -> Evidence:
     """The demo's style at every strength."""
     training, captions = read(demo_folder() / "style")
@@ -82,17 +88,17 @@ def test_nothing_less_would_pass(style, cheat: Cheat, found: set[str]):
     assert found <= set(figures.shortfalls()), str(figures)
 
 
-def test_the_detector_knows_the_subject_and_nothing_else(studio, shown):
+def test_the_detector_knows_the_subject_and_nothing_else(studio, present):
     """Before it may say anything of what was learnt. None of these pictures was used to train it."""
-    present, seen = detector(shown), drawings(24, seed=2)
+    seen = drawings(24, seed=2)
     assert share(present, seen) >= 0.9
     assert share(present, read(demo_folder() / "subject")[0]) >= 0.9
     for absent in (in_pieces(seen, seed=2), flat(seen), studio.draw(ALIKE, range(len(ALIKE)))):
         assert share(present, absent) <= WITHOUT_TRIGGER
 
 
-def test_the_subject_comes_when_it_is_called(studio, shown, classifier, tmp_path, capsys):
-    present, captions = detector(shown), read(demo_folder() / "subject")[1]
+def test_the_subject_comes_when_it_is_called(studio, present, classifier, tmp_path, capsys):
+    captions = read(demo_folder() / "subject")[1]
     called = [prompt.format(TRIGGER) for prompt in CALLED]
     assert not set(captions) & set(called), "no prompt was trained on"
     adapter = demo(tmp_path, "--subject")
