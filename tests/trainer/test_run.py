@@ -60,6 +60,15 @@ def test_a_stop_that_was_asked_for_saves_and_ends_with_130(tmp_path, tiny_sd, ti
     assert step == run.status().step == 5 and tensors["count"] == 5
 
 
+def test_a_run_killed_between_its_last_save_and_its_file_ends_with_the_same_file(tmp_path, tiny_sd, tiny_set):
+    run = make_run(tmp_path, tiny_sd, tiny_set, steps=6)
+    assert main(["train", str(run.path)]) == 0
+    whole = run.adapter_file.read_bytes()
+    run.adapter_file.unlink()
+    assert main(["train", str(run.path)]) == 0, "it starts at the last step and trains none"
+    assert run.adapter_file.read_bytes() == whole
+
+
 def test_a_broken_checkpoint_is_passed_over_with_a_notice(tmp_path, tiny_sd, tiny_set):
     run = make_run(tmp_path, tiny_sd, tiny_set, steps=12, save_every="4")
     assert main(["train", str(run.path)]) == 0

@@ -137,7 +137,9 @@ class LoraAdapter:
     def set_dropout(self, rate: float, generator: torch.Generator) -> None:
         """Drop rank activations; the generator is reseeded for every micro-step, so a resume needs no state of it."""
 
-        def mask(shape: Shape, x: Tensor) -> Tensor:
+        def mask(shape: Shape, x: Tensor) -> Tensor | None:
+            if not torch.is_grad_enabled():  # samples are drawn with the whole adapter
+                return None
             kept = torch.rand(shape, generator=generator, device=generator.device) >= rate
             return kept.to(x.device, x.dtype).div_(1 - rate)
 
