@@ -14,7 +14,9 @@ from trainer.contract.home import demo_folder, find_home
 from trainer.contract.requests import SweepRequest
 from trainer.contract.rundir import create_run
 
-PROMPTS = ("cat face", "rocket", "slice of pizza", "green apple", "penguin", "castle")  # none is in the set
+PROMPTS = ("cat face", "rocket", "slice of pizza", "green apple")  # none is in the set
+SWEEP_STEPS = 16
+FEW_SAMPLES = {"sampling": {"every": "50%"}}  # the demo is to be over within two minutes
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -31,7 +33,7 @@ def demo(
     notes.print(
         f"[bold]LoRA Atelier[/]: teaching the practice base a new {kind} from {demo_folder() / kind}", soft_wrap=True
     )
-    config = build_config(home, f"demo/{kind}", kind, {"base": "demo", "trigger": ""}, {})
+    config = build_config(home, f"demo/{kind}", kind, {"base": "demo", "trigger": ""}, FEW_SAMPLES)
     run = create_run(home, f"demo-{kind}", config)
     code = run_foreground(["train", str(run.path)], quiet=True)
     if code != EXIT_DONE:
@@ -39,7 +41,12 @@ def demo(
     notes.print("drawing the strength sweep")
     prompts = PROMPTS if kind == "style" else subject_prompts(demo_folder() / kind)
     sheet = run.path / "sweep.png"
-    ask("sweep", SweepRequest(adapter=str(run.adapter_file), prompts=prompts, strengths=STRENGTHS, out=str(sheet)))
+    ask(
+        "sweep",
+        SweepRequest(
+            adapter=str(run.adapter_file), prompts=prompts, strengths=STRENGTHS, steps=SWEEP_STEPS, out=str(sheet)
+        ),
+    )
     seconds = round(time.monotonic() - began, 1)
     text = (
         f"\n[green]done in {seconds:.0f} s[/] ({PRACTICE})\n"
@@ -55,4 +62,4 @@ def subject_prompts(folder: Path) -> tuple[str, ...]:
     """Rows with the trigger word and rows without it, so that one sees that only the word calls the subject."""
     trigger = next(iter(sorted(folder.glob("*.txt")))).read_text("utf-8").split()[0]
     with_it = (f"{trigger} on a purple background", f"{trigger} on an orange background")
-    return (*with_it, "cat face", "rocket", "purple monster")
+    return (*with_it, "cat face", "rocket")
