@@ -15,7 +15,7 @@ from trainer.contract.requests import SweepRequest
 from trainer.contract.rundir import create_run
 
 PROMPTS = ("cat face", "rocket", "slice of pizza", "green apple")  # none is in the set
-SWEEP_STEPS = 16
+SWEEP_STEPS = 12
 FEW_SAMPLES = {"sampling": {"every": "50%"}}  # the demo is to be over within two minutes
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
