@@ -16,7 +16,7 @@ from trainer.contract.rundir import create_run
 
 PROMPTS = ("cat face", "rocket", "slice of pizza", "green apple")  # none is in the set
 SWEEP_STEPS = 12
-FEW_SAMPLES = {"sampling": {"every": "50%"}}  # the demo is to be over within two minutes
+BRISK = {"training": {"steps": 250}, "sampling": {"every": "50%"}}  # over within two minutes on two slow cores
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -33,7 +33,7 @@ def demo(
     notes.print(
         f"[bold]LoRA Atelier[/]: teaching the practice base a new {kind} from {demo_folder() / kind}", soft_wrap=True
     )
-    config = build_config(home, f"demo/{kind}", kind, {"base": "demo", "trigger": ""}, FEW_SAMPLES)
+    config = build_config(home, f"demo/{kind}", kind, {"base": "demo", "trigger": ""}, BRISK)
     run = create_run(home, f"demo-{kind}", config)
     code = run_foreground(["train", str(run.path)], quiet=True)
     if code != EXIT_DONE:
