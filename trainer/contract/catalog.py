@@ -55,7 +55,9 @@ class SamplerRow(Row):
 
 
 FAMILIES = {
-    "sd": Row("trainer.families.sd:load", "Stable Diffusion 1.x", "UNet with one CLIP text encoder, diffusers folder."),
+    "sd1": Row("trainer.families.sd:load", "Stable Diffusion 1.x", "One CLIP text encoder, 512 px."),
+    "sd2": Row("trainer.families.sd:load", "Stable Diffusion 2.x", "One OpenCLIP text encoder, 512 or 768 px."),
+    "sdxl": Row("trainer.families.sd:load", "Stable Diffusion XL", "Two text encoders and size conditioning, 1024 px."),
 }
 
 ADAPTERS = {
