@@ -15,95 +15,14 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from PIL import Image
-from transformers import CLIPTextConfig, CLIPTextModel
+from diffusers import StableDiffusionPipeline
 
+from benchmarks.models import make_base, make_pictures
 from trainer.contract.compose import compose, load_preset
 from trainer.contract.requests import GenerateRequest, Picture
 from trainer.contract.rundir import RunDir, create_run
 from trainer.formats.header import read_header
-
-WIDTHS = (128, 256, 512, 512)
-SPECIAL = {
-    "bos_token": "<|startoftext|>",
-    "eos_token": "<|endoftext|>",
-    "unk_token": "<|endoftext|>",
-    "pad_token": "<|endoftext|>",
-}
-
-
-def make_base(folder: Path, device: str) -> Path:
-    """Write a diffusers folder of SD 1.5's full size in fp16."""
-    with torch.device(device):
-        torch.manual_seed(0)
-        unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8, sample_size=64)
-        vae = AutoencoderKL(
-            block_out_channels=WIDTHS,
-            layers_per_block=2,
-            latent_channels=4,
-            sample_size=512,
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-        )
-        text = CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=49408,
-                hidden_size=768,
-                intermediate_size=3072,
-                num_hidden_layers=12,
-                num_attention_heads=12,
-                max_position_embeddings=77,
-                bos_token_id=49406,
-                eos_token_id=49407,
-                pad_token_id=49407,
-            )
-        )
-    for name, model in {"unet": unet, "vae": vae, "text_encoder": text}.items():
-        model.half().save_pretrained(folder / name)
-    make_tokenizer(folder / "tokenizer")
-    betas = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-    DDIMScheduler(**betas, clip_sample=False, set_alpha_to_one=False, steps_offset=1).save_pretrained(
-        folder / "scheduler"
-    )
-    parts = {
-        "scheduler": ["diffusers", "DDIMScheduler"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-        "safety_checker": [None, None],
-        "feature_extractor": [None, None],
-    }
-    index = {"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.42.1", "requires_safety_checker": False}
-    (folder / "model_index.json").write_text(json.dumps({**index, **parts}))
-    return folder
-
-
-def make_tokenizer(folder: Path) -> None:
-    """A CLIP tokenizer of the real size that knows single bytes only; the rest of the vocabulary is filler."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    letters = [chr(code) for code in shown] + [chr(256 + index) for index in range(256 - len(shown))]
-    tokens = [*letters, *(f"{letter}</w>" for letter in letters)]
-    tokens += [f"filler{index}" for index in range(49406 - len(tokens))] + ["<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(tokens)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, **SPECIAL}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
-
-
-def make_pictures(folder: Path, count: int) -> Path:
-    """Write noise pictures of 512 px with captions."""
-    folder.mkdir(parents=True, exist_ok=True)
-    random = np.random.default_rng(0)
-    for index in range(count):
-        small = Image.fromarray(random.integers(0, 255, (8, 8, 3), dtype=np.uint8))
-        small.resize((512, 512), Image.Resampling.BICUBIC).save(folder / f"{index}.png")
-        (folder / f"{index}.txt").write_text(f"a picture number {index}")
-    return folder
 
 
 def train(run: RunDir) -> dict:
@@ -133,7 +52,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    base, pictures = make_base(options.work / "base", device), make_pictures(options.work / "pictures", 8)
+    base, pictures = (
+        make_base(options.work / "base", "sd15", device),
+        make_pictures(options.work / "pictures", 8, [(512, 512)]),
+    )
     found = {"card": torch.cuda.get_device_name() if device == "cuda" else "cpu", "torch": torch.__version__}
     layer = {
         "model": {"base": str(base)},

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,13 +14,15 @@ from trainer.contract.config import RunConfig
 from trainer.contract.rundir import RunDir, State
 from trainer.data import draws
 from trainer.data.batches import Batches
-from trainer.data.cache import build_cache
+from trainer.data.cache import Cache, build_cache
 from trainer.data.order import Order
-from trainer.device import choose_engine
+from trainer.device import Engine, choose_engine, choose_layout
 from trainer.families.locate import load_family
+from trainer.graph import Graphed
 from trainer.objectives import add_noise, alphas_cumprod, min_snr_weight, target, weighted_mse
 from trainer.optim import clip_gradient, warmup_steps
-from trainer.protocols import Batch, Family, Optimizer
+from trainer.protocols import Batch, Family, Optimizer, Text
+from trainer.sampling import encode_pairs
 from trainer.state import load_latest, restore
 
 Told = Callable[[str, int, int], None]  # what is being done, how much is done, of how much
@@ -33,9 +35,9 @@ class AssembledRun:
 
     Attributes:
         signal: [T] alphas_cumprod on the device.
-        text: [captions + 1, L, D] embeddings, or None where the text encoder is trained.
-        dropout: generator of the rank dropout.
+        text, tokens: see `Words`; one of them is None.
         chores: everything rare.
+        engine: how a step is computed.
     """
 
     config: RunConfig
@@ -45,18 +47,21 @@ class AssembledRun:
     batches: Batches
     chores: Chores
     signal: Tensor
-    text: Tensor | None
+    text: Text | None
+    tokens: Tensor | None
     total: int
-    dropout: torch.Generator = field(default_factory=torch.Generator)
+    engine: Engine
 
     def __post_init__(self) -> None:
-        training, optimizer = self.config.training, self.config.optimizer
+        training, optimizer, arena = self.config.training, self.config.optimizer, self.adapter.arena
         self.accumulation = training.accumulation
         self._shape: Callable[[float], float] = resolve(pick("schedule.name", self.config.schedule.name))
         self._warmup = warmup_steps(self.config.schedule.warmup, self.total)
-        rates = {"unet": optimizer.learning_rate, "text_encoder": optimizer.text_encoder_rate}
-        self._peaks = {group: rates[group.partition(".")[0]] for group in self.adapter.arena.groups}
-        self.adapter.set_dropout(self.config.adapter.dropout, self.dropout)
+        rates = {"unet": optimizer.learning_rate}
+        self._peaks = {group: rates.get(group.partition(".")[0], optimizer.text_encoder_rate) for group in arena.groups}
+        self._learn: Callable[[Batch], Tensor] = self._forward_backward
+        if self.engine.graph:
+            self._learn = Graphed(self._forward_backward, [arena.grad], [self.adapter.dropout.generator])
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything a checkpoint holds; the rest is a function of the config and the step."""
@@ -79,17 +84,28 @@ class AssembledRun:
         self.adapter.arena.grad.zero_()
         return torch.zeros((), device=self.signal.device)
 
-    def loss(self, micro_step: int) -> Tensor:
+    def learn(self, micro_step: int) -> Tensor:
         """See `trainer.protocols.Run`."""
-        batch = self.batches.batch(micro_step)
-        self.dropout.manual_seed(draws.generator(self.config.training.seed, draws.DROPOUT, micro_step).initial_seed())
+        batch, dropout = self.batches.batch(micro_step), self.adapter.dropout
+        seed = draws.generator(self.config.training.seed, draws.DROPOUT, micro_step).initial_seed()
+        dropout.generator.manual_seed(seed)
+        return self._learn(batch)
+
+    def _forward_backward(self, batch: Batch) -> Tensor:
+        self.adapter.dropout.begin()
         signal, prediction = self.signal[batch.timesteps], self.family.prediction
         noisy = add_noise(batch.clean, batch.noise, signal)
-        answer = self.family.predict(noisy, batch.timesteps, self._condition(batch))
-        return weighted_mse(answer, target(prediction, batch.clean, batch.noise, signal), self._weight(signal))
+        with self.engine.kernels():
+            answer = self.family.predict(noisy, batch.timesteps, self._condition(batch), batch.sizes)
+            wanted = target(prediction, batch.clean, batch.noise, signal)
+            loss = weighted_mse(answer, wanted, self._weight(signal)) / self.accumulation
+            loss.backward()
+        return loss.detach()
 
-    def _condition(self, batch: Batch) -> Tensor:
-        return self.family.encode_tokens(batch.tokens) if self.text is None else self.text[batch.captions]
+    def _condition(self, batch: Batch) -> Text:
+        if self.text is not None:
+            return self.text.pick(batch.captions)
+        return self.family.encode_tokens(self.tokens[batch.captions])
 
     def _weight(self, signal: Tensor) -> Tensor:
         gamma = self.config.objective.snr_gamma
@@ -134,33 +150,87 @@ def assemble(run: RunDir, told: Told) -> AssembledRun:
     run.write_status(State.PREPARING, message="loading the base model")
     told("loading the base model", 0, 1)
     engine = choose_engine(config, run.engine()).apply()
+    family = load_family(config.model, engine)
+    engine = choose_layout(engine, config.training.batch_size * latent_pixels(family, config))
+    family.engine = engine
     run.write_engine(engine.choices())
-    family = load_family(config.model.base, engine)
     cache = build_cache(
         run.path / CACHE_FILE, family, config.dataset, lambda done, total: told("reading pictures", done, total)
     )
     for sentence in cache.skipped:
         run.emit("notice", text=f"skipped {sentence}")
-    captions = [picture.caption for picture in cache.pictures]
-    tokens = family.tokenize([*captions, ""])
-    text = None if config.adapter.text_encoder else encode_all(family, tokens)
+    told("reading captions", 0, 1)
+    family.park("vae")  # until the first sample
+    words = read_texts(run, family, config, cache)
+    told("loading the UNet", 0, 1)
     targets = family.targets(config.adapter.targets, config.adapter.text_encoder)
+    parts = {target.part: family.part(target.part) for target in targets}
     adapter: LoraAdapter = resolve(ADAPTERS[config.adapter.method])(
-        targets, family.parts, config.adapter, config.training.seed
+        targets, parts, config.adapter, config.training.seed
     )
+    family.checkpoint(config.engine.checkpointing)
     optimizer: Optimizer = resolve(pick("optimizer.name", config.optimizer.name))(adapter.arena, config.optimizer)
     order = Order([picture.bucket for picture in cache.pictures], config.training.batch_size, config.training.seed)
     total = total_steps(config, len(cache.pictures), order)
     signal = alphas_cumprod(family.scheduler).to(engine.device)
-    batches = Batches(cache.pictures, order, config, tokens, len(signal), engine.device)
-    chores = Chores(run, config, family, adapter, cache, total, order.batches_per_epoch / config.training.accumulation)
-    return AssembledRun(config, family, adapter, optimizer, batches, chores, signal, text, total)
+    batches = Batches(cache.pictures, order, config, len(signal), engine.device)
+    epoch = order.batches_per_epoch / config.training.accumulation
+    chores = Chores(run, config, family, adapter, cache, words.prompts, words.samples, total, epoch)
+    return AssembledRun(
+        config, family, adapter, optimizer, batches, chores, signal, words.table, words.tokens, total, engine
+    )
+
+
+def latent_pixels(family: Family, config: RunConfig) -> int:
+    """Latent pixels of one picture of the run, about."""
+    side = family.resolution if config.dataset.resolution == "auto" else config.dataset.resolution
+    _, height, width = family.latent_shape(side, side)
+    return height * width
+
+
+@dataclass(frozen=True)
+class Words:
+    """The texts of a run.
+
+    Attributes:
+        prompts: of the samples.
+        table: [captions + 1] embeddings on the device, the last row the empty caption; None where a text encoder is
+            trained.
+        tokens: [captions + 1, K, N, M] on the device; None where none is.
+        samples: gives (negative, positive) of every prompt, as the text encoders are at that moment.
+    """
+
+    prompts: tuple[str, ...]
+    table: Text | None
+    tokens: Tensor | None
+    samples: Callable[[], list[tuple[Text, Text]]]
+
+
+def read_texts(run: RunDir, family: Family, config: RunConfig, cache: Cache) -> Words:
+    """Encode every text once and forget the text encoders, unless they are trained."""
+    captions = [picture.caption for picture in cache.pictures]
+    limit = config.dataset.caption_tokens // 75
+    for picture in cache.pictures:
+        if family.too_long(picture.caption, limit):
+            run.emit(
+                "notice", text=f"the caption of {picture.name} is cut after {config.dataset.caption_tokens} tokens"
+            )
+    tokens = family.tokenize([*captions, ""], limit)
+    prompts = config.sampling.prompts or tuple(dict.fromkeys(captions))[:2]
+    negative = config.sampling.negative
+    if config.adapter.text_encoder:
+        on_device = tokens.to(family.engine.device)
+        return Words(prompts, None, on_device, lambda: encode_pairs(family, negative, prompts))
+    samples = [] if config.sampling.every == "never" else encode_pairs(family, negative, prompts)
+    table = encode_all(family, tokens)
+    family.release(*family.encoders)
+    return Words(prompts, table, None, lambda: samples)
 
 
 @torch.no_grad()
-def encode_all(family: Family, tokens: Tensor) -> Tensor:
-    """[N, L] token ids -> [N, L, D] embeddings, a few at a time."""
-    return torch.cat([family.encode_tokens(part) for part in tokens.split(32)])
+def encode_all(family: Family, tokens: Tensor) -> Text:
+    """[N, K, C, M] token ids -> N embeddings, a few at a time."""
+    return Text.join([family.encode_tokens(part) for part in tokens.split(32)])
 
 
 def total_steps(config: RunConfig, pictures: int, order: Order) -> int:

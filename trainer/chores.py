@@ -1,9 +1,10 @@
 """Everything rare in a run, behind one due-check: reports, samples, checkpoints, requests, the end."""
 
 import io
+import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -18,7 +19,7 @@ from trainer.contract.rundir import FOREGROUND, RunDir, State
 from trainer.data.cache import Cache
 from trainer.export.facts import adapter_facts
 from trainer.export.kohya import export_adapter
-from trainer.protocols import Family
+from trainer.protocols import Family, Text
 from trainer.sampling import Shot, draw
 from trainer.state import save_checkpoint
 
@@ -33,6 +34,8 @@ class Chores:
 
     Attributes:
         run: its folder.
+        prompts: of the samples.
+        texts: gives (negative, positive) of every prompt.
         total: optimiser steps of the whole run.
         steps_per_epoch: optimiser steps of one pass over the set.
         stopping: set by a signal handler; asks for a stop like `requests/stop` does.
@@ -44,6 +47,8 @@ class Chores:
     family: Family
     adapter: LoraAdapter
     cache: Cache
+    prompts: Sequence[str]
+    texts: Callable[[], Sequence[tuple[Text, Text]]]
     total: int
     steps_per_epoch: float
     stopping: bool = False
@@ -74,10 +79,9 @@ class Chores:
         self._pending.append((step, loss, norm, rate))
 
     def due(self, step: int) -> bool:
-        """Whether anything below may have to be done."""
-        return (
-            self.stopping or self._orphaned() or self._hits(step) or time.monotonic() - self._reported >= REPORT_SECONDS
-        )
+        """Whether anything below may have to be done. The first step is told of at once."""
+        waited = time.monotonic() - self._reported >= REPORT_SECONDS
+        return step == 1 or waited or self.stopping or self._orphaned() or self._hits(step)
 
     def _hits(self, step: int) -> bool:
         return any(every and step % every == 0 for every in (self._save_every, self._sample_every))
@@ -103,6 +107,9 @@ class Chores:
     def finish(self, step: int, tensors: Mapping[str, Tensor]) -> None:
         """Save the end, draw the last samples, write the adapter file."""
         self._report(step)
+        if torch.cuda.is_available():
+            allocated, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+            self.run.emit("memory", allocated=allocated, reserved=reserved)
         self._save(step, tensors)
         if self._sample_every:
             self._sample(step)
@@ -113,9 +120,10 @@ class Chores:
         self.run.write_status(State.DONE, step=step, message=f"Finished: {path.name}")
 
     def _report(self, step: int) -> None:
-        for number, loss_tensor, norm_tensor, rate in self._pending:
-            loss, norm = float(loss_tensor), float(norm_tensor)
-            if not (torch.isfinite(loss_tensor) and torch.isfinite(norm_tensor)):
+        pairs = [torch.stack((loss, norm)) for _, loss, norm, _ in self._pending]
+        numbers = torch.stack(pairs).tolist() if pairs else []  # one wait for the device, whatever the number of steps
+        for (number, _, _, rate), (loss, norm) in zip(self._pending, numbers, strict=True):
+            if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise UserError(
                     f"the loss is no longer a number at step {number}",
                     "optimizer.learning_rate",
@@ -139,11 +147,10 @@ class Chores:
             return
         options, side = self.config.sampling, self.family.resolution
         shot = Shot(side, side, options.steps, options.guidance, options.sampler)
-        prompts = options.prompts or tuple(dict.fromkeys(picture.caption for picture in self.cache.pictures))[:2]
-        for index, image in enumerate(draw(self.family, shot, prompts, options.negative, options.seed)):
+        for index, image in enumerate(draw(self.family, shot, self.texts(), options.seed)):
             name = f"s{step:06d}-{index}.png"
             replace_atomic(self.run.samples / name, lambda path, image=image: path.write_bytes(_png(image)))
-            self.run.emit("sample", step=step, prompt=prompts[index], seed=options.seed + index, file=name)
+            self.run.emit("sample", step=step, prompt=self.prompts[index], seed=options.seed + index, file=name)
             if index == 0:
                 self._cover = _png(image)
 

@@ -1,11 +1,13 @@
 """Device, number type, threads: chosen once, written to engine.json, reused on every resume."""
 
 import os
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from accelerate import PartialState
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
@@ -13,33 +15,71 @@ from trainer.contract.errors import UserError
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
+FORMATS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
+ATTENTION = {
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "math": SDPBackend.MATH,
+}
+# Below this many latent pixels in a batch the launches bind and cuDNN's own layout wins; above it ATen's GroupNorm,
+# which has no fast path for that layout, costs more than it saves (H200, SD 1.5 and SDXL).
+NHWC_PIXELS = 8192
+
+
 @dataclass(frozen=True)
 class Engine:
-    """Where and in what precision the base runs.
+    """Where and how the base runs.
 
     Attributes:
         device: `cpu` or `cuda`.
         dtype: number type of the frozen base and of the adapter's working copy.
         threads: CPU threads; one thread against two already changes the last bit of a sum.
+        layout: of the UNet's convolutions, `nchw` or `nhwc`.
+        graph: whether forward and backward are replayed as a CUDA graph.
+        attention: attention kernel, `auto` for torch's own choice.
+        deterministic: whether every kernel must give the same bits each time.
     """
 
     device: torch.device
     dtype: torch.dtype
     threads: int
+    layout: str = "nchw"
+    graph: bool = False
+    attention: str = "auto"
+    deterministic: bool = False
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The layout as torch calls it."""
+        return FORMATS[self.layout]
 
     def choices(self) -> dict[str, Any]:
         """As engine.json holds them."""
         name = next(key for key, value in DTYPES.items() if value == self.dtype)
-        return {"device": self.device.type, "dtype": name, "threads": self.threads, "torch": torch.__version__}
+        said = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**said, "device": self.device.type, "dtype": name, "torch": torch.__version__}
 
     def apply(self) -> "Engine":
         """Make the process-wide settings true."""
         torch.set_num_threads(self.threads)
+        if self.device.type == "cuda":
+            torch.backends.cudnn.benchmark = not self.deterministic
+            torch.use_deterministic_algorithms(self.deterministic)
+            if self.deterministic:
+                os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before its first use
         return self
+
+    def kernels(self) -> AbstractContextManager[None]:
+        """Within this, attention takes the chosen kernel, or the next that can where it cannot."""
+        if self.attention == "auto":
+            return nullcontext()
+        order = [ATTENTION[self.attention], *ATTENTION.values()]
+        return sdpa_kernel(list(dict.fromkeys(order)), set_priority=True)
 
 
 def choose_engine(config: RunConfig, frozen: dict[str, Any]) -> Engine:
-    """Choose device, number type and threads, or take what a first start has frozen.
+    """Make every choice that the config leaves open, or take what a first start has frozen.
 
     Args:
         config: the run's config.
@@ -60,7 +100,24 @@ def choose_engine(config: RunConfig, frozen: dict[str, Any]) -> Engine:
     threads = frozen.get("threads") or (
         os.cpu_count() if config.training.threads == "auto" else config.training.threads
     )
-    return Engine(device, preferred_dtype(device) if dtype == "auto" else DTYPES[dtype], int(threads or 1))
+    options = config.engine
+    return Engine(
+        device,
+        preferred_dtype(device) if dtype == "auto" else DTYPES[dtype],
+        int(threads or 1),
+        layout=frozen.get("layout") or options.layout,
+        graph=frozen.get("graph", device.type == "cuda" and options.graph != "off"),
+        attention=frozen.get("attention") or options.attention,
+        deterministic=frozen.get("deterministic", options.deterministic),
+    )
+
+
+def choose_layout(engine: Engine, latent_pixels: int) -> Engine:
+    """Choose the layout that was left open, for a batch of that many latent pixels."""
+    if engine.layout != "auto":
+        return engine
+    small = engine.device.type == "cuda" and latent_pixels <= NHWC_PIXELS
+    return replace(engine, layout="nhwc" if small else "nchw")
 
 
 def preferred_device() -> torch.device:

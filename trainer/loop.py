@@ -18,9 +18,7 @@ def train(run: Run) -> bool:
     while step < run.total:
         loss = run.zero()
         for micro in range(step * run.accumulation, (step + 1) * run.accumulation):
-            part = run.loss(micro) / run.accumulation
-            part.backward()
-            loss += part.detach()
+            loss += run.learn(micro)
         norm = run.clip()
         run.optimizer.step(run.rates(step))
         step += 1

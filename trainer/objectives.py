@@ -10,6 +10,8 @@ from torch import Tensor
 def alphas_cumprod(config: dict) -> Tensor:
     """Cumulative signal share of a scheduler config (Ho et al. 2020, arXiv 2006.11239, eq. 4).
 
+    Where it says `rescale_betas_zero_snr`, the last timestep is pure noise.
+
     Returns:
         [T] float32 on the CPU.
 
@@ -24,7 +26,14 @@ def alphas_cumprod(config: dict) -> Tensor:
             betas = torch.linspace(start, end, count, dtype=torch.float32)
         case other:
             raise ValueError(f"unknown beta_schedule {other!r}: expected scaled_linear or linear")
-    return torch.cumprod(1.0 - betas, dim=0)
+    signal = torch.cumprod(1.0 - betas, dim=0)
+    return zero_terminal(signal) if config.get("rescale_betas_zero_snr") else signal
+
+
+def zero_terminal(signal: Tensor) -> Tensor:
+    """Shift and scale sqrt(alphas_cumprod) so that it ends at 0 (Lin et al., arXiv 2305.08891, algorithm 1)."""
+    root = signal.sqrt()
+    return ((root - root[-1]) * root[0] / (root[0] - root[-1])).square()
 
 
 def add_noise(clean: Tensor, noise: Tensor, signal: Tensor) -> Tensor:

@@ -1,13 +1,17 @@
 """The shapes that the loop, the sampler and the exporter are written against.
 
-Shapes: B batch, C latent channels, h x w latent size, H x W pixels, L tokens, D text width.
+Shapes: B batch, C latent channels, h x w latent size, H x W pixels, L tokens, D text width, P pooled width (0 where a
+family has no pooled text), K text encoders, N chunks of a caption, M tokens of a chunk.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor, nn
+
+from trainer.device import Engine
 
 
 @dataclass(frozen=True, order=True)
@@ -29,11 +33,36 @@ class Posterior:
     std: Tensor
 
 
+class Text(NamedTuple):
+    """What the UNet is told in words.
+
+    Attributes:
+        hidden: [B, L, D].
+        pooled: [B, P].
+    """
+
+    hidden: Tensor
+    pooled: Tensor
+
+    def pick(self, rows: Tensor | slice) -> "Text":
+        """Some rows of a table of texts."""
+        return Text(self.hidden[rows], self.pooled[rows])
+
+    @staticmethod
+    def join(texts: "Sequence[Text]") -> "Text":
+        """Batches of texts, one after the other."""
+        return Text(*(torch.cat(part) for part in zip(*texts, strict=True)))
+
+
 class Family(Protocol):
     """A model family: everything that knows how its base is built. One file each in `trainer/families`.
 
+    Its parts are loaded when they are first needed, so that a run never holds what it does not use.
+
     Attributes:
-        parts: trainable parts by name: `unet`, `text_encoder`.
+        engine: device, number type, layout.
+        encoders: names of its text encoders, which are parts that can be trained, like `unet`.
+        parts: the UNet and the text encoders, loaded when this is asked for.
         scheduler: the base's noise schedule as diffusers writes it.
         prediction: `epsilon` or `v_prediction`.
         resolution: side in pixels that the base was made for.
@@ -42,6 +71,8 @@ class Family(Protocol):
         base_name: how people call this base.
     """
 
+    engine: Engine
+    encoders: tuple[str, ...]
     parts: Mapping[str, nn.Module]
     scheduler: dict[str, Any]
     prediction: str
@@ -50,11 +81,24 @@ class Family(Protocol):
     base_version: str
     base_name: str
 
-    def tokenize(self, texts: Sequence[str]) -> Tensor:
-        """Texts -> [B, L] token ids on the CPU."""
+    def part(self, name: str) -> nn.Module:
+        """A part on the device, loaded now if it was not."""
 
-    def encode_tokens(self, tokens: Tensor) -> Tensor:
-        """[B, L] -> [B, L, D] text embeddings, with gradient where the text encoder is trained."""
+    def release(self, *names: str) -> None:
+        """Forget parts; whoever needs one again loads it again."""
+
+    def park(self, *names: str) -> None:
+        """Keep parts in host memory; they visit the device when they are used."""
+
+    def tokenize(self, texts: Sequence[str], limit: int = 1, least: int = 1) -> Tensor:
+        """Texts -> [B, K, N, M] token ids on the CPU, as many chunks as the longest needs, at
+        least `least` and at most `limit`."""
+
+    def too_long(self, text: str, limit: int) -> bool:
+        """Whether a text does not fit into `limit` chunks."""
+
+    def encode_tokens(self, tokens: Tensor) -> Text:
+        """[B, K, N, M] -> text embeddings, with gradient where a text encoder is trained."""
 
     def encode_picture(self, pixels: Tensor) -> Posterior:
         """[3, H, W] in -1..1 -> its posterior."""
@@ -62,8 +106,11 @@ class Family(Protocol):
     def decode(self, latents: Tensor) -> Tensor:
         """[B, C, h, w] -> [B, 3, H, W] in -1..1."""
 
-    def predict(self, noisy: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
-        """The UNet's answer, [B, C, h, w]."""
+    def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
+        """The UNet's answer, [B, C, h, w]; `sizes` as in `Batch`."""
+
+    def checkpoint(self, share: str) -> None:
+        """Compute UNet blocks again in the backward pass instead of keeping what they saw: `none`, `half`, `full`."""
 
     def targets(self, preset: str, text_encoder: bool) -> list[Target]:
         """Layers of a target preset, in the order of the model."""
@@ -72,22 +119,22 @@ class Family(Protocol):
         """(C, h, w) of a picture of that size."""
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """One micro-step, on the device.
 
     Attributes:
         clean, noise: [B, C, h, w] float32.
         timesteps: [B] int64.
         captions: [B] int64, rows of the run's caption table.
-        tokens: [B, L] int64.
+        sizes: [B, 6] float32, of the crop that was made: original height and width, top, left, target height and width,
+            in pixels (SDXL's micro-conditioning, arXiv 2307.01952, section 2.2).
     """
 
     clean: Tensor
     noise: Tensor
     timesteps: Tensor
     captions: Tensor
-    tokens: Tensor
+    sizes: Tensor
 
 
 class Optimizer(Protocol):
@@ -122,8 +169,8 @@ class Run(Protocol):
     def zero(self) -> Tensor:
         """Clear the gradient; return a zero loss on the device."""
 
-    def loss(self, micro_step: int) -> Tensor:
-        """The loss of a micro-step, a scalar with a graph behind it."""
+    def learn(self, micro_step: int) -> Tensor:
+        """Forward and backward: add a micro-step's share to the gradient; return its loss, a scalar on the device."""
 
     def clip(self) -> Tensor:
         """Limit the gradient; return its norm before."""

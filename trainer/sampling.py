@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainer.contract.catalog import pick, resolve
 from trainer.contract.errors import UserError
-from trainer.protocols import Family
+from trainer.protocols import Family, Text
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def denoise(
     family: Family,
     shot: Shot,
     noise: Tensor,
-    text: tuple[Tensor, Tensor],
+    text: tuple[Text, Text],
     on_step: Callable[[int], None] = lambda step: None,
 ) -> Tensor:
     """Denoise a batch.
@@ -61,22 +61,26 @@ def denoise(
         family: predicts, with adapters already where they should be.
         shot: size, steps, guidance, sampler.
         noise: [B, C, h, w] on the CPU.
-        text: embeddings of the (negative, positive) prompts, [B, L, D] each.
+        text: of the (negative, positive) prompts, B each.
         on_step: told the number of steps done; may raise to stop.
 
     Returns:
         [B, C, h, w] clean latents.
     """
     row = pick("sampling.sampler", shot.sampler)
-    scheduler = resolve(row).from_config(family.scheduler, **dict(row.options))
-    device = text[1].device
+    device = text[1].hidden.device
+    # From pure noise a base has to be asked at its very last timestep (arXiv 2305.08891, section 3.3).
+    spacing = {"timestep_spacing": "trailing"} if family.scheduler.get("rescale_betas_zero_snr") else {}
+    scheduler = resolve(row).from_config(family.scheduler, **dict(row.options), **spacing)
     scheduler.set_timesteps(shot.steps, device=device)
     guided = shot.guidance > 1
-    condition = torch.cat(text) if guided else text[1]
+    condition = Text.join(text) if guided else text[1]
+    sizes = torch.tensor([shot.height, shot.width, 0, 0, shot.height, shot.width], dtype=torch.float32, device=device)
+    sizes = sizes.expand(len(condition.hidden), -1)
     latents = noise.to(device) * scheduler.init_noise_sigma
     for index, timestep in enumerate(scheduler.timesteps):
         rows = scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, timestep)
-        answer = family.predict(rows, timestep, condition).float()
+        answer = family.predict(rows, timestep, condition, sizes).float()
         if guided:
             negative, positive = answer.chunk(2)
             answer = negative + shot.guidance * (positive - negative)
@@ -91,12 +95,21 @@ def to_images(pixels: Tensor) -> list[Image.Image]:
     return [Image.fromarray(array.numpy()) for array in rounded.permute(0, 2, 3, 1).cpu()]
 
 
-def draw(family: Family, shot: Shot, prompts: Sequence[str], negative: str, seed: int) -> list[Image.Image]:
-    """Draw a picture for each prompt, seeds counting up, one at a time so that memory stays low while training."""
+@torch.no_grad()
+def encode_pairs(family: Family, negative: str, prompts: Sequence[str], limit: int = 3) -> list[tuple[Text, Text]]:
+    """(negative, positive) of every prompt, both as long as the longer needs."""
+    pairs = []
+    for prompt in prompts:
+        both = family.encode_tokens(family.tokenize([negative, prompt], limit))
+        pairs.append((both.pick(slice(0, 1)), both.pick(slice(1, 2))))
+    return pairs
+
+
+@torch.no_grad()
+def draw(family: Family, shot: Shot, texts: Sequence[tuple[Text, Text]], seed: int) -> list[Image.Image]:
+    """Draw a picture for each text, seeds counting up, one at a time so that memory stays low while training."""
     images = []
-    with torch.no_grad():
-        for index, prompt in enumerate(prompts):
-            text = family.encode_tokens(family.tokenize([negative, prompt]))
-            noise = starting_noise(family, shot, [seed + index])
-            images += to_images(family.decode(denoise(family, shot, noise, (text[:1], text[1:]))))
+    for index, text in enumerate(texts):
+        noise = starting_noise(family, shot, [seed + index])
+        images += to_images(family.decode(denoise(family, shot, noise, text)))
     return images

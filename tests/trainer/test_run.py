@@ -39,7 +39,7 @@ def test_a_run_leaves_what_the_page_needs(tmp_path, tiny_sd, tiny_set):
 def test_a_loss_that_is_no_number_stops_the_run_with_advice(tmp_path, tiny_sd, tiny_set, capsys):
     run = make_run(tmp_path, tiny_sd, tiny_set, steps=12)
     huge = Posterior(torch.full((4, 8, 8), 1e30), torch.ones(4, 8, 8))
-    picture = CachedPicture("huge.png", "x", Bucket(64, 64), (huge,))
+    picture = CachedPicture("huge.png", "x", Bucket(64, 64), (64, 64, 0, 0, 64, 64), (huge,))
     write_cache(run.path / CACHE_FILE, Cache((picture,), "0", ()))
     assert main(["train", str(run.path)]) == 2
     assert "learning rate" in capsys.readouterr().err

@@ -1,14 +1,14 @@
 """LoRA (Hu et al. 2021, arXiv 2106.09685): y = x W^T + b + s (x A^T) B^T with W and b frozen and s = alpha / rank.
 
 The op is our own autograd function: three products forward, five backward, nothing saved but x and the rank
-activations.
+activations, the gradients of A and B added where they belong.
 
 Shapes: N rows, I input features, O output features, R rank; B batch, P pixels.
 """
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -19,65 +19,108 @@ from trainer.contract.config import AdapterSection
 from trainer.protocols import Target
 
 Shape = tuple[int, ...]
-Mask = Callable[[Shape, Tensor], Tensor | None]  # shape of the rank activations, x -> dropout factors like x, or None
 
 
 class LinearLora(torch.autograd.Function):
-    """x [N, I], W [O, I], b [O] or None, A [R, I], B [O, R], mask [N, R] or None -> [N, O]."""
+    """x [N, I], W [O, I], b [O] or None, A [R, I], B [O, R], mask [N, R] or None -> [N, O].
+
+    The gradients of A and B are added into the tensors given for them; where None is given, autograd gets them.
+    """
 
     @staticmethod
-    def forward(ctx, x, weight, bias, A, B, scale, mask):  # noqa: D102, PLR0913
+    def forward(ctx, x, weight, bias, A, B, grads, scale, mask):  # noqa: D102, PLR0913
         hidden = x @ A.t()
         if mask is not None:
             hidden = hidden * mask
         y = F.linear(x, weight, bias).addmm_(hidden, B.t(), alpha=scale)
         ctx.save_for_backward(x, weight, A, B, hidden, mask)
-        ctx.scale = scale
+        ctx.scale, ctx.grads = scale, grads
         return y
 
     @staticmethod
     def backward(ctx, grad):  # noqa: D102
         x, weight, A, B, hidden, mask = ctx.saved_tensors
-        grad_hidden = torch.mm(grad, B).mul_(ctx.scale)
-        grad_B = torch.mm(grad.t(), hidden).mul_(ctx.scale)
+        scale, (into_A, into_B) = ctx.scale, ctx.grads
+        grad_hidden = grad @ B  # scale is left to the products below, which take it for nothing
         if mask is not None:
             grad_hidden = grad_hidden * mask
-        grad_A = grad_hidden.t() @ x
-        grad_x = (grad @ weight).addmm_(grad_hidden, A) if ctx.needs_input_grad[0] else None
-        return grad_x, None, None, grad_A, grad_B, None, None
+        grad_B = _product(into_B, grad.t(), hidden, scale)
+        grad_A = _product(into_A, grad_hidden.t(), x, scale)
+        grad_x = (grad @ weight).addmm_(grad_hidden, A, alpha=scale) if ctx.needs_input_grad[0] else None
+        return grad_x, None, None, grad_A, grad_B, None, None, None
 
 
 class PixelLora(torch.autograd.Function):
     """The same for a 1x1 convolution, channels second: x [B, I, P], mask [B, R, P] or None -> [B, O, P]."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias, A, B, scale, mask):  # noqa: D102, PLR0913
+    def forward(ctx, x, weight, bias, A, B, grads, scale, mask):  # noqa: D102, PLR0913
         hidden = A @ x
         if mask is not None:
             hidden = hidden * mask
         y = weight @ x
         if bias is not None:
-            y = y + bias[:, None]
+            y += bias[:, None]
         y = y.add_(B @ hidden, alpha=scale)
         ctx.save_for_backward(x, weight, A, B, hidden, mask)
-        ctx.scale = scale
+        ctx.scale, ctx.grads = scale, grads
         return y
 
     @staticmethod
     def backward(ctx, grad):  # noqa: D102
         x, weight, A, B, hidden, mask = ctx.saved_tensors
-        grad_hidden = (B.t() @ grad).mul_(ctx.scale)
-        grad_B = torch.einsum("bop,brp->or", grad, hidden).mul_(ctx.scale)
+        scale, (into_A, into_B) = ctx.scale, ctx.grads
+        grad_hidden = B.t() @ grad
         if mask is not None:
             grad_hidden = grad_hidden * mask
-        grad_A = torch.einsum("brp,bip->ri", grad_hidden, x)
-        grad_x = weight.t() @ grad + A.t() @ grad_hidden if ctx.needs_input_grad[0] else None
-        return grad_x, None, None, grad_A, grad_B, None, None
+        grad_B = _sum(into_B, torch.einsum("bop,brp->or", grad, hidden), scale)
+        grad_A = _sum(into_A, torch.einsum("brp,bip->ri", grad_hidden, x), scale)
+        grad_x = (weight.t() @ grad).add_(A.t() @ grad_hidden, alpha=scale) if ctx.needs_input_grad[0] else None
+        return grad_x, None, None, grad_A, grad_B, None, None, None
 
 
-def no_mask(shape: Shape, x: Tensor) -> None:
-    """Dropout off."""
-    return
+def _product(into: Tensor | None, left: Tensor, right: Tensor, scale: float) -> Tensor | None:
+    if into is None:
+        return torch.mm(left, right).mul_(scale)
+    into.addmm_(left, right, alpha=scale)
+    return None
+
+
+def _sum(into: Tensor | None, value: Tensor, scale: float) -> Tensor | None:
+    if into is None:
+        return value.mul_(scale)
+    into.add_(value, alpha=scale)
+    return None
+
+
+@dataclass
+class Dropout:
+    """Rank dropout: the masks of one micro-step.
+
+    A block that is computed again in the backward pass must see the mask it saw the first time, so each layer's is kept
+    until the next micro-step.
+
+    Attributes:
+        rate: share of rank activations set to zero.
+        generator: seeded for every micro-step, so that a resume needs no state of it.
+    """
+
+    rate: float
+    generator: torch.Generator
+    _masks: dict[int, Tensor] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        """Forget the masks of the micro-step before."""
+        self._masks.clear()
+
+    def mask(self, layer: nn.Module, shape: Shape, x: Tensor) -> Tensor | None:
+        """Factors for the rank activations of a layer, of x's type; None where nothing is dropped."""
+        if not self.rate or not torch.is_grad_enabled():  # samples are drawn with the whole adapter
+            return None
+        if id(layer) not in self._masks:
+            kept = torch.rand(shape, generator=self.generator, device=self.generator.device) >= self.rate
+            self._masks[id(layer)] = kept.to(x.device, x.dtype).div_(1 - self.rate)
+        return self._masks[id(layer)]
 
 
 class LoraLayer(nn.Module):
@@ -87,26 +130,34 @@ class LoraLayer(nn.Module):
         base: the frozen layer.
         A: [R, I]; B: [O, R].
         scale: alpha / rank, times the strength.
-        mask: dropout factors for the rank activations.
+        dropout: shared by all layers.
     """
 
-    def __init__(self, base: nn.Linear | nn.Conv2d, A: nn.Parameter, B: nn.Parameter, scale: float) -> None:
+    def __init__(
+        self, base: nn.Linear | nn.Conv2d, A: nn.Parameter, B: nn.Parameter, scale: float, dropout: Dropout
+    ) -> None:
         super().__init__()
-        self.base, self.A, self.B, self.scale = base, A, B, scale
-        self.mask: Mask = no_mask
+        self.base, self.A, self.B, self.scale, self.dropout = base, A, B, scale, dropout
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., I] -> [..., O] for a linear layer, [B, I, H, W] -> [B, O, H, W] for a convolution."""
-        weight, bias = self.base.weight, self.base.bias
-        if weight.dim() == 2:
-            rows = x.reshape(-1, x.shape[-1])
-            mask = self.mask((len(rows), len(self.A)), x)
-            y = LinearLora.apply(rows, weight, bias, self.A, self.B, self.scale, mask)
-            return y.view(*x.shape[:-1], -1)
+        if self.base.weight.dim() == 2:
+            return self._rows(x)
+        if x.is_contiguous(memory_format=torch.channels_last):  # its pixels are rows already
+            return self._rows(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         pixels = x.flatten(2)
-        mask = self.mask((len(x), len(self.A), pixels.shape[2]), x)
-        y = PixelLora.apply(pixels, weight.flatten(1), bias, self.A, self.B, self.scale, mask)
+        mask = self.dropout.mask(self, (len(x), len(self.A), pixels.shape[2]), x)
+        y = PixelLora.apply(pixels, self.base.weight.flatten(1), *self._rest(mask))
         return y.view(x.shape[0], -1, *x.shape[2:])
+
+    def _rows(self, x: Tensor) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        mask = self.dropout.mask(self, (len(rows), len(self.A)), x)
+        y = LinearLora.apply(rows, self.base.weight.flatten(1), *self._rest(mask))
+        return y.view(*x.shape[:-1], -1)
+
+    def _rest(self, mask: Tensor | None) -> tuple[object, ...]:
+        return self.base.bias, self.A, self.B, (self.A.grad, self.B.grad), self.scale, mask
 
 
 @dataclass
@@ -117,12 +168,14 @@ class LoraAdapter:
         arena: the matrices.
         layers: target -> its layer, in the order of the model.
         rank, alpha: as configured.
+        dropout: of the rank activations.
     """
 
     arena: Arena
     layers: dict[Target, LoraLayer]
     rank: int
     alpha: float
+    dropout: Dropout
 
     def matrices(self) -> dict[Target, tuple[Tensor, Tensor]]:
         """Return fp32 copies of (down, up) per target, in the shape of the layer: 4-D for a convolution."""
@@ -134,20 +187,10 @@ class LoraAdapter:
             found[target] = (down, up)
         return found
 
-    def set_dropout(self, rate: float, generator: torch.Generator) -> None:
-        """Drop rank activations; the generator is reseeded for every micro-step, so a resume needs no state of it."""
 
-        def mask(shape: Shape, x: Tensor) -> Tensor | None:
-            if not torch.is_grad_enabled():  # samples are drawn with the whole adapter
-                return None
-            kept = torch.rand(shape, generator=generator, device=generator.device) >= rate
-            return kept.to(x.device, x.dtype).div_(1 - rate)
-
-        for layer in self.layers.values():
-            layer.mask = mask if rate else no_mask
-
-
-def attach(targets: Iterable[Target], parts: dict[str, nn.Module], options: AdapterSection, seed: int) -> LoraAdapter:
+def attach(
+    targets: Iterable[Target], parts: Mapping[str, nn.Module], options: AdapterSection, seed: int
+) -> LoraAdapter:
     """Put a LoRA layer in the place of every target; the model's answer is unchanged until the first step.
 
     Args:
@@ -166,11 +209,13 @@ def attach(targets: Iterable[Target], parts: dict[str, nn.Module], options: Adap
     arena = Arena(slots, anchor.device, anchor.dtype)
     _initialise(arena, [slot for slot in slots if slot.name.endswith(".A")], options, seed)
     layers = {}
+    generator = torch.Generator(anchor.device if anchor.is_cuda else "cpu")
+    dropout = Dropout(options.dropout, generator)
     for target, base in found.items():
         A, B = (arena.parameters[f"{target}.{letter}"] for letter in "AB")
-        layers[target] = LoraLayer(base, A, B, options.alpha_value / options.rank)
+        layers[target] = LoraLayer(base, A, B, options.alpha_value / options.rank, dropout)
         replace(parts[target.part], target.path, layers[target])
-    return LoraAdapter(arena, layers, options.rank, options.alpha_value)
+    return LoraAdapter(arena, layers, options.rank, options.alpha_value, dropout)
 
 
 def _initialise(arena: Arena, downs: list[Slot], options: AdapterSection, seed: int) -> None:

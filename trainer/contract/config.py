@@ -20,7 +20,20 @@ class Section(BaseModel):
 class ModelSection(Section):
     """The frozen base model."""
 
-    base: str = Field("demo", min_length=1, description="Base model: `demo`, a diffusers folder, or a Hub id.")
+    base: str = Field(
+        "demo", min_length=1, description="Base model: `demo`, a diffusers folder, a .safetensors file, or a Hub id."
+    )
+    revision: str = Field("", description="Commit, tag or branch of a Hub id. Empty: its main branch.")
+    vae: str = Field("", description="Another VAE: a .safetensors file or a diffusers folder. Empty: the base's own.")
+    prediction: Literal["auto", "epsilon", "v_prediction"] = Field(
+        "auto", description="What the UNet answers: the noise or v (arXiv 2202.00512). `auto`: as the base says."
+    )
+    zero_terminal_snr: Literal["auto", "on", "off"] = Field(
+        "auto", description="Whether the last timestep is pure noise (arXiv 2305.08891). `auto`: as the base says."
+    )
+    clip_skip: Annotated[int, Field(ge=1, le=12)] | Literal["auto"] = Field(
+        "auto", description="Text encoder layer that is read, counted from the end; 2 for anime models of SD 1.x."
+    )
     dtype: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="Number type of the frozen base. `auto`: bf16 on a GPU that computes in it, else fp32."
     )
@@ -38,6 +51,9 @@ class DatasetSection(Section):
         description="Side of the square whose area every picture is brought to, in pixels. `auto`: the base's own.",
     )
     trigger: str = Field("", description="Word that calls the new thing. Put in front of captions that lack it.")
+    caption_tokens: Literal[75, 150, 225] = Field(
+        225, description="Longest caption in tokens; what is longer is cut. Long ones are read in chunks of 75."
+    )
     flip: bool = Field(False, description="Mirror half of the pictures, drawn anew at every view.")
     caption_dropout: float = Field(
         0.05, ge=0, le=1, description="Share of views trained with an empty caption (keeps guidance working)."
@@ -128,6 +144,24 @@ class TrainingSection(Section):
         return self
 
 
+class EngineSection(Section):
+    """How the step is computed. The choices that `auto` makes are written to engine.json and kept on resume."""
+
+    graph: Literal["auto", "on", "off"] = Field(
+        "auto", description="Replay forward and backward as a CUDA graph. `auto`: on a GPU."
+    )
+    layout: Literal["auto", "nchw", "nhwc"] = Field(
+        "auto", description="Memory layout of the UNet's convolutions. `auto`: nhwc for small batches on a GPU."
+    )
+    attention: Literal["auto", "cudnn", "flash", "efficient", "math"] = Field(
+        "auto", description="Attention kernel. `auto`: what torch takes for the card."
+    )
+    checkpointing: Literal["none", "half", "full"] = Field(
+        "none", description="UNet blocks computed again in the backward pass: less memory, more time."
+    )
+    deterministic: bool = Field(False, description="On a GPU too: the same file, bit for bit. Slower.")
+
+
 class SamplingSection(Section):
     """Pictures drawn while training."""
 
@@ -159,6 +193,7 @@ class RunConfig(Section):
     schedule: ScheduleSection = ScheduleSection()
     objective: ObjectiveSection = ObjectiveSection()
     training: TrainingSection
+    engine: EngineSection = EngineSection()
     sampling: SamplingSection = SamplingSection()
     export: ExportSection = ExportSection()
 

@@ -1,7 +1,7 @@
 """Micro-step number -> batch: latents, noise, timesteps and captions, drawn without any state."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from trainer.data.order import Order
 from trainer.protocols import Batch
 
 
-@dataclass(frozen=True)
+@dataclass
 class Batches:
     """The batches of a run.
 
@@ -21,7 +21,6 @@ class Batches:
         pictures: the cached set.
         order: which of them make up a micro-step.
         config: seed, caption dropout, noise offset.
-        tokens: [captions + 1, L] token ids; the last row is the empty caption.
         timesteps: how many the base has.
         device: where batches go.
     """
@@ -29,9 +28,12 @@ class Batches:
     pictures: Sequence[CachedPicture]
     order: Order
     config: RunConfig
-    tokens: Tensor
     timesteps: int
     device: torch.device
+    _sizes: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._sizes = torch.tensor([picture.sizes for picture in self.pictures], dtype=torch.float32)
 
     def batch(self, micro_step: int) -> Batch:
         """Return micro-step `micro_step`, counted from 0 over the whole run."""
@@ -44,10 +46,15 @@ class Batches:
         noise = self._noise(micro_step, count, shape)
         steps = (draws.uniform(seed, draws.TIMESTEP, micro_step, count) * self.timesteps).long()
         dropped = draws.uniform(seed, draws.CAPTION, micro_step, count) < self.config.dataset.caption_dropout
-        rows = torch.where(dropped, len(self.pictures), torch.tensor(chosen))
-        return Batch(
-            *(part.to(self.device, non_blocking=True) for part in (clean, noise, steps, rows, self.tokens[rows]))
-        )
+        picked = torch.tensor(chosen)
+        rows = torch.where(dropped, len(self.pictures), picked)
+        return Batch(*(self._send(part) for part in (clean, noise, steps, rows, self._sizes[picked])))
+
+    def _send(self, tensor: Tensor) -> Tensor:
+        """To the device without waiting for it: from pinned memory, which torch keeps until the copy is made."""
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
 
     def _view(self, picture: int, flip: float):
         views = self.pictures[picture].views

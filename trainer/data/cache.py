@@ -18,11 +18,13 @@ from torch import Tensor
 from trainer.contract.config import DatasetSection
 from trainer.contract.errors import UserError
 from trainer.contract.files import replace_atomic
-from trainer.pictures.buckets import Bucket, fit, make_buckets, nearest
+from trainer.pictures.buckets import Bucket, Size, crop_box, fit, make_buckets, nearest
 from trainer.pictures.captions import with_trigger
 from trainer.pictures.decode import open_picture
 from trainer.pictures.folder import Scan, fingerprint, scan
 from trainer.protocols import Family, Posterior
+
+Sizes = tuple[int, int, int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,15 @@ class CachedPicture:
         name: its file, for messages.
         caption: with the trigger in it.
         bucket: size in pixels it was brought to.
+        sizes: original height and width, top and left of the crop, target height and width; the crop in pixels of the
+            resized picture.
         views: its posterior, and that of its mirror image where flipping is on.
     """
 
     name: str
     caption: str
     bucket: Bucket
+    sizes: Sizes
     views: tuple[Posterior, ...]
 
 
@@ -86,7 +91,8 @@ def build_cache(path: Path, family: Family, options: DatasetSection, on_progress
     buckets = make_buckets(resolution, family.step)
     pictures = []
     for index, record in enumerate(found.records):
-        image = fit(open_picture(record.path), nearest(record.size, buckets))
+        bucket = nearest(record.size, buckets)
+        image = fit(open_picture(record.path), bucket)
         sides = (image, ImageOps.mirror(image)) if options.flip else (image,)
         views = tuple(family.encode_picture(to_pixels(side)) for side in sides)
         if not all(torch.isfinite(view.mean).all() and torch.isfinite(view.std).all() for view in views):
@@ -97,13 +103,24 @@ def build_cache(path: Path, family: Family, options: DatasetSection, on_progress
         name = record.path.relative_to(options.path).as_posix()
         pictures.append(
             CachedPicture(
-                name, caption, Bucket(*image.size), tuple(Posterior(v.mean.cpu(), v.std.cpu()) for v in views)
+                name,
+                caption,
+                bucket,
+                crop_sizes(record.size, bucket),
+                tuple(Posterior(v.mean.cpu(), v.std.cpu()) for v in views),
             )
         )
         on_progress(index + 1, len(found.records))
     cache = Cache(tuple(pictures), fingerprint(found.records), _sentences(found))
     write_cache(path, cache)
     return cache
+
+
+def crop_sizes(size: Size, bucket: Bucket) -> Sizes:
+    """What SDXL is told of a picture of `size` (width, height) that was brought to `bucket`. See `CachedPicture`."""
+    left, top, right, _ = crop_box(size, bucket)
+    scale = bucket.width / (right - left)
+    return size[1], size[0], round(top * scale), round(left * scale), bucket.height, bucket.width
 
 
 def _sentences(found: Scan) -> tuple[str, ...]:
@@ -114,7 +131,8 @@ def write_cache(path: Path, cache: Cache) -> None:
     """Write a cache as one safetensors file."""
     tensors, rows = {}, []
     for index, picture in enumerate(cache.pictures):
-        rows.append([picture.name, picture.caption, picture.bucket.width, picture.bucket.height, len(picture.views)])
+        sides = picture.bucket.width, picture.bucket.height
+        rows.append([picture.name, picture.caption, sides, picture.sizes, len(picture.views)])
         for view, posterior in enumerate(picture.views):
             tensors[f"{index}.{view}.mean"], tensors[f"{index}.{view}.std"] = (
                 posterior.mean.contiguous(),
@@ -129,10 +147,10 @@ def read_cache(path: Path) -> Cache:
     with safe_open(path, framework="pt") as stored:
         about = stored.metadata()
         pictures = []
-        for index, (name, caption, width, height, views) in enumerate(json.loads(about["pictures"])):
+        for index, (name, caption, sides, sizes, views) in enumerate(json.loads(about["pictures"])):
             read = [
                 Posterior(*(stored.get_tensor(f"{index}.{view}.{part}") for part in ("mean", "std")))
                 for view in range(views)
             ]
-            pictures.append(CachedPicture(name, caption, Bucket(width, height), tuple(read)))
+            pictures.append(CachedPicture(name, caption, Bucket(*sides), tuple(sizes), tuple(read)))
     return Cache(tuple(pictures), about["fingerprint"], tuple(json.loads(about["skipped"])))

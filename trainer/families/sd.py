@@ -1,22 +1,25 @@
-"""Stable Diffusion 1.x: a UNet with cross-attention to one CLIP text encoder, in diffusers folder layout.
+"""Stable Diffusion 1.x, 2.x and XL: a UNet with cross-attention to one or two CLIP text encoders.
 
-The embedded base and a real SD 1.5 take the same path. Shapes as in `trainer.protocols`.
+One class, and a table of what tells the three apart. The embedded base and a real SD 1.5 take the same path. Shapes as
+in `trainer.protocols`.
 """
 
-import json
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
-from transformers.utils.logging import disable_progress_bar
+from torch.utils.checkpoint import checkpoint
 
+from trainer.contract.config import ModelSection
 from trainer.contract.errors import UserError
 from trainer.device import Engine
-from trainer.protocols import Posterior, Target
+from trainer.families.clip import Reading, encode, tokenize, too_long
+from trainer.families.source import Source
+from trainer.protocols import Posterior, Target, Text
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 FEED_FORWARD = ("ff.net.0.proj", "ff.net.2")
@@ -24,83 +27,185 @@ PROJECTIONS = ("proj_in", "proj_out")
 UNET_TARGETS = {
     "attention": ATTENTION,
     "attention+ff": ATTENTION + FEED_FORWARD,
-    "transformer": ATTENTION + FEED_FORWARD + PROJECTIONS,  # what kohya trains: 192 modules of an SD 1.5
+    "transformer": ATTENTION + FEED_FORWARD + PROJECTIONS,  # what kohya trains: 192 modules of an SD 1.5, 722 of an XL
 }
 TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 DEMO_NAME = "lora-atelier-demo"
 
-disable_progress_bar()  # its bar for 40 tensors hides ours
+
+@dataclass(frozen=True)
+class Kind:
+    """What tells the families apart.
+
+    Attributes:
+        encoders: parts that read the caption; their hidden states stand side by side.
+        reading: which layer of them the base was trained on.
+        versions: prediction type -> kohya's name of the base.
+        pooled: whether the UNet is also told the pooled text and the sizes of the crop.
+    """
+
+    encoders: tuple[str, ...]
+    reading: Reading
+    versions: dict[str, str]
+    pooled: bool = False
+
+
+KINDS = {
+    "sd1": Kind(("text_encoder",), Reading(1, True), {"epsilon": "sd_v1", "v_prediction": "sd_v1"}),
+    # OpenCLIP's second last layer; the files that everyone has leave the last one out
+    "sd2": Kind(("text_encoder",), Reading(1, True), {"epsilon": "sd_v2", "v_prediction": "sd_v2_v"}),
+    "sdxl": Kind(
+        ("text_encoder", "text_encoder_2"),
+        Reading(2, False),
+        {"epsilon": "sdxl_base_v1-0", "v_prediction": "sdxl_base_v1-0"},
+        pooled=True,
+    ),
+}
 
 
 class StableDiffusion:
-    """See `trainer.protocols.Family`."""
+    """See `trainer.protocols.Family`.
 
-    def __init__(self, folder: Path, engine: Engine, name: str) -> None:
-        self.engine = engine
-        self.tokenizer = _load(folder, "tokenizer", CLIPTokenizer.from_pretrained)
-        self.text_encoder = _model(folder, "text_encoder", CLIPTextModel, engine)
-        self.unet = _model(folder, "unet", UNet2DConditionModel, engine)
-        # Small next to the UNet, used once per picture, and fp16 overflows in some of them: it stays in fp32.
-        self.vae = _model(folder, "vae", AutoencoderKL, Engine(engine.device, torch.float32, engine.threads))
-        self.parts: dict[str, nn.Module] = {"unet": self.unet, "text_encoder": self.text_encoder}
-        self.scheduler: dict[str, Any] = _load(folder, "scheduler", _scheduler_config)
-        self.prediction = self.scheduler.get("prediction_type", "epsilon")
-        self.factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
-        self.resolution = self.unet.config.sample_size * self.factor
-        self.step = self.factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
-        own = json.loads((folder / "model_index.json").read_text("utf-8")).get("_name_or_path")
-        self.base_version, self.base_name = (DEMO_NAME, DEMO_NAME) if own == DEMO_NAME else ("sd_v1", name)
+    Args:
+        source: where the parts come from.
+        engine: device, number type, layout.
+        options: clip skip.
+        name: what people call this base.
+    """
 
-    def tokenize(self, texts: Sequence[str]) -> Tensor:
-        """Texts -> [B, L] token ids, cut and padded to the tokenizer's length."""
-        length = self.tokenizer.model_max_length
-        return self.tokenizer(
-            list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-        ).input_ids
+    def __init__(self, source: Source, engine: Engine, options: ModelSection, name: str) -> None:
+        facts = source.facts
+        self.source, self.engine, self.kind = source, engine, KINDS[facts.family]
+        self.reading = _reading(self.kind, options)
+        self.encoders = self.kind.encoders
+        self.tokenizers = [source.tokenizer(part.replace("text_encoder", "tokenizer")) for part in self.encoders]
+        self.scheduler: dict[str, Any] = source.scheduler()
+        self.prediction = facts.prediction
+        unet, vae = source.config("unet"), source.config("vae")
+        self.channels, self.scaling = unet["in_channels"], vae.get("scaling_factor", 0.18215)
+        self.factor = 2 ** (len(vae["block_out_channels"]) - 1)
+        self.resolution = unet["sample_size"] * self.factor
+        self.step = self.factor * 2 ** (len(unet["block_out_channels"]) - 1)
+        own = source.name == DEMO_NAME
+        self.base_version = DEMO_NAME if own else self.kind.versions[facts.prediction]
+        self.base_name = DEMO_NAME if own else name
+        self._parts: dict[str, nn.Module] = {}
+        self._parked: set[str] = set()
 
-    def encode_tokens(self, tokens: Tensor) -> Tensor:
-        """[B, L] -> [B, L, D]: the last hidden state, after the final norm."""
-        return self.text_encoder(tokens.to(self.engine.device)).last_hidden_state
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """See `Family`."""
+        return {name: self.part(name) for name in ("unet", *self.encoders)}
+
+    def part(self, name: str) -> nn.Module:
+        """See `Family`. The VAE stays in fp32: it is small, used once per picture, and some overflow in fp16."""
+        if name not in self._parts:
+            model = self.source.model(name, torch.float32 if name == "vae" else self.engine.dtype)
+            layout = self.engine.memory_format if name == "unet" else torch.contiguous_format
+            self._parts[name] = model.to(self.engine.device, memory_format=layout)
+        elif name in self._parked:
+            self._parts[name].to(self.engine.device)
+        return self._parts[name]
+
+    def release(self, *names: str) -> None:
+        """See `Family`."""
+        for name in names:
+            self._parts.pop(name, None)
+            self._parked.discard(name)
+
+    def park(self, *names: str) -> None:
+        """See `Family`."""
+        for name in names:
+            if name in self._parts:
+                self._parts[name].to("cpu")
+                self._parked.add(name)
+
+    def tokenize(self, texts: Sequence[str], limit: int = 1, least: int = 1) -> Tensor:
+        """See `Family`."""
+        return tokenize(self.tokenizers, texts, limit, least)
+
+    def too_long(self, text: str, limit: int) -> bool:
+        """See `Family`."""
+        return any(too_long(tokenizer, text, limit) for tokenizer in self.tokenizers)
+
+    def encode_tokens(self, tokens: Tensor) -> Text:
+        """See `Family`. The pooled text is that of the last encoder."""
+        tokens = tokens.to(self.engine.device)
+        said = [encode(self.part(name), tokens[:, index], self.reading) for index, name in enumerate(self.encoders)]
+        hidden = torch.cat([own for own, _ in said], dim=-1) if len(said) > 1 else said[0][0]
+        return Text(hidden, said[-1][1])
 
     @torch.no_grad()
     def encode_picture(self, pixels: Tensor) -> Posterior:
         """[3, H, W] in -1..1 -> its posterior, scaled as the UNet expects."""
-        distribution = self.vae.encode(pixels[None].to(self.engine.device)).latent_dist
-        factor = self.vae.config.scaling_factor
-        return Posterior(distribution.mean[0] * factor, distribution.std[0] * factor)
+        distribution = self.part("vae").encode(pixels[None].to(self.engine.device)).latent_dist
+        return Posterior(distribution.mean[0] * self.scaling, distribution.std[0] * self.scaling)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """[B, C, h, w] -> [B, 3, H, W] in -1..1."""
-        return self.vae.decode(latents.float() / self.vae.config.scaling_factor).sample.clamp(-1, 1)
+        pixels = self.part("vae").decode(latents.float() / self.scaling).sample.clamp(-1, 1)
+        self.park(*self._parked & {"vae"})
+        return pixels
 
-    def predict(self, noisy: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+    def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
         """The UNet's answer, [B, C, h, w]."""
-        return self.unet(noisy.to(self.engine.dtype), timesteps, text.to(self.engine.dtype), return_dict=False)[0]
+        added = {"text_embeds": text.pooled.to(self.engine.dtype), "time_ids": sizes} if self.kind.pooled else None
+        return self._parts["unet"](
+            noisy.to(self.engine.dtype, memory_format=self.engine.memory_format),
+            timesteps,
+            text.hidden.to(self.engine.dtype),
+            added_cond_kwargs=added,
+            return_dict=False,
+        )[0]
+
+    def checkpoint(self, share: str) -> None:
+        """See `Family`."""
+        if share == "none":
+            return
+        blocks = [m for m in self.part("unet").modules() if isinstance(m, ResnetBlock2D | BasicTransformerBlock)]
+        chosen = set(map(id, blocks[:: 1 if share == "full" else 2]))
+
+        def run(block: nn.Module, *arguments: Any) -> Any:
+            if id(block) not in chosen:
+                return block(*arguments)
+            # Nothing in a block draws from torch's own generators, and reading their state would break a graph.
+            return checkpoint(block, *arguments, use_reentrant=False, preserve_rng_state=False)
+
+        self.part("unet").enable_gradient_checkpointing(run)
 
     def targets(self, preset: str, text_encoder: bool) -> list[Target]:
         """Layers of a target preset, in the order of the model."""
         found = [
             Target("unet", path)
-            for path in _paths(self.unet, UNET_TARGETS[preset])
+            for path in _paths(self.part("unet"), UNET_TARGETS[preset])
             if "transformer_blocks" in path or "attentions" in path
         ]
-        if text_encoder:
-            found += [Target("text_encoder", path) for path in _paths(self.text_encoder, TEXT_TARGETS)]
+        for name in self.encoders if text_encoder else ():
+            found += [Target(name, path) for path in _paths(self.part(name), TEXT_TARGETS)]
         return found
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """(C, h, w) of a picture of that size in pixels."""
-        return self.unet.config.in_channels, height // self.factor, width // self.factor
+        return self.channels, height // self.factor, width // self.factor
 
 
-def load(folder: Path, engine: Engine, name: str) -> StableDiffusion:
-    """Load a diffusers folder; `name` is what people call it.
+def load(source: Source, engine: Engine, options: ModelSection, name: str) -> StableDiffusion:
+    """Open a base; its weights are read part by part, when they are needed.
 
     Raises:
-        UserError: a part is missing, broken or of another shape.
+        UserError: a part is missing, or a setting does not fit the family.
     """
-    return StableDiffusion(folder, engine, name)
+    return StableDiffusion(source, engine, options, name)
+
+
+def _reading(kind: Kind, options: ModelSection) -> Reading:
+    if options.clip_skip == "auto" or options.clip_skip == kind.reading.skip:
+        return kind.reading
+    if not kind.reading.normed:
+        problem = f"clip skip {options.clip_skip} does not fit Stable Diffusion XL, which always reads the second last"
+        raise UserError(f"{problem} layer", "model.clip_skip", "Set it to auto.")
+    return Reading(options.clip_skip, kind.reading.normed)
 
 
 def _paths(root: nn.Module, endings: Sequence[str]) -> list[str]:
@@ -110,37 +215,3 @@ def _paths(root: nn.Module, endings: Sequence[str]) -> list[str]:
         for path, module in root.named_modules()
         if path.endswith(suffixes) and isinstance(module, nn.Linear | nn.Conv2d)
     ]
-
-
-def _model(folder: Path, part: str, kind: Any, engine: Engine) -> Any:
-    def read(path: str) -> nn.Module:
-        model, info = kind.from_pretrained(
-            path, torch_dtype=engine.dtype, use_safetensors=True, output_loading_info=True
-        )
-        missing = sorted(info["missing_keys"])
-        if missing:  # transformers would go on with random weights and a warning
-            raise UserError(
-                f"{len(missing)} weights are missing, first {missing[0]}", path, "Get a complete copy of the model."
-            )
-        return model.requires_grad_(False).eval().to(engine.device)
-
-    return _load(folder, part, read)
-
-
-def _load(folder: Path, part: str, read: Callable[[str], Any]) -> Any:
-    """Read one part of a pipeline, saying which one where it fails."""
-    path = folder / part
-    if not path.is_dir():
-        raise UserError(f"the folder '{part}' is missing", str(folder), "Get a complete copy of the model.")
-    try:
-        return read(str(path))
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"'{part}' cannot be read: {reason}", str(folder), "Get a complete copy with .safetensors weights."
-        ) from error
-
-
-def _scheduler_config(path: str) -> dict[str, Any]:
-    config: dict[str, Any] = json.loads((Path(path) / "scheduler_config.json").read_text("utf-8"))
-    return config

@@ -1,6 +1,5 @@
 """The parts of a base model, each loaded when it is asked for, wherever they come from."""
 
-import json
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -11,7 +10,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from transformers.utils.logging import disable_progress_bar
 
 from trainer.contract.errors import UserError
-from trainer.formats.bases import BaseFacts
+from trainer.formats.bases import BaseFacts, read_json
 
 CLASSES: dict[str, Any] = {
     "unet": UNet2DConditionModel,
@@ -28,9 +27,14 @@ class Source(Protocol):
 
     Attributes:
         facts: what was told of it without loading.
+        name: what the base calls itself; empty where it says nothing.
     """
 
     facts: BaseFacts
+    name: str
+
+    def config(self, part: str) -> dict[str, Any]:
+        """The config of `unet`, `vae`, ... as diffusers writes it, read without the weights."""
 
     def scheduler(self) -> dict[str, Any]:
         """The noise schedule as diffusers writes it."""
@@ -51,12 +55,17 @@ class FolderSource:
 
     def __init__(self, facts: BaseFacts) -> None:
         self.facts = facts
+        self.name = read_json(facts.path, "model_index.json").get("_name_or_path", "")
+
+    def config(self, part: str) -> dict[str, Any]:
+        """See `Source`."""
+        return read_json(self.facts.path, f"{part}/config.json")
 
     def scheduler(self) -> dict[str, Any]:
         """See `Source`."""
-        path = self.facts.path / "scheduler" / "scheduler_config.json"
-        config: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        return config
+        said = read_json(self.facts.path, "scheduler/scheduler_config.json")
+        facts = {"prediction_type": self.facts.prediction, "rescale_betas_zero_snr": self.facts.zero_terminal_snr}
+        return {**said, **facts}
 
     def tokenizer(self, part: str) -> CLIPTokenizer:
         """See `Source`."""

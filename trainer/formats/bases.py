@@ -65,16 +65,16 @@ def describe_base(path: Path) -> BaseFacts:
     Raises:
         UserError: a part of it is missing or broken, or it is of no family that can be trained.
     """
-    pipeline = _json(path, "model_index.json").get("_class_name")
+    pipeline = read_json(path, "model_index.json").get("_class_name")
     if pipeline not in PIPELINES:
         raise UserError(f"'{path}' is a {pipeline}", WHERE, f"What can be trained: {known_families()}.")
-    unet, schedule = _json(path, "unet/config.json"), _json(path, "scheduler/scheduler_config.json")
+    unet, schedule = read_json(path, "unet/config.json"), read_json(path, "scheduler/scheduler_config.json")
     channels = unet.get("in_channels", LATENT_CHANNELS)
     if channels != LATENT_CHANNELS:
         problem = f"the UNet of '{path}' takes {channels} channels: an inpainting or depth model"
         raise UserError(problem, WHERE, f"Give the text-to-image model it was made from ({LATENT_CHANNELS} channels).")
     family = PIPELINES[pipeline]
-    if family == "sd1" and _json(path, "text_encoder/config.json").get("hidden_act") == "gelu":
+    if family == "sd1" and read_json(path, "text_encoder/config.json").get("hidden_act") == "gelu":
         family = "sd2"  # OpenCLIP's activation; the CLIP of SD 1.x has quick_gelu
     prediction: Prediction = "v_prediction" if schedule.get("prediction_type") == "v_prediction" else "epsilon"
     return BaseFacts(path, family, prediction, bool(schedule.get("rescale_betas_zero_snr")))
@@ -92,7 +92,12 @@ def check_base(base: str) -> None:
         describe_base(folder)
 
 
-def _json(folder: Path, name: str) -> dict[str, Any]:
+def read_json(folder: Path, name: str) -> dict[str, Any]:
+    """Read one config of a diffusers folder.
+
+    Raises:
+        UserError: it is missing or broken.
+    """
     try:
         content = json.loads((folder / name).read_text("utf-8"))
     except (OSError, ValueError):

@@ -5,18 +5,20 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import Tensor
 
 from trainer.adapters.read import AdapterFile, read_adapter
+from trainer.contract.config import ModelSection
 from trainer.contract.errors import UserError
 from trainer.contract.requests import GenerateRequest, Picture
 from trainer.device import Engine
 from trainer.families.locate import load_family
 from trainer.preview.mixer import Mixer
+from trainer.protocols import Text
 from trainer.sampling import Shot, check_size, denoise, starting_noise, to_images
 
 GPU_BATCH = 8  # pictures in one forward pass
 TEXTS_KEPT = 256
+CHUNKS = 3  # of 75 tokens, for a long prompt
 
 
 class PreviewEngine:
@@ -29,10 +31,10 @@ class PreviewEngine:
 
     def __init__(self, base: str, engine: Engine) -> None:
         self.base, self.engine = base, engine
-        self.family = load_family(base, engine)
+        self.family = load_family(ModelSection(base=base), engine)
         self.mixer = Mixer(self.family.parts)
         self._files: dict[tuple[str, int, int], AdapterFile] = {}
-        self._texts: dict[object, Tensor] = {}
+        self._texts: dict[object, Text] = {}
         # On a CPU batching gains little, and a picture drawn alone is the same bits whatever is drawn beside it.
         self.batch = GPU_BATCH if engine.device.type == "cuda" else 1
 
@@ -90,17 +92,21 @@ class PreviewEngine:
             yield from to_images(self.family.decode(latents))
 
     @torch.no_grad()
-    def _encode(self, batch: Sequence[Picture]) -> tuple[Tensor, Tensor]:
-        """Return ([B, L, D] negative, [B, L, D] positive), each text under its picture's own strengths."""
+    def _encode(self, batch: Sequence[Picture]) -> tuple[Text, Text]:
+        """Return the (negative, positive) texts, each under its picture's own strengths, all equally long."""
+        chunks = self.family.tokenize([text for p in batch for text in (p.prompt, p.negative)], CHUNKS).shape[2]
         for picture in batch:
-            key = self._key(picture)
+            key = self._key(picture, chunks)
             if key not in self._texts:
                 while len(self._texts) >= TEXTS_KEPT:
                     self._texts.pop(next(iter(self._texts)))
                 self.mixer.set([picture.strengths] * 2, self.engine.device)
-                self._texts[key] = self.family.encode_tokens(self.family.tokenize([picture.negative, picture.prompt]))
-        pairs = [self._texts[self._key(picture)] for picture in batch]
-        return torch.stack([pair[0] for pair in pairs]), torch.stack([pair[1] for pair in pairs])
+                tokens = self.family.tokenize([picture.negative, picture.prompt], chunks, least=chunks)
+                self._texts[key] = self.family.encode_tokens(tokens)
+        pairs = [self._texts[self._key(picture, chunks)] for picture in batch]
+        negative, positive = (Text.join([pair.pick(slice(i, i + 1)) for pair in pairs]) for i in (0, 1))
+        return negative, positive
 
-    def _key(self, picture: Picture) -> tuple[object, ...]:
-        return picture.prompt, picture.negative, picture.strengths, tuple(adapter.path for adapter in self.mixer.loaded)
+    def _key(self, picture: Picture, chunks: int) -> tuple[object, ...]:
+        files = tuple(adapter.path for adapter in self.mixer.loaded)
+        return picture.prompt, picture.negative, picture.strengths, files, chunks

@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
-from trainer.adapters.lora import attach
+from trainer.adapters.lora import Dropout, attach
 from trainer.contract.config import AdapterSection
 from trainer.protocols import Target
 
@@ -67,12 +67,7 @@ def test_gradients_with_dropout_are_those_of_the_masked_formula(make, shape):
     layer = make().double().requires_grad_(False)
     mine, _ = ours_and_peft(layer, 4, 4.0)
     x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
-    generator = torch.Generator()
-
-    def mask(shape, x):
-        return (torch.rand(shape, generator=generator.manual_seed(5)) >= 0.5).double() * 2
-
-    mine.mask = mask
+    mine.dropout = Dropout(0.5, torch.Generator().manual_seed(5))  # one micro-step: every call sees the same mask
     assert torch.autograd.gradcheck(lambda x, A, B: _with(mine, A, B)(x), (x, mine.A, mine.B))
 
 
@@ -113,9 +108,24 @@ def test_dropout_keeps_the_mean_and_works_where_the_rank_is_above_the_width():
     adapter.arena.parameters["unet.layer.B"].data.normal_()
     x = torch.randn(1, 3).expand(4000, -1)
     whole = model[PATH](x).detach()
-    adapter.set_dropout(0.5, torch.Generator().manual_seed(1))
+    adapter.dropout.rate = 0.5
     dropped = model[PATH](x).detach()
     with torch.no_grad():
         assert torch.equal(model[PATH](x), whole), "a sample is drawn with the whole adapter"
     assert dropped.std(dim=0).min() > 0.01
     torch.testing.assert_close(dropped.mean(dim=0), whole[0], rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("make", "shape"), CASES)
+def test_gradients_added_in_place_are_those_that_autograd_gets(make, shape, layout):
+    torch.manual_seed(6)
+    mine, _ = ours_and_peft(make().double().requires_grad_(False), 4, 2.0)
+    x = torch.randn(shape, dtype=torch.float64)
+    x = x.to(memory_format=layout) if x.dim() == 4 else x
+    wanted = torch.autograd.grad(mine(x).square().sum(), (mine.A, mine.B))
+    mine.A.grad, mine.B.grad = torch.ones_like(mine.A), torch.ones_like(mine.B)
+    for _ in range(2):  # a second micro-step adds to the first
+        mine(x).square().sum().backward()
+    for grad, once in zip((mine.A.grad, mine.B.grad), wanted, strict=True):
+        torch.testing.assert_close(grad, 1 + 2 * once)

@@ -5,6 +5,7 @@ import torch
 
 from tests.tiny import make_pictures
 from trainer.contract.compose import compose
+from trainer.contract.config import ModelSection
 from trainer.contract.errors import UserError
 from trainer.data.batches import Batches
 from trainer.data.cache import build_cache, read_cache, to_pixels
@@ -18,7 +19,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def family(tiny_sd):
-    return load_family(str(tiny_sd), Engine(CPU, torch.float32, 1))
+    return load_family(ModelSection(base=str(tiny_sd)), Engine(CPU, torch.float32, 1))
 
 
 def config(folder, **dataset):
@@ -54,10 +55,8 @@ def test_latents_decode_to_what_the_vae_says(family, tmp_path):
     folder = make_pictures(tmp_path / "set", 1)
     cache = build_cache(tmp_path / "c.safetensors", family, config(folder).dataset, quiet)
     posterior = read_cache(tmp_path / "c.safetensors").pictures[0].views[0]
-    direct = (
-        family.vae.encode(to_pixels(open_picture(folder / "0.png"))[None]).latent_dist.mean[0]
-        * family.vae.config.scaling_factor
-    )
+    vae = family.part("vae")
+    direct = vae.encode(to_pixels(open_picture(folder / "0.png"))[None]).latent_dist.mean[0] * vae.config.scaling_factor
     torch.testing.assert_close(posterior.mean, direct.detach())
     assert (posterior.std > 0).all() and cache.pictures[0].name == "0.png"
 
@@ -66,14 +65,13 @@ def test_batches_are_functions_of_their_number(family, tmp_path):
     folder = make_pictures(tmp_path / "set", 5)
     settings = config(folder, caption_dropout=0.5, flip=True)
     cache = build_cache(tmp_path / "c.safetensors", family, settings.dataset, quiet)
-    tokens = family.tokenize([*(picture.caption for picture in cache.pictures), ""])
     order = Order([picture.bucket for picture in cache.pictures], 3, settings.training.seed)
-    batches = Batches(cache.pictures, order, settings, tokens, 1000, CPU)
+    batches = Batches(cache.pictures, order, settings, 1000, CPU)
     one, again, other = batches.batch(4), batches.batch(4), batches.batch(5)
-    for name in ("clean", "noise", "timesteps", "captions", "tokens"):
+    for name in ("clean", "noise", "timesteps", "captions", "sizes"):
         assert torch.equal(getattr(one, name), getattr(again, name))
     assert not torch.equal(one.noise, other.noise)
-    assert one.clean.shape == (3, 4, 8, 8) and one.tokens.shape == (3, 77)
+    assert one.clean.shape == (3, 4, 8, 8) and one.sizes.tolist() == [[64, 64, 0, 0, 64, 64]] * 3
     dropped = torch.cat([batches.batch(step).captions for step in range(60)]) == 5
     assert 0.35 < dropped.float().mean() < 0.65
 

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from trainer.adapters.lora import attach
-from trainer.contract.config import AdapterSection
+from trainer.contract.config import AdapterSection, ModelSection
 from trainer.contract.errors import UserError
 from trainer.contract.home import demo_folder
 from trainer.contract.requests import GenerateRequest, Picture
@@ -54,7 +54,7 @@ class Case:
 
 def write_adapter(base: Path, path: Path, text_encoder: bool, size: float) -> None:
     """An adapter with a plain effect: both matrices random, of standard deviation `size`."""
-    family = load_family(str(base), ENGINE)
+    family = load_family(ModelSection(base=str(base)), ENGINE)
     options = AdapterSection(rank=4, alpha=2.0, text_encoder=text_encoder)
     adapter = attach(family.targets("transformer", text_encoder), family.parts, options, seed=0)
     adapter.arena.master.normal_(std=size, generator=torch.Generator().manual_seed(1))
@@ -158,7 +158,7 @@ def test_names_are_kohyas_to_the_letter(case):
 
 
 def test_a_value_that_fp16_cannot_hold_is_refused(tiny_sd):
-    family = load_family(str(tiny_sd), ENGINE)
+    family = load_family(ModelSection(base=str(tiny_sd)), ENGINE)
     adapter = attach(family.targets("attention", False), family.parts, AdapterSection(rank=1), seed=0)
     adapter.arena.master[0] = 1e6
     with pytest.raises(UserError, match="fp16"):

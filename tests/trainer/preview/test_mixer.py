@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from trainer.adapters.read import AdapterFile, Update
+from trainer.contract.config import ModelSection
 from trainer.device import Engine
 from trainer.families.locate import load_family
 from trainer.preview.mixer import Mixer
@@ -14,7 +15,7 @@ ENGINE = Engine(torch.device("cpu"), torch.float32, 1)
 
 @pytest.fixture(scope="module")
 def family(tiny_sd):
-    return load_family(str(tiny_sd), ENGINE)
+    return load_family(ModelSection(base=str(tiny_sd)), ENGINE)
 
 
 def random_adapter(family, rank: int, seed: int, endings=("to_q", "proj_in", "fc1")) -> AdapterFile:
@@ -34,7 +35,7 @@ def answer(family, rows: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     noisy = torch.randn(1, 4, 8, 8, generator=generator).expand(rows, -1, -1, -1)
     text = family.encode_tokens(family.tokenize(["a cat"] * rows))
-    return family.predict(noisy, torch.tensor(500), text)
+    return family.predict(noisy, torch.tensor(500), text, torch.zeros(rows, 6))
 
 
 def merged(family, pairs) -> torch.Tensor:

@@ -1,0 +1,79 @@
+"""CUDA graphs: a function of a batch, recorded once for each set of shapes and replayed with one launch.
+
+A LoRA step at the batch sizes people use is bound by launches: thousands of small kernels, each started from Python.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+WARM_UPS = 3  # kernels are chosen and workspaces made before anything is recorded
+
+Tensors = TypeVar("Tensors", bound=tuple[Tensor, ...])
+
+
+class Recording(NamedTuple):
+    """A graph with the memory it reads and writes."""
+
+    graph: torch.cuda.CUDAGraph
+    inputs: tuple[Tensor, ...]
+    output: Tensor
+
+
+class Graphed(Generic[Tensors]):
+    """Replays a function of tensors.
+
+    All graphs share one memory pool: they are never replayed at the same time, so memory is the largest, not the sum.
+
+    Args:
+        function: reads the batch and tensors that stay where they are; waits for nothing.
+        scratch: tensors that the function changes: they are put back after the warm-up, which may run at any moment.
+        generators: CUDA generators that it draws from; seeded before a replay, they give the same draws.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Tensors], Tensor],
+        scratch: Sequence[Tensor],
+        generators: Sequence[torch.Generator] = (),
+    ) -> None:
+        self._function, self._scratch, self._generators = function, scratch, generators
+        self._recordings: dict[tuple[torch.Size, ...], Recording] = {}
+        self._pool: object = None
+
+    def __call__(self, batch: Tensors) -> Tensor:
+        """Run the function on a batch; the answer is overwritten by the next call."""
+        shapes = tuple(tensor.shape for tensor in batch)
+        if shapes not in self._recordings:
+            self._recordings[shapes] = self._record(batch)
+        recording = self._recordings[shapes]
+        for mine, given in zip(recording.inputs, batch, strict=True):
+            mine.copy_(given)
+        recording.graph.replay()
+        return recording.output
+
+    def _record(self, batch: Tensors) -> Recording:
+        inputs = type(batch)(*(tensor.clone() for tensor in batch))
+        states = [generator.get_state() for generator in self._generators]
+        kept = [tensor.clone() for tensor in self._scratch]
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UPS):
+                self._function(inputs)
+        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()  # what the warm-up left would stay beside the graph's own pool
+        graph = torch.cuda.CUDAGraph()
+        for generator in self._generators:
+            graph.register_generator_state(generator)
+        with torch.cuda.graph(graph, pool=self._pool):
+            output = self._function(inputs)
+        self._pool = self._pool or graph.pool()
+        for tensor, before in zip(self._scratch, kept, strict=True):
+            tensor.copy_(before)
+        for generator, state in zip(self._generators, states, strict=True):
+            generator.set_state(state)
+        return Recording(graph, tuple(inputs), output)
