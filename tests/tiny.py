@@ -84,7 +84,7 @@ def make_tiny_sd(folder: Path, linear: bool = False) -> Path:
     return folder
 
 
-def make_tokenizer(folder: Path) -> int:
+def make_tokenizer(folder: Path, padding: str = "<|endoftext|>") -> int:
     """Write a CLIP tokenizer that knows single bytes only; return the size of its vocabulary."""
     folder.mkdir(parents=True, exist_ok=True)
     shown = [*range(33, 127), *range(161, 173), *range(174, 256)]  # CLIP's byte alphabet: printable bytes as they are
@@ -96,7 +96,7 @@ def make_tokenizer(folder: Path) -> int:
         "bos_token": "<|startoftext|>",
         "eos_token": "<|endoftext|>",
         "unk_token": "<|endoftext|>",
-        "pad_token": "<|endoftext|>",
+        "pad_token": padding,
     }
     (folder / "tokenizer_config.json").write_text(
         json.dumps({"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, **special})

@@ -85,6 +85,7 @@ def _facts(item: Adapter, facts: Mapping[str, Any]) -> str:
     counts = (
         (facts["unet_modules"], "UNet"),
         (facts["text_encoder_modules"], "text encoder"),
+        (facts["text_encoder_2_modules"], "second text encoder"),
         (facts["other_modules"], "other"),
     )
     rows = [

@@ -54,7 +54,7 @@ def read_adapter(path: Path, parts: Mapping[str, nn.Module]) -> AdapterFile:
         part: [name for name, module in root.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
         for part, root in parts.items()
     }
-    matched = match(names, paths["unet"], paths["text_encoder"])
+    matched = match(names, paths)
     held: dict[str, dict[str, Tensor]] = {}
     for name, tensor in load_file(path).items():
         if name in matched.roles:

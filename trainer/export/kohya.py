@@ -8,23 +8,24 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainer.contract.errors import UserError
 from trainer.contract.files import write_atomic
-from trainer.formats.kohya import ALPHA, DOWN, UP, text_encoder_name, unet_name
+from trainer.formats.kohya import ALPHA, DOWN, UP, module_names
 from trainer.formats.metadata import AdapterFacts, adapter_metadata, sign
 from trainer.protocols import Target
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
-NAMES = {"unet": unet_name, "text_encoder": text_encoder_name}
+Matrices = Mapping[Target, tuple[Tensor, Tensor]]
 
 
-def kohya_tensors(matrices: Mapping[Target, tuple[Tensor, Tensor]], alpha: float, dtype: str) -> dict[str, Tensor]:
+def kohya_tensors(matrices: Matrices, parts: Mapping[str, nn.Module], alpha: float, dtype: str) -> dict[str, Tensor]:
     """Name and cast the matrices.
 
     Args:
         matrices: target -> (down, up) in float32, in the shape of the layer.
+        parts: every part of the base, trained or not: the names depend on the whole model.
         alpha: one for all layers; clients scale by alpha / rank.
         dtype: of the file: fp16, bf16, fp32.
 
@@ -32,8 +33,9 @@ def kohya_tensors(matrices: Mapping[Target, tuple[Tensor, Tensor]], alpha: float
         UserError: a value is not finite in that type; such a file gives black pictures.
     """
     tensors = {}
+    names = module_names({part: [path for path, _ in root.named_modules()] for part, root in parts.items()})
     for target, halves in matrices.items():
-        stem = NAMES[target.part](target.path)
+        stem = names[target.part, target.path]
         for ending, tensor in zip((DOWN, UP), halves, strict=True):
             cast = tensor.to(DTYPES[dtype]).cpu().contiguous()
             if not torch.isfinite(cast).all():
@@ -48,11 +50,11 @@ def kohya_tensors(matrices: Mapping[Target, tuple[Tensor, Tensor]], alpha: float
 
 
 def export_adapter(
-    path: Path, matrices: Mapping[Target, tuple[Tensor, Tensor]], alpha: float, facts: AdapterFacts, dtype: str
+    path: Path, matrices: Matrices, parts: Mapping[str, nn.Module], alpha: float, facts: AdapterFacts, dtype: str
 ) -> None:
     """Write an adapter file: a pure function of its arguments, so the same run gives the same bytes.
 
     Raises:
         UserError: see `kohya_tensors`; or the disk is full.
     """
-    write_atomic(path, sign(save(kohya_tensors(matrices, alpha, dtype), adapter_metadata(facts))))
+    write_atomic(path, sign(save(kohya_tensors(matrices, parts, alpha, dtype), adapter_metadata(facts))))

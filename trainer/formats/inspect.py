@@ -20,10 +20,14 @@ _VERSIONS = {DEMO: PRACTICE, "sdxl": SDXL, "sd_v2": SD2, "sd_v1": SD1}  # by beg
 _ARCHITECTURES = {DEMO: PRACTICE, "stable-diffusion-xl": SDXL, "stable-diffusion-v2": SD2, "stable-diffusion-v1": SD1}
 _CROSS_WIDTHS = {768: SD1, 1024: SD2, 1280: SDXL, 2048: SDXL}  # input of attn2's key and value, as Invoke reads it
 _TEXT_WIDTHS = {768: SD1, 1024: SD2, 1280: SDXL}
-_TEXT_PATH = re.compile(r"^(base_model\.model\.)?(lora_te\d?_|text_encoder|text_model|encoder\.layers)")
-_UNET_PATH = re.compile(r"^(lora_unet_|unet\.)|(down|up|input|output)_blocks?|mid(dle)?_block")
+_PARTS = {  # the first that is found in a module's name
+    "text_encoder_2": re.compile(r"^(base_model\.model\.)?(lora_te2_|text_encoder_2\.)"),
+    "text_encoder": re.compile(r"^(base_model\.model\.)?(lora_te\d?_|text_encoder|text_model|encoder\.layers)"),
+    "unet": re.compile(r"^(lora_unet_|unet\.)|(down|up|input|output)_blocks?|mid(dle)?_block"),
+}
 _CROSS = re.compile(r"attn2[._](processor[._])?to_[kv]$")
 _DEEP = re.compile(r"transformer_blocks[._]([2-9]|\d\d)[._]")  # only SDXL has three or more in a row
+_SGM = re.compile(r"^lora_unet_(input_blocks|middle_block|output_blocks)_")  # kohya names 1.x and 2.x as diffusers does
 _SCALARS = {"F16": "<e", "F32": "<f", "F64": "<d"}
 
 
@@ -38,7 +42,8 @@ class Inspection:
         family: the kind of base it fits, "unknown" where nothing tells.
         base: name of the base it was trained on, "" where it does not say.
         title: its own name for itself, "" for none.
-        unet_modules, text_encoder_modules, other_modules: how many modules it changes.
+        unet_modules, text_encoder_modules, text_encoder_2_modules, other_modules: how many modules it changes; a file
+            that does not say which text encoder it means counts as the first.
         ranks, alphas: the different values, ascending.
         dtypes: the different number types, such as "F16".
         triggers: words that call it.
@@ -55,6 +60,7 @@ class Inspection:
     title: str
     unet_modules: int
     text_encoder_modules: int
+    text_encoder_2_modules: int
     other_modules: int
     ranks: tuple[int, ...]
     alphas: tuple[float, ...]
@@ -95,6 +101,7 @@ def inspect(path: Path) -> Inspection:
         title=header.metadata.get("modelspec.title") or header.metadata.get("ss_output_name", ""),
         unet_modules=parts.count("unet"),
         text_encoder_modules=parts.count("text_encoder"),
+        text_encoder_2_modules=parts.count("text_encoder_2"),
         other_modules=parts.count("other"),
         ranks=tuple(sorted({roles["down"].shape[0] for roles in modules.values() if _shape(roles)})),
         alphas=tuple(sorted({value for value in alphas.values() if value is not None})),
@@ -120,9 +127,7 @@ def _group(header: Header) -> tuple[_Modules, Sequence[str]]:
 
 
 def _part(module: str) -> str:
-    if _TEXT_PATH.search(module):
-        return "text_encoder"
-    return "unet" if _UNET_PATH.search(module) else "other"
+    return next((part for part, pattern in _PARTS.items() if pattern.search(module)), "other")
 
 
 def _shape(roles: Mapping[Role, TensorInfo]) -> tuple[int, ...]:
@@ -130,7 +135,11 @@ def _shape(roles: Mapping[Role, TensorInfo]) -> tuple[int, ...]:
 
 
 def _format(modules: _Modules) -> str:
-    rules = (("kohya", "lora_"), ("diffusers", ("unet.", "text_encoder.")), ("PEFT", ("base_model.model.",)))
+    rules = (
+        ("kohya", "lora_"),
+        ("diffusers", ("unet.", "text_encoder.", "text_encoder_2.")),
+        ("PEFT", ("base_model.model.",)),
+    )
     for name, prefixes in rules:
         if any(module.startswith(prefixes) for module in modules):
             return name
@@ -152,13 +161,13 @@ def _said_family(metadata: Mapping[str, str]) -> str:
 
 
 def _shape_family(modules: _Modules) -> str:
-    if any(module.startswith(("lora_te2_", "text_encoder_2.")) for module in modules):
+    if any(_part(module) == "text_encoder_2" for module in modules):
         return SDXL
     widths = {module: _shape(roles)[1] for module, roles in modules.items() if len(_shape(roles)) > 1}
     for module, width in widths.items():
         if _part(module) == "unet" and _CROSS.search(module):
             return _CROSS_WIDTHS.get(width, UNKNOWN)
-    if any(_part(module) == "unet" and _DEEP.search(module) for module in modules):
+    if any(_part(module) == "unet" and (_DEEP.search(module) or _SGM.search(module)) for module in modules):
         return SDXL
     for module, width in widths.items():
         if _part(module) == "text_encoder" and "self_attn" in module:
@@ -228,7 +237,7 @@ def _notes(
     bare = sum("alpha" not in roles for roles in modules.values())
     if bare:
         notes.append(f"{bare} modules store no alpha; programs then take alpha = rank, which may not be as trained.")
-    if any(_part(module) == "text_encoder" for module in modules):
+    if any(_part(module).startswith("text_encoder") for module in modules):
         notes.append("Part of it is in the text encoder, which SD.Next leaves out unless its setting is changed.")
     if hash_is_true is False:
         notes.append(

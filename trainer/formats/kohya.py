@@ -1,21 +1,32 @@
-"""The tensor names of adapter files for Stable Diffusion 1.x and 2.x.
+"""The tensor names of adapter files for Stable Diffusion 1.x, 2.x and SDXL.
 
-Kohya's names (`lora_unet_...`, `lora_te_...`) are the ones that every client reads; they are the only ones written.
-The reader also takes the names of diffusers and PEFT. SDXL has other block names and two text encoders, and is not
-covered here.
+Kohya's names (`lora_unet_...`, `lora_te_...`) are the ones that every client reads; they are the only ones written. For
+SDXL that is SGM's block names and numbered text encoders: under diffusers' block names A1111 drops a layer, and SwarmUI
+knows the file by one layer only. The reader also takes those, and the names of diffusers and PEFT.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Part = Literal["unet", "text_encoder"]
+from trainer.formats.sgm import sgm_paths
+
 Role = Literal["down", "up", "alpha"]
+Module = tuple[str, str]  # part (`unet`, `text_encoder`, `text_encoder_2`), module path in that part
 
 DOWN, UP, ALPHA = ".lora_down.weight", ".lora_up.weight", ".alpha"
 
-_UNET, _TEXT, _TEXT_MODEL = "lora_unet_", "lora_te_", "text_model."
+SECOND = "text_encoder_2"  # the part that makes a model an SDXL
+_TEXT_MODEL, _PROJECTION = "text_model.", "text_projection"
+_WRITTEN = {"unet": "lora_unet_", "text_encoder": "lora_te_"}
+_WRITTEN_SDXL = {"unet": "lora_unet_", "text_encoder": "lora_te1_", SECOND: "lora_te2_"}
+# What may stand before a path, dots as underscores. PEFT saves a model by itself, without saying which it is.
+_READ = {
+    "unet": ("lora_unet_", "unet_", ""),
+    "text_encoder": ("lora_te_", "lora_te1_", "text_encoder_", ""),  # some trainers number the encoder of an SD 1.x too
+    SECOND: ("lora_te2_", "text_encoder_2_"),
+}
 _ROLES: dict[str, Role] = {
     DOWN: "down",
     UP: "up",
@@ -42,39 +53,41 @@ class Matched:
         unmatched: tensor names that no module takes; what they hold is not used.
     """
 
-    modules: dict[str, tuple[Part, str]]
+    modules: dict[str, Module]
     roles: dict[str, tuple[str, Role]]
     unmatched: tuple[str, ...]
 
 
-def unet_name(path: str) -> str:
-    """Return the kohya name of a UNet module, given its path in diffusers."""
-    return _UNET + path.replace(".", "_")
+def module_names(modules: Mapping[str, Collection[str]]) -> dict[Module, str]:
+    """Return (part, module path) -> kohya name.
 
+    Args:
+        modules: part -> paths of all its modules in diffusers or transformers: names count what comes before. A model
+            with a part `text_encoder_2` is an SDXL, whichever parts the adapter is on.
 
-def text_encoder_name(path: str) -> str:
-    """Return the kohya name of a text encoder module, given its path in transformers.
-
-    The file always has `text_model_`; transformers 5 dropped it from the module paths, 4 has it.
+    Raises:
+        KeyError: a part of another name.
     """
-    return _TEXT + (_TEXT_MODEL + path.removeprefix(_TEXT_MODEL)).replace(".", "_")
+    written = _WRITTEN_SDXL if SECOND in modules else _WRITTEN
+    return {
+        (part, path): written[part] + _flat(spellings[0]) for (part, path), spellings in _spellings(modules).items()
+    }
 
 
-def match(names: Iterable[str], unet_modules: Iterable[str], text_modules: Iterable[str]) -> Matched:
+def match(names: Iterable[str], modules: Mapping[str, Collection[str]]) -> Matched:
     """Resolve the tensor names of a file to the modules of a given model.
 
     Args:
         names: all tensor names of the file, in any of the forms known.
-        unet_modules: paths of the UNet modules that can take an adapter.
-        text_modules: the same for the text encoder, with or without `text_model.`.
+        modules: part -> paths of all its linear and convolutional layers, as in `module_names`.
     """
-    targets: dict[str, tuple[Part, str]] = {unet_name(path): ("unet", path) for path in unet_modules}
-    targets |= {text_encoder_name(path): ("text_encoder", path) for path in text_modules}
+    written = module_names(modules)
+    known = _known(modules, written)
     roles: dict[str, tuple[str, Role]] = {}
     held: dict[tuple[str, Role], str] = {}
     unmatched = []
     for name in names:
-        place = locate(name, targets.__contains__)
+        place = _place(name, known)
         if place is None or place in held:
             unmatched.append(name)
         else:
@@ -84,22 +97,8 @@ def match(names: Iterable[str], unet_modules: Iterable[str], text_modules: Itera
     complete = {module for module, _ in held if (module, "down") in held and (module, "up") in held}
     unmatched += [name for name, (module, _) in roles.items() if module not in complete]
     roles = {name: place for name, place in roles.items() if place[0] in complete}
-    modules = {module: targets[module] for module in dict.fromkeys(module for module, _ in roles.values())}
-    return Matched(modules, roles, tuple(unmatched))
-
-
-def locate(name: str, known: Callable[[str], bool]) -> tuple[str, Role] | None:
-    """Return (kohya name of the module, role) of one tensor, or None where nothing known takes it.
-
-    Args:
-        name: a tensor name in any of the forms known.
-        known: whether there is a module of this kohya name.
-    """
-    found = split_name(name)
-    if found is None:
-        return None
-    path, role = found
-    return next(((candidate, role) for candidate in _candidates(path) if known(candidate)), None)
+    targets = {name: module for module, name in written.items()}
+    return Matched({name: targets[name] for name, _ in roles.values()}, roles, tuple(unmatched))
 
 
 def split_name(name: str) -> tuple[str, Role] | None:
@@ -114,17 +113,41 @@ def split_name(name: str) -> tuple[str, Role] | None:
     return None
 
 
-def _candidates(path: str) -> tuple[str, ...]:
-    """Return the kohya names that the module part of a tensor name can mean."""
-    for prefix in (_TEXT, "lora_te1_"):  # some trainers number the encoder though there is only one
-        if path.startswith(prefix):
-            return (text_encoder_name(path.removeprefix(prefix).removeprefix("text_model_")),)
-    if path.startswith(_UNET):
-        return (path,)
-    bare = path.removeprefix("base_model.model.")
-    if bare.startswith("unet."):
-        return (unet_name(bare.removeprefix("unet.")),)
-    if bare.startswith("text_encoder."):
-        return (text_encoder_name(bare.removeprefix("text_encoder.")),)
-    # PEFT saves a model by itself, without saying which it is; no path is in both.
-    return unet_name(bare), text_encoder_name(bare)
+def _place(name: str, known: Mapping[str, str]) -> tuple[str, Role] | None:
+    """Return (kohya name of the module, role) of one tensor, or None where nothing known takes it."""
+    found = split_name(name)
+    module = known.get(_flat(found[0].removeprefix("base_model.model."))) if found else None
+    return (module, found[1]) if found and module else None
+
+
+def _known(modules: Mapping[str, Collection[str]], written: Mapping[Module, str]) -> dict[str, str]:
+    """Return every form of a module's name, dots as underscores -> its kohya name."""
+    known: dict[str, str] = {}
+    for module, spellings in _spellings(modules).items():
+        for spelling in spellings:
+            for before in _READ[module[0]]:
+                known.setdefault(before + _flat(spelling), written[module])
+    return known
+
+
+def _spellings(modules: Mapping[str, Collection[str]]) -> dict[Module, tuple[str, str]]:
+    """Return the two forms of each module's path that are in use, first the one that is written."""
+    sgm = sgm_paths(modules.get("unet", ())) if SECOND in modules else {}
+    return {
+        (part, path): (sgm.get(path, path), path) if part == "unet" else _text_spellings(path)
+        for part, paths in modules.items()
+        for path in paths
+    }
+
+
+def _text_spellings(path: str) -> tuple[str, str]:
+    """Return the path with `text_model.` and without it.
+
+    Files have it; in transformers 5 CLIPTextModel's modules do not, those of CLIPTextModelWithProjection still do.
+    """
+    bare = path.removeprefix(_TEXT_MODEL)
+    return (bare if bare.startswith(_PROJECTION) else _TEXT_MODEL + bare), bare
+
+
+def _flat(path: str) -> str:
+    return path.replace(".", "_")

@@ -22,9 +22,13 @@ MAX_THUMBNAIL_BYTES = 128 * 1024  # the cover is stored a second time for ModelS
 # By `ss_base_model_version`. Of the two 2.x ids SwarmUI knows the second alone; the first is the honest one.
 _ARCHITECTURES = {
     "sd_v1": "stable-diffusion-v1/lora",
+    "sd_v1_v": "stable-diffusion-v1/lora",
     "sd_v2": "stable-diffusion-v2-512/lora",
     "sd_v2_v": "stable-diffusion-v2-768-v/lora",
+    "sdxl_base_v1-0": "stable-diffusion-xl-v1-base/lora",
 }
+# Whose module names the file has, as ModelSpec understands it; everything else has those of diffusers.
+_IMPLEMENTATIONS = {"sdxl_base_v1-0": "https://github.com/Stability-AI/generative-models"}
 _PLACE = re.compile(r"""(["'])((?:[A-Za-z]:[\\/]|[\\/]|~[\\/])(?:(?!\1)[^\n])*)\1""")
 
 
@@ -34,7 +38,8 @@ class AdapterFacts:
 
     Attributes:
         name: of the run, as people see it.
-        base_version: kohya's name of the base's family ("sd_v1", "sd_v2", "sd_v2_v"), or "lora-atelier-demo".
+        base_version: kohya's name of the base's family ("sd_v1", "sd_v2", "sd_v2_v", "sdxl_base_v1-0"), or
+            "lora-atelier-demo".
         base_name: name or Hub id of the base; of a path the last part is kept.
         base_sha256: of the base, where it is one file.
         rank, alpha: of the adapter; the effect is scaled by alpha / rank.
@@ -50,9 +55,10 @@ class AdapterFacts:
         optimizer, schedule, warmup_steps: their names and settings.
         seed: of everything random.
         precision: "no", "fp16" or "bf16".
-        has_text_encoder: whether the text encoder is trained too.
-        clip_skip: 1 for the last layer.
+        has_text_encoder: whether the text encoders are trained too.
+        clip_skip: 1 for the layer that the base is made for: the last one of 1.x, the one before it of 2.x and SDXL.
         prediction_type: "epsilon" or "v_prediction".
+        zero_terminal_snr: whether the base's noise schedule ends in pure noise.
         recipe: the run's config as TOML.
         versions: version by package.
         cover: bytes of a PNG, or None.
@@ -89,6 +95,7 @@ class AdapterFacts:
     has_text_encoder: bool = False
     clip_skip: int = 1
     prediction_type: str = "epsilon"
+    zero_terminal_snr: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
     cover: bytes | None = None
     preferred_strength: float | None = None
@@ -154,6 +161,7 @@ def _network(facts: AdapterFacts) -> dict[str, str]:
         "ss_network_args": _json(dict(sorted(facts.network_args.items()))),
         "ss_output_name": safe_name(facts.name),
         "ss_clip_skip": str(facts.clip_skip) if facts.clip_skip > 1 else "None",
+        "ss_zero_terminal_snr": str(facts.zero_terminal_snr),
     }
     return fields | ({"ss_new_sd_model_hash": facts.base_sha256} if facts.base_sha256 else {})
 
@@ -224,7 +232,7 @@ def _modelspec(facts: AdapterFacts) -> dict[str, str]:
     fields = {
         "sai_model_spec": "1.0.1",
         "architecture": _ARCHITECTURES.get(facts.base_version, facts.base_version),
-        "implementation": "diffusers",
+        "implementation": _IMPLEMENTATIONS.get(facts.base_version, "diffusers"),
         "title": facts.name,
         "resolution": f"{facts.resolution}x{facts.resolution}",
         "prediction_type": "v" if facts.prediction_type.startswith("v") else facts.prediction_type,

@@ -58,11 +58,26 @@ def test_a_file_of_ours(tmp_path):
         ("lora_te2_text_model_encoder_layers_0_self_attn_q_proj", 1280, SDXL),
         ("lora_unet_input_blocks_7_1_transformer_blocks_9_attn1_to_q", 1280, SDXL),
         ("lora_unet_mid_block_attentions_0_proj_in", 1280, UNKNOWN),
+        ("lora_unet_middle_block_1_proj_in", 1280, SDXL),
+        ("text_encoder_2.text_model.encoder.layers.0.mlp.fc1", 1280, SDXL),
+        ("base_model.model.text_model.encoder.layers.0.self_attn.q_proj", 1280, SDXL),
         ("unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_v", 768, SD1),
     ],
 )
 def test_the_family_from_the_shapes(tmp_path, module, width, family):
     assert inspect(written(tmp_path, lora(module, width=width))).family == family
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kind"),
+    [("lora_te1_text_model_", "lora_te2_text_model_", "kohya"), ("text_encoder.", "text_encoder_2.", "diffusers")],
+)
+def test_the_text_encoders_of_sdxl_are_counted_apart(tmp_path, first, second, kind):
+    layers = [f"{second}encoder_layers_{index}_mlp_fc1" for index in range(3)] + [f"{first}encoder_layers_0_mlp_fc1"]
+    found = inspect(written(tmp_path, {name: half for layer in layers for name, half in lora(layer).items()}))
+    assert (found.text_encoder_modules, found.text_encoder_2_modules) == (1, 3)
+    assert (found.unet_modules, found.other_modules, found.format, found.family) == (0, 0, kind, SDXL)
+    assert any("SD.Next" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(

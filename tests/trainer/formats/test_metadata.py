@@ -13,6 +13,7 @@ from safetensors.numpy import load, save
 from trainer.formats.header import body_sha256, legacy_hash, parse_header, with_metadata
 from trainer.formats.metadata import AdapterFacts, adapter_metadata, sign, without_places
 
+SGM = "https://github.com/Stability-AI/generative-models"
 FACTS = AdapterFacts(
     name="My fox",
     base_version="sd_v1",
@@ -103,18 +104,30 @@ def test_modelspec():
 
 
 @pytest.mark.parametrize(
-    ("version", "architecture", "is_v2"),
+    ("version", "architecture", "is_v2", "implementation"),
     [
-        ("lora-atelier-demo", "lora-atelier-demo", "False"),
-        ("sd_v2", "stable-diffusion-v2-512/lora", "True"),
-        ("sd_v2_v", "stable-diffusion-v2-768-v/lora", "True"),
+        ("lora-atelier-demo", "lora-atelier-demo", "False", "diffusers"),
+        ("sd_v1_v", "stable-diffusion-v1/lora", "False", "diffusers"),
+        ("sd_v2", "stable-diffusion-v2-512/lora", "True", "diffusers"),
+        ("sd_v2_v", "stable-diffusion-v2-768-v/lora", "True", "diffusers"),
+        ("sdxl_base_v1-0", "stable-diffusion-xl-v1-base/lora", "False", SGM),
     ],
 )
-def test_the_base_is_named_honestly(version, architecture, is_v2):
+def test_the_base_is_named_honestly(version, architecture, is_v2, implementation):
     written = adapter_metadata(replace(FACTS, base_version=version))
     assert written["ss_base_model_version"] == version
     assert written["modelspec.architecture"] == architecture
+    assert written["modelspec.implementation"] == implementation
     assert written["ss_v2"] == is_v2
+
+
+@pytest.mark.parametrize(
+    ("prediction", "terminal", "expected"),
+    [("epsilon", False, ("epsilon", "False")), ("v_prediction", True, ("v", "True"))],
+)
+def test_the_noise_schedule_is_told(prediction, terminal, expected):
+    written = adapter_metadata(replace(FACTS, prediction_type=prediction, zero_terminal_snr=terminal))
+    assert (written["modelspec.prediction_type"], written["ss_zero_terminal_snr"]) == expected
 
 
 def test_private_captions_leave_nothing_but_the_trigger():
