@@ -116,7 +116,7 @@ class Chores:
         facts = adapter_facts(self.run, self.config, self.family, self.cache, step, self._cover)
         path, adapter = self.run.adapter_file, self.adapter
         dtype = self.config.export.dtype
-        export_adapter(path, adapter.matrices(), self.family.parts, adapter.alpha, facts, dtype)
+        export_adapter(path, adapter.matrices(), self.family.layout(), adapter.alpha, facts, dtype)
         self.run.emit("export", step=step, file=path.name, bytes=path.stat().st_size)
         self.run.write_status(State.DONE, step=step, message=f"Finished: {path.name}")
 

@@ -90,6 +90,9 @@ class Family(Protocol):
     def park(self, *names: str) -> None:
         """Keep parts in host memory; they visit the device when they are used."""
 
+    def layout(self) -> Mapping[str, Sequence[str]]:
+        """Module paths of every part; of a text encoder that is not loaded, none."""
+
     def tokenize(self, texts: Sequence[str], limit: int = 1, least: int = 1) -> Tensor:
         """Texts -> [B, K, N, M] token ids on the CPU, as many chunks as the longest needs, at
         least `least` and at most `limit`."""

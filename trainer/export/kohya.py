@@ -3,12 +3,12 @@
 Each layer becomes three tensors: `.lora_down.weight`, `.lora_up.weight` and a scalar `.alpha`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainer.contract.errors import UserError
 from trainer.contract.files import write_atomic
@@ -18,14 +18,15 @@ from trainer.protocols import Target
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 Matrices = Mapping[Target, tuple[Tensor, Tensor]]
+Layout = Mapping[str, Collection[str]]
 
 
-def kohya_tensors(matrices: Matrices, parts: Mapping[str, nn.Module], alpha: float, dtype: str) -> dict[str, Tensor]:
+def kohya_tensors(matrices: Matrices, layout: Layout, alpha: float, dtype: str) -> dict[str, Tensor]:
     """Name and cast the matrices.
 
     Args:
         matrices: target -> (down, up) in float32, in the shape of the layer.
-        parts: every part of the base, trained or not: the names depend on the whole model.
+        layout: module paths of every part: the names depend on the whole model.
         alpha: one for all layers; clients scale by alpha / rank.
         dtype: of the file: fp16, bf16, fp32.
 
@@ -33,7 +34,7 @@ def kohya_tensors(matrices: Matrices, parts: Mapping[str, nn.Module], alpha: flo
         UserError: a value is not finite in that type; such a file gives black pictures.
     """
     tensors = {}
-    names = module_names({part: [path for path, _ in root.named_modules()] for part, root in parts.items()})
+    names = module_names(layout)
     for target, halves in matrices.items():
         stem = names[target.part, target.path]
         for ending, tensor in zip((DOWN, UP), halves, strict=True):
@@ -50,11 +51,11 @@ def kohya_tensors(matrices: Matrices, parts: Mapping[str, nn.Module], alpha: flo
 
 
 def export_adapter(
-    path: Path, matrices: Matrices, parts: Mapping[str, nn.Module], alpha: float, facts: AdapterFacts, dtype: str
+    path: Path, matrices: Matrices, layout: Layout, alpha: float, facts: AdapterFacts, dtype: str
 ) -> None:
     """Write an adapter file: a pure function of its arguments, so the same run gives the same bytes.
 
     Raises:
         UserError: see `kohya_tensors`; or the disk is full.
     """
-    write_atomic(path, sign(save(kohya_tensors(matrices, parts, alpha, dtype), adapter_metadata(facts))))
+    write_atomic(path, sign(save(kohya_tensors(matrices, layout, alpha, dtype), adapter_metadata(facts))))

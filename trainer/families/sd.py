@@ -120,6 +120,10 @@ class StableDiffusion:
                 self._parts[name].to("cpu")
                 self._parked.add(name)
 
+    def layout(self) -> dict[str, list[str]]:
+        """See `Family`."""
+        return {name: _modules(self._parts.get(name)) for name in ("unet", *self.encoders)}
+
     def tokenize(self, texts: Sequence[str], limit: int = 1, least: int = 1) -> Tensor:
         """See `Family`."""
         return tokenize(self.tokenizers, texts, limit, least)
@@ -206,6 +210,10 @@ def _reading(kind: Kind, options: ModelSection) -> Reading:
         problem = f"clip skip {options.clip_skip} does not fit Stable Diffusion XL, which always reads the second last"
         raise UserError(f"{problem} layer", "model.clip_skip", "Set it to auto.")
     return Reading(options.clip_skip, kind.reading.normed)
+
+
+def _modules(root: nn.Module | None) -> list[str]:
+    return [path for path, _ in root.named_modules()] if root is not None else []
 
 
 def _paths(root: nn.Module, endings: Sequence[str]) -> list[str]:

@@ -59,7 +59,8 @@ def random_matrices(parts, wanted) -> dict[Target, tuple[torch.Tensor, torch.Ten
 
 
 def write(path, matrices, parts) -> None:
-    export_adapter(path, matrices, parts, ALPHA, replace(FACTS, base_version="sdxl_base_v1-0"), "fp32")
+    layout = {part: [name for name, _ in root.named_modules()] for part, root in parts.items()}
+    export_adapter(path, matrices, layout, ALPHA, replace(FACTS, base_version="sdxl_base_v1-0"), "fp32")
 
 
 @pytest.fixture(scope="module", params=TARGETS)
