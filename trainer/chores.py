@@ -19,6 +19,7 @@ from trainer.contract.rundir import FOREGROUND, RunDir, State
 from trainer.data.cache import Cache
 from trainer.export.facts import adapter_facts
 from trainer.export.kohya import export_adapter
+from trainer.ledger import Ledger
 from trainer.protocols import Family, Text
 from trainer.sampling import Shot, draw
 from trainer.state import save_checkpoint
@@ -53,7 +54,7 @@ class Chores:
     steps_per_epoch: float
     stopping: bool = False
     watch: Callable[[int, float, float], None] = lambda step, loss, rate: None
-    _pending: list[tuple[int, Tensor, Tensor, float]] = field(default_factory=list)
+    _ledger: Ledger = field(default_factory=Ledger)
     _reported: float = 0.0
     _saved: float = 0.0
     _saved_step: int = -1
@@ -76,7 +77,7 @@ class Chores:
 
     def record(self, step: int, loss: Tensor, norm: Tensor, rate: float) -> None:
         """Note a step; its numbers are read from the device at the next report."""
-        self._pending.append((step, loss, norm, rate))
+        self._ledger.add(step, loss, norm, rate)
 
     def due(self, step: int) -> bool:
         """Whether anything below may have to be done. The first step is told of at once."""
@@ -91,14 +92,17 @@ class Chores:
 
     def attend(self, step: int, tensors: Mapping[str, Tensor]) -> bool:
         """Do what is due. Return False when someone asked to stop: all is saved then."""
-        self._report(step)
-        if self._sample_every and step % self._sample_every == 0 and step < self.total:
-            self._sample(step)
+        sampling = self._sample_every is not None and step % self._sample_every == 0 and step < self.total
         asked = self.run.take_request("save")
         overdue = time.monotonic() - self._saved >= SAFETY_SECONDS
-        if asked or overdue or (self._save_every and step % self._save_every == 0):
+        saving = asked or overdue or (self._save_every is not None and step % self._save_every == 0)
+        self._report(step, everything=step == 1 or sampling or saving)
+        if sampling:
+            self._sample(step)
+        if saving:
             self._save(step, tensors)
         if self.stopping or self.run.take_request("stop") or self._orphaned():
+            self._report(step, everything=True)
             self._save(step, tensors)
             self.run.write_status(State.STOPPED, step=step, message=f"Stopped and saved at step {step}.")
             return False
@@ -106,7 +110,7 @@ class Chores:
 
     def finish(self, step: int, tensors: Mapping[str, Tensor]) -> None:
         """Save the end, draw the last samples, write the adapter file."""
-        self._report(step)
+        self._report(step, everything=True)
         if torch.cuda.is_available():
             allocated, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
             self.run.emit("memory", allocated=allocated, reserved=reserved)
@@ -120,19 +124,16 @@ class Chores:
         self.run.emit("export", step=step, file=path.name, bytes=path.stat().st_size)
         self.run.write_status(State.DONE, step=step, message=f"Finished: {path.name}")
 
-    def _report(self, step: int) -> None:
-        pairs = [torch.stack((loss, norm)) for _, loss, norm, _ in self._pending]
-        numbers = torch.stack(pairs).tolist() if pairs else []  # one wait for the device, whatever the number of steps
-        for (number, _, _, rate), (loss, norm) in zip(self._pending, numbers, strict=True):
-            if not (math.isfinite(loss) and math.isfinite(norm)):
+    def _report(self, step: int, everything: bool) -> None:
+        for line in self._ledger.read(everything):
+            if not (math.isfinite(line.loss) and math.isfinite(line.norm)):
                 raise UserError(
-                    f"the loss is no longer a number at step {number}",
+                    f"the loss is no longer a number at step {line.step}",
                     "optimizer.learning_rate",
                     "Start again with a third of the learning rate; what was saved before is untouched.",
                 )
-            self.run.emit("step", step=number, loss=round(loss, 6), norm=round(norm, 5), rate=rate)
-            self.watch(number, loss, rate)
-        self._pending.clear()
+            self.run.emit("step", step=line.step, loss=round(line.loss, 6), norm=round(line.norm, 5), rate=line.rate)
+            self.watch(line.step, line.loss, line.rate)
         self._reported = time.monotonic()
         self.run.write_status(State.TRAINING, step=step, total=self.total)
 

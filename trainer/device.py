@@ -1,12 +1,14 @@
 """Device, number type, threads: chosen once, written to engine.json, reused on every resume."""
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from accelerate import PartialState
+from torch.backends import cudnn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from trainer.contract.config import RunConfig
@@ -38,6 +40,7 @@ class Engine:
         layout: of the UNet's convolutions, `nchw` or `nhwc`.
         graph: whether forward and backward are replayed as a CUDA graph.
         attention: attention kernel, `auto` for torch's own choice.
+        autotune: whether cuDNN tries its convolutions out at the first step.
         deterministic: whether every kernel must give the same bits each time.
     """
 
@@ -47,6 +50,7 @@ class Engine:
     layout: str = "nchw"
     graph: bool = False
     attention: str = "auto"
+    autotune: bool = True
     deterministic: bool = False
 
     @property
@@ -64,18 +68,25 @@ class Engine:
         """Make the process-wide settings true."""
         torch.set_num_threads(self.threads)
         if self.device.type == "cuda":
-            torch.backends.cudnn.benchmark = not self.deterministic
             torch.use_deterministic_algorithms(self.deterministic)
             if self.deterministic:
                 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before its first use
         return self
 
-    def kernels(self) -> AbstractContextManager[None]:
-        """Within this, attention takes the chosen kernel, or the next that can where it cannot."""
-        if self.attention == "auto":
-            return nullcontext()
-        order = [ATTENTION[self.attention], *ATTENTION.values()]
-        return sdpa_kernel(list(dict.fromkeys(order)), set_priority=True)
+    @contextmanager
+    def kernels(self) -> Iterator[None]:
+        """Within this, attention takes the chosen kernel, or the next that can, and convolutions the fastest found.
+
+        The search is not for the VAE: at its sizes it would take a hundred GiB of workspace.
+        """
+        with ExitStack() as stack:
+            if self.attention != "auto":
+                order = dict.fromkeys([ATTENTION[self.attention], *ATTENTION.values()])
+                stack.enter_context(sdpa_kernel(list(order), set_priority=True))
+            if self.device.type == "cuda":
+                search = self.autotune and not self.deterministic
+                stack.enter_context(cudnn.flags(enabled=True, benchmark=search, deterministic=self.deterministic))
+            yield
 
 
 def choose_engine(config: RunConfig, frozen: dict[str, Any]) -> Engine:
@@ -108,6 +119,7 @@ def choose_engine(config: RunConfig, frozen: dict[str, Any]) -> Engine:
         layout=frozen.get("layout") or options.layout,
         graph=frozen.get("graph", device.type == "cuda" and options.graph != "off"),
         attention=frozen.get("attention") or options.attention,
+        autotune=frozen.get("autotune", options.autotune),
         deterministic=frozen.get("deterministic", options.deterministic),
     )
 

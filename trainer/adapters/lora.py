@@ -73,8 +73,8 @@ class PixelLora(torch.autograd.Function):
         grad_hidden = B.t() @ grad
         if mask is not None:
             grad_hidden = grad_hidden * mask
-        grad_B = _sum(into_B, torch.einsum("bop,brp->or", grad, hidden), scale)
-        grad_A = _sum(into_A, torch.einsum("brp,bip->ri", grad_hidden, x), scale)
+        grad_B = _sum(into_B, (grad @ hidden.mT).sum(0), scale)
+        grad_A = _sum(into_A, (grad_hidden @ x.mT).sum(0), scale)
         grad_x = (weight.t() @ grad).add_(A.t() @ grad_hidden, alpha=scale) if ctx.needs_input_grad[0] else None
         return grad_x, None, None, grad_A, grad_B, None, None, None
 

@@ -156,6 +156,7 @@ class EngineSection(Section):
     attention: Literal["auto", "cudnn", "flash", "efficient", "math"] = Field(
         "auto", description="Attention kernel. `auto`: what torch takes for the card."
     )
+    autotune: bool = Field(True, description="Let cuDNN try its convolutions out: some seconds at the start.")
     checkpointing: Literal["none", "half", "full"] = Field(
         "none", description="UNet blocks computed again in the backward pass: less memory, more time."
     )

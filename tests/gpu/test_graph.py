@@ -1,0 +1,78 @@
+"""What only a GPU can show: `pytest -m gpu -n 0`. Tiny models, so that it takes a minute."""
+
+import pytest
+import torch
+
+from tests.tiny import make_pictures, make_tiny_sd
+from tests.tiny_sdxl import make_tiny_sdxl
+from trainer.__main__ import main
+from trainer.contract.compose import compose
+from trainer.contract.rundir import create_run, steps
+from trainer.formats.header import read_header
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+
+MAKERS = {"sd1": make_tiny_sd, "sdxl": make_tiny_sdxl}
+
+
+@pytest.fixture(scope="module", params=MAKERS)
+def base(request, tmp_path_factory):
+    return MAKERS[request.param](tmp_path_factory.mktemp("bases") / request.param)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Pictures of two shapes, so that two graphs are recorded."""
+    folder = make_pictures(tmp_path_factory.mktemp("set") / "pictures", 4)
+    make_pictures(folder / "wide", 3, (128, 64))
+    return folder
+
+
+def trained(home, base, pictures, name, engine, **adapter):
+    """Train 20 steps; return (hash of the file's tensors, losses)."""
+    layer = {
+        "model": {"base": str(base)},
+        "dataset": {"path": str(pictures), "flip": True, "caption_dropout": 0.2},
+        "adapter": {"rank": 4, **adapter},
+        "training": {"steps": 20, "batch_size": 2, "accumulation": 2, "save_every": "never"},
+        "engine": engine,
+        "sampling": {"every": "50%", "steps": 2},
+    }
+    run = create_run(home, name, compose([layer]))
+    assert main(["train", str(run.path)]) == 0
+    assert run.engine()["device"] == "cuda"
+    return read_header(run.adapter_file).metadata["sshs_model_hash"], [e["loss"] for e in steps(run).values()]
+
+
+@pytest.mark.parametrize("text_encoder", [False, True])
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_replayed_steps_are_the_eager_ones_bit_for_bit(tmp_path, base, pictures, text_encoder, layout):
+    options = {"deterministic": True, "layout": layout}
+    graph, eager = (
+        trained(tmp_path, base, pictures, name, {**options, "graph": name}, text_encoder=text_encoder)
+        for name in ("on", "off")
+    )
+    assert graph == eager
+
+
+def test_dropout_inside_a_graph_is_drawn_anew_for_every_step_and_again_on_resume(tmp_path, base, pictures):
+    options = {"deterministic": True, "layout": "nchw"}
+    dropped, again = (trained(tmp_path, base, pictures, name, options, dropout=0.5) for name in ("one", "two"))
+    eager = trained(tmp_path, base, pictures, "eager", {**options, "graph": "off"}, dropout=0.5)
+    whole = trained(tmp_path, base, pictures, "whole", options)
+    assert dropped == again == eager and dropped != whole
+
+
+@pytest.mark.parametrize("share", ["half", "full"])
+def test_blocks_that_are_computed_again_change_nothing(tmp_path, base, pictures, share):
+    options = {"deterministic": True, "layout": "nchw"}
+    kept = trained(tmp_path, base, pictures, "kept", options, dropout=0.2)
+    again = trained(tmp_path, base, pictures, "again", {**options, "checkpointing": share}, dropout=0.2)
+    assert kept == again
+
+
+@pytest.mark.parametrize("kernel", ["cudnn", "flash", "efficient", "math"])
+def test_every_attention_kernel_trains(tmp_path, base, pictures, kernel):
+    _, losses = trained(tmp_path, base, pictures, kernel, {"attention": kernel})
+    _, plain = trained(tmp_path, base, pictures, "plain", {})
+    assert losses == pytest.approx(plain, rel=0.05)
