@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.tiny_checkpoints import TOKENS, canonical, tiny_checkpoint
 from trainer.contract.errors import UserError
+from trainer.families import checkpoint as module
 from trainer.families.checkpoint import CheckpointSource
 from trainer.families.locate import find_source
 from trainer.families.vocabulary import clip_tokenizer
@@ -78,8 +79,6 @@ def test_weights_take_the_asked_type(files):
 
 
 def test_only_the_asked_part_is_read(files, monkeypatch):
-    import trainer.families.checkpoint as module
-
     asked = []
     opened = module.safe_open
 
@@ -165,7 +164,7 @@ def test_a_weight_of_another_size_is_named(files, tmp_path):
 def test_a_file_without_vae_is_a_base_until_the_vae_is_asked_for(files, tmp_path):
     source = find_source(str(without(files["sd1"], tmp_path / "bare.safetensors", "first_stage_model.")))
     assert source.model("unet", torch.float32)
-    with pytest.raises(UserError, match="holds no vae\nGive a VAE as model.vae"):
+    with pytest.raises(UserError, match=r"holds no vae\nGive a VAE as model.vae"):
         source.model("vae", torch.float32)
 
 
