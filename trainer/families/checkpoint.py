@@ -40,7 +40,6 @@ SCHEDULER: dict[str, Any] = {
     "timestep_spacing": "leading",
 }
 PADS = {("sd2", "tokenizer"): "!", ("sdxl", "tokenizer_2"): "!"}  # OpenCLIP pads with token 0, CLIP with its end token
-BUFFERS = ("position_ids",)  # numbers 0, 1, 2, ...: some files have them, some versions of transformers ask for them
 
 # The attention in the middle of a VAE, as diffusers named it until 0.15 and still reads it.
 _NEW_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -115,15 +114,14 @@ def build(part: str, config: dict[str, Any], weights: Weights, where: str) -> nn
         _refuse_strange(f"{count - len(found)} tensors", where)
     # CLIPTextModel lost `text_model.` in transformers 5; CLIPTextModelWithProjection kept it.
     expected = {name.removeprefix("text_model."): (name, tensor.shape) for name, tensor in model.state_dict().items()}
-    refuse_missing((name for name in expected if name not in found and not name.endswith(BUFFERS)), where)
+    refuse_missing(expected.keys() - found.keys(), where)
     if part == "unet" and (strange := sorted(found.keys() - expected.keys())):
         _refuse_strange(strange[0], where)
     for short, (_, shape) in expected.items():
-        if short in found and found[short].shape != shape:
+        if found[short].shape != shape:
             problem = f"{short} in the {part} has sizes {tuple(found[short].shape)}, not {tuple(shape)}"
             raise UserError(problem, where, "Get a complete copy of the checkpoint.")
-    placed = {name: found[short] for short, (name, _) in expected.items() if short in found}
-    model.load_state_dict(placed, strict=False, assign=True)
+    model.load_state_dict({name: found[short] for short, (name, _) in expected.items()}, assign=True)
     return model.requires_grad_(False).eval()
 
 

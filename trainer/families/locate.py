@@ -36,7 +36,7 @@ def find_source(base: str, revision: str | None = None) -> Source:
     if path is not None and revision:
         fix = "Leave it out, or give the base as a Hub id (owner/name)."
         raise UserError(f"'{base}' is on this machine, and only a base from the Hub has revisions", PIN, fix)
-    facts = describe_base(path or _from_hub(base, revision))
+    facts = describe_base(path or _from_hub(base, revision or None))
     return CheckpointSource(facts) if facts.path.is_file() else FolderSource(facts)
 
 

@@ -51,7 +51,7 @@ def _from_folder(path: Path, dtype: torch.dtype) -> nn.Module:
         raise UserError("the folder holds no config.json", fix=ALLOWED)
     kind = CLASSES["vae"].load_config(folder).get("_class_name")
     if kind != CLASSES["vae"].__name__:
-        raise UserError(f"the folder holds a {kind}, not an AutoencoderKL", fix=ALLOWED)
+        raise UserError(f"the folder holds {kind}, not AutoencoderKL", fix=ALLOWED)
     return read_folder("vae", str(folder), dtype)
 
 

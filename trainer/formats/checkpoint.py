@@ -21,7 +21,12 @@ WHERE = "model.base"
 UNET = "model.diffusion_model."
 CONV_IN = UNET + "input_blocks.0.0.weight"  # [C, in_channels, 3, 3]
 LATENT_CHANNELS = 4
-OTHER_INPUTS = {5: "a depth model", 7: "an upscaler", 8: "an instruct-pix2pix model", 9: "an inpainting model"}
+OTHER_INPUTS = {
+    5: "a depth model",
+    7: "an upscaler",
+    8: "an instruct-pix2pix (or video) model",
+    9: "an inpainting model",
+}
 V_DEVIATION = 0.09  # of the bias in `_answers_v`; between what SD 2.x of either kind have
 _PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "v": "v_prediction"}  # modelspec.prediction_type
 
@@ -50,7 +55,7 @@ _UNET = r"^model\.diffusion_model\.input_blocks\."
 KINDS = (
     Kind(
         "a LoRA or another adapter, not a base model",
-        (r"lora_|\.lora\.|lokr_w|hada_w|oft_|dora_scale|\.diff(_b)?$|\.on_input$",),
+        (r"lora_|\.lora\.|lokr_w|hada_w|(^|\.)oft_|dora_scale|\.diff(_b)?$|\.on_input$",),
         "Give the checkpoint it was trained on.",
     ),
     Kind("a textual-inversion embedding", (r"^(emb_params|clip_[lg]|string_to_param.*|<[^>\n]+>)$",)),

@@ -100,7 +100,7 @@ REFUSED = {
     "unet": (lambda folder: lone(folder, tiny_unet("sd1").state_dict()), "it is a UNet without its text encoders, and"),
     "lora": (lambda folder: lone(folder, {"lora_unet_x.lora_up.weight": torch.ones(2)}), "it is a LoRA or another"),
     "empty folder": (lambda folder: folder, "the folder holds no config.json"),
-    "other folder": (other_folder, "the folder holds a AutoencoderTiny, not an AutoencoderKL"),
+    "other folder": (other_folder, "the folder holds AutoencoderTiny, not AutoencoderKL"),
     "channels": (lambda folder: lone(folder, vae_to_ldm(tiny_vae(16))), "has 16 latent channels, and the base works"),
 }
 
