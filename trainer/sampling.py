@@ -69,9 +69,7 @@ def denoise(
     """
     row = pick("sampling.sampler", shot.sampler)
     device = text[1].hidden.device
-    # From pure noise a base has to be asked at its very last timestep (arXiv 2305.08891, section 3.3).
-    spacing = {"timestep_spacing": "trailing"} if family.scheduler.get("rescale_betas_zero_snr") else {}
-    scheduler = resolve(row).from_config(family.scheduler, **dict(row.options), **spacing)
+    scheduler = resolve(row).from_config(family.scheduler, **dict(row.options))
     scheduler.set_timesteps(shot.steps, device=device)
     guided = shot.guidance > 1
     condition = Text.join(text) if guided else text[1]

@@ -8,11 +8,38 @@ from trainer.contract.catalog import FAMILIES, resolve
 from trainer.contract.config import ModelSection
 from trainer.contract.errors import UserError
 from trainer.device import Engine
+from trainer.families.checkpoint import CheckpointSource
 from trainer.families.source import FolderSource, Source
-from trainer.formats.bases import ALLOWED, WHERE, describe_base, find_base
+from trainer.formats.bases import ALLOWED, HUB_ID, WHERE, describe_base, find_base
 from trainer.protocols import Family
 
-HUB_FILES = ["*.json", "*.txt", "*.safetensors"]
+# Of a diffusers repository: the folders of a pipeline, in safetensors. The same weights lie there up to five times:
+# as pickles, in half precision, with or without EMA, for other runtimes, and as one file at the root.
+HUB_FILES = [
+    "model_index.json",
+    *(f"{part}/{name}" for part in ("unet", "vae", "text_encoder*") for name in ("*.json", "*.safetensors")),
+    *(f"{part}/*" for part in ("scheduler", "tokenizer*")),
+]
+HUB_DUPLICATES = ["*.fp16.*", "*.fp16-*", "*.non_ema.*", "*openvino*", "*.bin", "*.msgpack", "*.onnx*"]
+PIN = "model.revision"
+
+
+def find_source(base: str, revision: str | None = None) -> Source:
+    """Find a base model, fetched where it is on the Hub, with its parts ready to be loaded.
+
+    Args:
+        base: `demo`, a diffusers folder, a checkpoint file, or a Hub id (owner/name, owner/name/file.safetensors).
+        revision: branch, tag or commit of a Hub id.
+
+    Raises:
+        UserError: it cannot be found or fetched, or is nothing that can be trained.
+    """
+    path = find_base(base)
+    if path is not None and revision:
+        fix = "Leave it out, or give the base as a Hub id (owner/name)."
+        raise UserError(f"'{base}' is on this machine, and only a base from the Hub has revisions", PIN, fix)
+    facts = describe_base(path or _from_hub(base, revision or None))
+    return CheckpointSource(facts) if facts.path.is_file() else FolderSource(facts)
 
 
 def load_family(options: ModelSection, engine: Engine) -> Family:
@@ -21,7 +48,7 @@ def load_family(options: ModelSection, engine: Engine) -> Family:
     What the options say of prediction type and zero terminal SNR counts more than what the base says.
 
     Raises:
-        UserError: it cannot be found or fetched, is of no known family, or is not a model.
+        UserError: it cannot be found or fetched, is of no known family, or a setting does not fit it.
     """
     source = find_source(options.base, options.revision)
     facts = source.facts
@@ -38,20 +65,67 @@ def load_family(options: ModelSection, engine: Engine) -> Family:
     return family
 
 
-def find_source(base: str, revision: str | None) -> Source:
-    """Find a base by what people call it."""
-    return FolderSource(describe_base(find_base(base) or _from_hub(base)))
+def _from_hub(base: str, revision: str | None) -> Path:
+    """Fetch a Hub id, or find it in the Hub's cache: a diffusers folder or a checkpoint file."""
+    from huggingface_hub import errors, hf_hub_download, snapshot_download  # noqa: PLC0415 - half a second to import
 
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - half a second that only a Hub id should cost
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError  # noqa: PLC0415
-
+    match = HUB_ID.fullmatch(base)
+    if match is None:
+        raise UserError(f"there is no base model '{base}'", WHERE, ALLOWED)
+    repository, file = match["repository"], match["file"]
     try:
-        folder = Path(snapshot_download(name, allow_patterns=HUB_FILES))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        problem = f"'{name}' could not be fetched from the Hub: {str(error).splitlines()[0]}"
-        raise UserError(problem, WHERE, f"Check the name and the network. {ALLOWED}") from error
-    if not (folder / "model_index.json").is_file():
-        raise UserError(f"'{name}' on the Hub is not a diffusers model", WHERE, ALLOWED)
-    return folder
+        if file:
+            return Path(hf_hub_download(repository, file, revision=revision))
+        folder = snapshot_download(
+            repository, revision=revision, allow_patterns=HUB_FILES, ignore_patterns=HUB_DUPLICATES
+        )
+    except (OSError, ValueError, errors.HTTPError) as error:
+        raise _hub_error(error, base, revision) from error
+    if not (Path(folder) / "model_index.json").is_file():
+        fix = f"If it holds a single checkpoint, name the file: {repository}/FILE.safetensors. {ALLOWED}"
+        raise UserError(f"'{base}' on the Hub is not a diffusers model (no model_index.json)", WHERE, fix)
+    return Path(folder)
+
+
+def _hub_error(error: Exception, base: str, revision: str | None) -> UserError:
+    """The Hub's errors as sentences; the first row that fits counts, since some are kinds of others."""
+    from huggingface_hub import errors  # noqa: PLC0415
+
+    token = "`hf auth login` with an account that may read it, or set HF_TOKEN"
+    rows = (
+        (
+            errors.GatedRepoError,
+            f"'{base}' on the Hub is gated: its owner gives access on request",
+            WHERE,
+            f"Accept its terms on its page, then run {token}.",
+        ),
+        (
+            errors.RepositoryNotFoundError,
+            f"there is no model '{base}' on the Hub, nor a folder or file of that name here",
+            WHERE,
+            f"Check the spelling. If it is private, run {token}. {ALLOWED}",
+        ),
+        (
+            errors.RevisionNotFoundError,
+            f"'{base}' on the Hub has no revision '{revision}'",
+            PIN,
+            "Give a branch, a tag or a full commit hash from its page, or leave it out.",
+        ),
+        (
+            errors.RemoteEntryNotFoundError,
+            f"there is no file '{base}' on the Hub",
+            WHERE,
+            "Check the file's name on the page of the repository (Files and versions).",
+        ),
+        (
+            errors.LocalEntryNotFoundError,
+            f"'{base}' is not on this machine, or not all of it, and the Hub cannot be reached",
+            WHERE,
+            "Check the network, and that HF_HUB_OFFLINE is not set; or give a folder or a file.",
+        ),
+    )
+    for kind, problem, where, fix in rows:
+        if isinstance(error, kind):
+            return UserError(problem, where, fix)
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return UserError(f"'{base}' could not be fetched from the Hub: {reason}", WHERE, f"Try again later. {ALLOWED}")

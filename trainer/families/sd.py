@@ -19,6 +19,7 @@ from trainer.contract.errors import UserError
 from trainer.device import Engine
 from trainer.families.clip import Reading, encode, tokenize, too_long
 from trainer.families.source import Source
+from trainer.families.vae import load_vae
 from trainer.protocols import Posterior, Target, Text
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -81,16 +82,20 @@ class StableDiffusion:
         self.tokenizers = [source.tokenizer(part.replace("text_encoder", "tokenizer")) for part in self.encoders]
         self.scheduler: dict[str, Any] = source.scheduler()
         self.prediction = facts.prediction
-        unet, vae = source.config("unet"), source.config("vae")
+        self._parts: dict[str, nn.Module] = {}
+        self._parked: set[str] = set()
+        unet = source.config("unet")
+        if options.vae:
+            own = load_vae(options.vae, unet["in_channels"], torch.float32, facts.family)
+            self._parts["vae"] = own.to(engine.device)
+        vae = own.config if options.vae else source.config("vae")
         self.channels, self.scaling = unet["in_channels"], vae.get("scaling_factor", 0.18215)
         self.factor = 2 ** (len(vae["block_out_channels"]) - 1)
         self.resolution = unet["sample_size"] * self.factor
         self.step = self.factor * 2 ** (len(unet["block_out_channels"]) - 1)
-        own = source.name == DEMO_NAME
-        self.base_version = DEMO_NAME if own else self.kind.versions[facts.prediction]
-        self.base_name = DEMO_NAME if own else name
-        self._parts: dict[str, nn.Module] = {}
-        self._parked: set[str] = set()
+        practice = source.name == DEMO_NAME
+        self.base_version = DEMO_NAME if practice else self.kind.versions[facts.prediction]
+        self.base_name = DEMO_NAME if practice else name
 
     @property
     def parts(self) -> dict[str, nn.Module]:

@@ -1,6 +1,7 @@
 """The parts of a base model, each loaded when it is asked for, wherever they come from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -63,39 +64,58 @@ class FolderSource:
 
     def scheduler(self) -> dict[str, Any]:
         """See `Source`."""
-        said = read_json(self.facts.path, "scheduler/scheduler_config.json")
-        facts = {"prediction_type": self.facts.prediction, "rescale_betas_zero_snr": self.facts.zero_terminal_snr}
-        return {**said, **facts}
+        return noise_schedule(read_json(self.facts.path, "scheduler/scheduler_config.json"), self.facts)
 
     def tokenizer(self, part: str) -> CLIPTokenizer:
         """See `Source`."""
-        return self._load(part, CLIPTokenizer.from_pretrained)
+        return _load(self.facts.path, part, CLIPTokenizer.from_pretrained)
 
     def model(self, part: str, dtype: torch.dtype) -> nn.Module:
         """See `Source`."""
+        return _load(self.facts.path, part, lambda folder: read_folder(part, folder, dtype))
 
-        def read(path: str) -> nn.Module:
-            model, info = CLASSES[part].from_pretrained(
-                path, torch_dtype=dtype, use_safetensors=True, output_loading_info=True
-            )
-            missing = sorted(info["missing_keys"])
-            if missing:  # transformers would go on with random weights and a warning
-                raise UserError(
-                    f"{len(missing)} weights are missing, first {missing[0]}", path, "Get a complete copy of the model."
-                )
-            return model.requires_grad_(False).eval()
 
-        return self._load(part, read)
+def read_folder(part: str, folder: str, dtype: torch.dtype) -> nn.Module:
+    """Load the part that a folder holds: frozen, in evaluation mode, on the CPU.
 
-    def _load(self, part: str, read: Callable[[str], Any]) -> Any:
-        """Read one part, saying which one where it fails."""
-        folder = self.facts.path
-        if not (folder / part).is_dir():
-            raise UserError(f"the folder '{part}' is missing", str(folder), "Get a complete copy of the model.")
-        try:
-            return read(str(folder / part))
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise UserError(
-                f"'{part}' cannot be read: {reason}", str(folder), "Get a complete copy with .safetensors weights."
-            ) from error
+    Raises:
+        UserError: weights are missing.
+        OSError, ValueError, RuntimeError, KeyError: as the libraries raise them.
+    """
+    model, info = CLASSES[part].from_pretrained(
+        folder, torch_dtype=dtype, use_safetensors=True, output_loading_info=True
+    )
+    refuse_missing(info["missing_keys"], folder)  # transformers would go on with random weights and a warning
+    return model.requires_grad_(False).eval()
+
+
+def refuse_missing(names: Iterable[str], where: str) -> None:
+    """Raise UserError if there is a name of a missing weight."""
+    missing = sorted(names)
+    if missing:
+        problem = f"{len(missing)} weights are missing, first {missing[0]}"
+        raise UserError(problem, where, "Get a complete copy of the model.")
+
+
+def noise_schedule(config: dict[str, Any], facts: BaseFacts) -> dict[str, Any]:
+    """A scheduler's config with what the facts say, which a user may have set otherwise than the model's files."""
+    schedule = config | {"prediction_type": facts.prediction, "rescale_betas_zero_snr": facts.zero_terminal_snr}
+    if facts.zero_terminal_snr:  # sampling must begin at the very last timestep (arXiv 2305.08891, section 3.3)
+        schedule["timestep_spacing"] = "trailing"
+    return schedule
+
+
+def _load(folder: Path, part: str, read: Callable[[str], Any]) -> Any:
+    """Read one part of a pipeline, saying which one where it fails."""
+    if not (folder / part).is_dir():
+        raise UserError(f"the folder '{part}' is missing", str(folder), "Get a complete copy of the model.")
+    try:
+        return read(str(folder / part))
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        problem = f"'{part}' cannot be read: {first_line(error)}"
+        raise UserError(problem, str(folder), "Get a complete copy with .safetensors weights.") from error
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, short."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -4,19 +4,31 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from trainer.contract.catalog import FAMILIES
 from trainer.contract.errors import UserError
 from trainer.contract.home import demo_folder
+from trainer.formats.architecture import config_of
+from trainer.formats.checkpoint import (
+    LATENT_CHANNELS,
+    WHERE,
+    Prediction,
+    known_families,
+    prediction_of,
+    read_checkpoint,
+    refuse_inputs,
+)
 from trainer.formats.header import refuse_pickle
 
-Prediction = Literal["epsilon", "v_prediction"]
-
-WHERE = "model.base"
-ALLOWED = "Give `demo`, a diffusers folder (with model_index.json), or a Hub id such as owner/name."
+ALLOWED = (
+    "Give `demo`, a diffusers folder (with model_index.json), a .safetensors checkpoint, or a Hub id such as "
+    "owner/name or owner/name/file.safetensors."
+)
+HUB_ID = re.compile(
+    r"(?P<repository>\w[\w.-]*/(?![\w.-]+\.safetensors$)[\w.-]+)(?:/(?P<file>[\w./ +()-]+\.safetensors))?"
+)
 PIPELINES = {"StableDiffusionPipeline": "sd1", "StableDiffusionXLPipeline": "sdxl"}  # _class_name in model_index.json
-LATENT_CHANNELS = 4
 
 
 @dataclass(frozen=True)
@@ -35,12 +47,18 @@ class BaseFacts:
     prediction: Prediction
     zero_terminal_snr: bool
 
+    def describe(self) -> str:
+        """One line for people, such as "Stable Diffusion XL, v-prediction, zero terminal SNR, one file"."""
+        words = [FAMILIES[self.family].title, f"{self.prediction.removesuffix('_prediction')}-prediction"]
+        words += ["zero terminal SNR"] * self.zero_terminal_snr
+        return ", ".join([*words, "one file" if self.path.is_file() else "diffusers folder"])
+
 
 def find_base(base: str) -> Path | None:
-    """Return the diffusers folder of a base model, or None where it is a Hub id that must be fetched.
+    """Return the folder or file of a base model, or None where it is a Hub id that must be fetched.
 
     Raises:
-        UserError: nothing of that name, or a file that cannot be used.
+        UserError: nothing of that name, or something that is no base model by its name or its surroundings.
     """
     path = demo_folder() / "base" if base == "demo" else Path(base).expanduser()
     if path.is_dir():
@@ -52,44 +70,48 @@ def find_base(base: str) -> Path | None:
     if path.suffix:
         refuse_pickle(path)
     if path.is_file():
-        problem = f"'{base}' is a single file, and single-file checkpoints cannot be trained yet"
-        raise UserError(problem, WHERE, ALLOWED)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", base):
+        return path
+    if HUB_ID.fullmatch(base):
         return None
     raise UserError(f"there is no base model '{base}'", WHERE, ALLOWED)
 
 
 def describe_base(path: Path) -> BaseFacts:
-    """Tell what a diffusers folder holds.
+    """Tell what a diffusers folder or a single-file checkpoint holds; of a file, the header is read.
 
     Raises:
         UserError: a part of it is missing or broken, or it is of no family that can be trained.
     """
+    return _describe_file(path) if path.is_file() else _describe_folder(path)
+
+
+def check_base(base: str) -> None:
+    """Raise UserError for a base that cannot be trained, as far as can be told without fetching or loading it."""
+    path = find_base(base)
+    if path is not None:
+        describe_base(path)
+
+
+def _describe_file(path: Path) -> BaseFacts:
+    checkpoint = read_checkpoint(path)
+    prediction, zero_terminal_snr = prediction_of(checkpoint)
+    for part in checkpoint.parts():
+        if part != "vae" or checkpoint.names(part):  # a file without a VAE can be used with one beside it
+            config_of(checkpoint, part, prediction)
+    return BaseFacts(path, checkpoint.family, prediction, zero_terminal_snr)
+
+
+def _describe_folder(path: Path) -> BaseFacts:
     pipeline = read_json(path, "model_index.json").get("_class_name")
     if pipeline not in PIPELINES:
         raise UserError(f"'{path}' is a {pipeline}", WHERE, f"What can be trained: {known_families()}.")
     unet, schedule = read_json(path, "unet/config.json"), read_json(path, "scheduler/scheduler_config.json")
-    channels = unet.get("in_channels", LATENT_CHANNELS)
-    if channels != LATENT_CHANNELS:
-        problem = f"the UNet of '{path}' takes {channels} channels: an inpainting or depth model"
-        raise UserError(problem, WHERE, f"Give the text-to-image model it was made from ({LATENT_CHANNELS} channels).")
+    refuse_inputs(unet.get("in_channels", LATENT_CHANNELS), path.name)
     family = PIPELINES[pipeline]
     if family == "sd1" and read_json(path, "text_encoder/config.json").get("hidden_act") == "gelu":
         family = "sd2"  # OpenCLIP's activation; the CLIP of SD 1.x has quick_gelu
     prediction: Prediction = "v_prediction" if schedule.get("prediction_type") == "v_prediction" else "epsilon"
     return BaseFacts(path, family, prediction, bool(schedule.get("rescale_betas_zero_snr")))
-
-
-def known_families() -> str:
-    """The families that can be trained, for a sentence."""
-    return ", ".join(row.title for row in FAMILIES.values())
-
-
-def check_base(base: str) -> None:
-    """Raise UserError for a base that cannot be trained, as far as can be told without fetching or loading it."""
-    folder = find_base(base)
-    if folder is not None:
-        describe_base(folder)
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:

@@ -1,0 +1,68 @@
+"""A VAE from outside the base: a file or a folder."""
+
+import re
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from trainer.contract.errors import UserError
+from trainer.families.checkpoint import build, read_tensors
+from trainer.families.source import CLASSES, first_line, read_folder
+from trainer.formats.architecture import resolution_of, vae_config
+from trainer.formats.checkpoint import kind_of
+from trainer.formats.header import read_header, refuse_pickle
+
+WHERE = "model.vae"
+ALLOWED = "Give a .safetensors VAE (or a checkpoint that holds one) or a diffusers VAE folder (with config.json)."
+NAMES = re.compile(r"(?:first_stage_model\.|vae\.)?(?=(?:encoder|decoder|quant_conv|post_quant_conv)\.)")
+
+
+def load_vae(place: str, latent_channels: int, dtype: torch.dtype, family: str = "sd1") -> nn.Module:
+    """Load an AutoencoderKL: frozen, in evaluation mode, on the CPU.
+
+    Args:
+        place: a `.safetensors` file under LDM's or diffusers' names, or a diffusers folder.
+        latent_channels: what the UNet expects.
+        dtype: of its weights.
+        family: of the base, whose scaling factor a file gets, since it says none itself.
+
+    Raises:
+        UserError: it is missing, no VAE, a pickle, broken, or has other latent channels.
+    """
+    path = Path(place).expanduser()
+    try:
+        vae = _from_folder(path, dtype) if path.is_dir() else _from_file(path, dtype, family)
+    except UserError as error:
+        raise UserError(f"'{place}': {error.problem}", WHERE, error.fix or ALLOWED) from error
+    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
+        raise UserError(f"'{place}' cannot be read as a VAE: {first_line(error)}", WHERE, ALLOWED) from error
+    channels = vae.config.latent_channels
+    if channels != latent_channels:
+        problem = f"'{place}' has {channels} latent channels, and the base works with {latent_channels}"
+        raise UserError(problem, WHERE, "Give a VAE made for this family of models.")
+    return vae
+
+
+def _from_folder(path: Path, dtype: torch.dtype) -> nn.Module:
+    folder = path / "vae" if (path / "model_index.json").is_file() else path
+    if not (folder / "config.json").is_file():
+        raise UserError("the folder holds no config.json", fix=ALLOWED)
+    kind = CLASSES["vae"].load_config(folder).get("_class_name")
+    if kind != CLASSES["vae"].__name__:
+        raise UserError(f"the folder holds {kind}, not AutoencoderKL", fix=ALLOWED)
+    return read_folder("vae", str(folder), dtype)
+
+
+def _from_file(path: Path, dtype: torch.dtype, family: str) -> nn.Module:
+    refuse_pickle(path)
+    if not path.is_file():
+        raise UserError("there is no such file or folder", fix=ALLOWED)
+    tensors = read_header(path).tensors
+    names = {name[match.end() :]: name for name in tensors if (match := NAMES.match(name))}
+    if not {"encoder.conv_in.weight", "decoder.conv_in.weight"} <= names.keys():
+        raise UserError(f"it is {kind_of(tensors).title}, and holds no VAE", fix=ALLOWED)
+    shapes = {short: tensors[name].shape for short, name in names.items()}
+    config = vae_config(shapes, family, resolution_of(family, "epsilon"))
+    return build("vae", config, read_tensors(path, names, dtype), str(path))
