@@ -7,8 +7,10 @@ import torch
 from diffusers import AutoPipelineForText2Image, EulerDiscreteScheduler
 
 from tests.tiny import make_pictures, make_tiny_sd
+from tests.tiny_checkpoints import tiny_checkpoint
 from tests.tiny_sdxl import make_tiny_sdxl
 from trainer.__main__ import main
+from trainer.adapters.read import read_adapter
 from trainer.contract.compose import compose
 from trainer.contract.config import ModelSection
 from trainer.contract.errors import UserError
@@ -100,6 +102,24 @@ def test_a_run_on_every_family_learns_and_exports(base, tmp_path, text_encoder, 
         for name, _ in model.named_parameters()
     )
     assert loaded == sum(key.endswith(".alpha") for key in header.tensors)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_run_from_one_checkpoint_file_with_a_vae_from_outside(name, tmp_path):
+    tiny = tiny_checkpoint(name)
+    file = tiny.write(tmp_path / "base" / "model.safetensors")
+    tiny.models["vae"].save_pretrained(tmp_path / "vae")
+    layer = {
+        "model": {"base": str(file), "vae": str(tmp_path / "vae")},
+        "dataset": {"path": str(make_pictures(tmp_path / "set", 3)), "resolution": 64},
+        "adapter": {"rank": 2, "text_encoder": True},
+        "training": {"steps": 3, "batch_size": 2, "threads": 1},
+        "sampling": {"every": "never"},
+    }
+    run = create_run(tmp_path, "run", compose([layer]))
+    assert main(["train", str(run.path)]) == 0
+    read = read_adapter(run.adapter_file, open_base(file).parts)
+    assert not read.unmatched and {target.part for target in read.updates} == set(open_base(file).parts)
 
 
 def test_clip_skip_reads_an_earlier_layer(tmp_path):
