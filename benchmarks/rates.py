@@ -3,7 +3,8 @@
     python -m benchmarks.rates sd15:1 sd15:8 sdxl:1 sdxl:4 --work /tmp/bench
 
 A case is MODEL:BATCH with MODEL sd15, sd21, sdxl, and more after colons: `te` trains the text encoders, `buckets` has
-pictures of six shapes, SECTION.KEY=VALUE changes a setting. One table row each, and one JSON line at the end.
+pictures of six shapes, SECTION.KEY=VALUE changes a setting. One JSON line each, and a table at the end. The first step is
+counted from the start of the process.
 """
 
 import argparse
@@ -81,6 +82,15 @@ def steady_rate(times: dict[int, float]) -> float:
     return (last - start) / (times[last] - times[start])
 
 
+def as_table(found: dict[str, dict[str, Any]]) -> str:
+    """The cases as a Markdown table."""
+    rows = ["| case | it/s | img/s | TFLOP/s | GiB | first step, s | whole run, s |", "|---|---|---|---|---|---|---|"]
+    columns = ("it/s", "img/s", "TFLOP/s", "GiB", "first step s", "total s")
+    for case, said in found.items():
+        rows.append(f"| {case} | " + " | ".join(str(said.get(name, said.get("failed", ""))) for name in columns) + " |")
+    return "\n".join(rows)
+
+
 def main() -> None:
     """Measure the cases that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -99,7 +109,7 @@ def main() -> None:
         except (subprocess.CalledProcessError, StopIteration) as error:  # one failing case must not hide the others
             found[case] = {"failed": f"{type(error).__name__}: {run.status().message}"}
         print(case, json.dumps(found[case]), flush=True)
-    print(json.dumps({"card": card, "torch": torch.__version__, "cases": found}))
+    print(f"\n{card}, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}\n\n{as_table(found)}")
 
 
 if __name__ == "__main__":

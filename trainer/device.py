@@ -50,7 +50,7 @@ class Engine:
     layout: str = "nchw"
     graph: bool = False
     attention: str = "auto"
-    autotune: bool = True
+    autotune: bool = False
     deterministic: bool = False
 
     @property

@@ -156,7 +156,9 @@ class EngineSection(Section):
     attention: Literal["auto", "cudnn", "flash", "efficient", "math"] = Field(
         "auto", description="Attention kernel. `auto`: what torch takes for the card."
     )
-    autotune: bool = Field(True, description="Let cuDNN try its convolutions out: some seconds at the start.")
+    autotune: bool = Field(
+        False, description="Let cuDNN try its convolutions out: ten seconds at the start, hardly faster after it."
+    )
     checkpointing: Literal["none", "half", "full"] = Field(
         "none", description="UNet blocks computed again in the backward pass: less memory, more time."
     )
