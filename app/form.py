@@ -23,6 +23,7 @@ TITLES = {
     "schedule": "Learning rate over the run",
     "objective": "Objective",
     "training": "Training",
+    "engine": "How the step is computed",
     "sampling": "Sample pictures",
     "export": "Finished file",
 }

@@ -3,8 +3,8 @@
     python -m benchmarks.rates sd15:1 sd15:8 sdxl:1 sdxl:4 --work /tmp/bench
 
 A case is MODEL:BATCH with MODEL sd15, sd21, sdxl, and more after colons: `te` trains the text encoders, `buckets` has
-pictures of six shapes, SECTION.KEY=VALUE changes a setting. One JSON line each, and a table at the end. The first step is
-counted from the start of the process.
+pictures of six shapes, SECTION.KEY=VALUE changes a setting. One JSON line each, and a table at the end. The first step
+is counted from the start of the process.
 """
 
 import argparse

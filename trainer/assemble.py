@@ -209,12 +209,10 @@ class Words:
 def read_texts(run: RunDir, family: Family, config: RunConfig, cache: Cache) -> Words:
     """Encode every text once and forget the text encoders, unless they are trained."""
     captions = [picture.caption for picture in cache.pictures]
-    limit = config.dataset.caption_tokens // 75
+    limit = config.dataset.caption_chunks
     for picture in cache.pictures:
         if family.too_long(picture.caption, limit):
-            run.emit(
-                "notice", text=f"the caption of {picture.name} is cut after {config.dataset.caption_tokens} tokens"
-            )
+            run.emit("notice", text=f"the caption of {picture.name} is cut after {75 * limit} tokens")
     tokens = family.tokenize([*captions, ""], limit)
     prompts = config.sampling.prompts or tuple(dict.fromkeys(captions))[:2]
     negative = config.sampling.negative

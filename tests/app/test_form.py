@@ -30,7 +30,8 @@ def another(item: form.Field, default: object) -> object:
         return next((word for word in item.words if word != default), default)
     if float in item.kinds:
         return item.bounds[0] + 0.5 if item.bounds[0] is not None else 0.25
-    return (default if isinstance(default, int) else 0) + 3
+    number = (default if isinstance(default, int) else 0) + 3
+    return number if item.bounds[1] is None or number <= item.bounds[1] else int(item.bounds[0])
 
 
 @pytest.mark.parametrize("name", setting_names())

@@ -51,8 +51,8 @@ class DatasetSection(Section):
         description="Side of the square whose area every picture is brought to, in pixels. `auto`: the base's own.",
     )
     trigger: str = Field("", description="Word that calls the new thing. Put in front of captions that lack it.")
-    caption_tokens: Literal[75, 150, 225] = Field(
-        225, description="Longest caption in tokens; what is longer is cut. Long ones are read in chunks of 75."
+    caption_chunks: int = Field(
+        3, ge=1, le=3, description="Longest caption, in chunks of 75 tokens; what is longer is cut."
     )
     flip: bool = Field(False, description="Mirror half of the pictures, drawn anew at every view.")
     caption_dropout: float = Field(

@@ -25,6 +25,7 @@ ALLOWED = (
     "Give `demo`, a diffusers folder (with model_index.json), a .safetensors checkpoint, or a Hub id such as "
     "owner/name or owner/name/file.safetensors."
 )
+WHOLE = "Get a complete copy of the model."
 HUB_ID = re.compile(
     r"(?P<repository>\w[\w.-]*/(?![\w.-]+\.safetensors$)[\w.-]+)(?:/(?P<file>[\w./ +()-]+\.safetensors))?"
 )
@@ -103,6 +104,8 @@ def _describe_file(path: Path) -> BaseFacts:
 
 def _describe_folder(path: Path) -> BaseFacts:
     pipeline = read_json(path, "model_index.json").get("_class_name")
+    if not isinstance(pipeline, str):
+        raise UserError("model_index.json is broken: it names no pipeline", str(path), WHOLE)
     if pipeline not in PIPELINES:
         raise UserError(f"'{path}' is a {pipeline}", WHERE, f"What can be trained: {known_families()}.")
     unet, schedule = read_json(path, "unet/config.json"), read_json(path, "scheduler/scheduler_config.json")
@@ -125,5 +128,5 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     except (OSError, ValueError):
         content = None
     if not isinstance(content, dict):
-        raise UserError(f"{name} is missing or broken", str(folder), "Get a complete copy of the model.")
+        raise UserError(f"{name} is missing or broken", str(folder), WHOLE)
     return content
