@@ -56,10 +56,22 @@ def train(folder: str) -> int:
 def _train(run: RunDir, report: Reporter) -> int:
     report.told("waiting for another run to finish", 0, 1)
     with _device(run):
-        report.told("starting", 0, 1)
-        from trainer.assemble import assemble  # noqa: PLC0415 - torch takes seconds: the bar is shown first
-        from trainer.loop import train as loop  # noqa: PLC0415
+        code = None
+        while code is None:
+            code = _attempt(run, report)
+    return code
 
+
+def _attempt(run: RunDir, report: Reporter) -> int | None:
+    """Train from the last checkpoint on; None where the GPU's memory was too small and the next attempt takes less."""
+    report.told("starting", 0, 1)
+    import torch  # noqa: PLC0415 - it takes seconds: the bar is shown first
+
+    from trainer.assemble import assemble  # noqa: PLC0415
+    from trainer.loop import train as loop  # noqa: PLC0415
+    from trainer.memory import step_down  # noqa: PLC0415
+
+    try:
         assembled = assemble(run, report.told)
         chores = assembled.chores
         chores.watch = report.step
@@ -68,6 +80,10 @@ def _train(run: RunDir, report: Reporter) -> int:
                 signal.signal(getattr(signal, name), lambda *_: setattr(chores, "stopping", True))
         report.training(run.status().step, assembled.total)
         return EXIT_DONE if loop(assembled) else EXIT_STOPPED
+    except torch.OutOfMemoryError:
+        traceback.print_exc()
+    step_down(run)  # outside of the handler, whose traceback holds on to everything that is on the GPU
+    return None
 
 
 @contextmanager

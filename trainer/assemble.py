@@ -19,6 +19,7 @@ from trainer.data.order import Order
 from trainer.device import Engine, choose_engine, choose_layout
 from trainer.families.locate import load_family
 from trainer.graph import Graphed
+from trainer.memory import plan
 from trainer.objectives import add_noise, alphas_cumprod, min_snr_weight, target, weighted_mse
 from trainer.optim import clip_gradient, warmup_steps
 from trainer.protocols import Batch, Family, Optimizer, Text
@@ -151,9 +152,8 @@ def assemble(run: RunDir, told: Told) -> AssembledRun:
     told("loading the base model", 0, 1)
     engine = choose_engine(config, run.engine()).apply()
     family = load_family(config.model, engine)
-    engine = choose_layout(engine, config.training.batch_size * latent_pixels(family, config))
-    family.engine = engine
-    run.write_engine(engine.choices())
+    pixels = config.training.batch_size * latent_pixels(family, config)
+    family.engine = choose_layout(engine, pixels)
     cache = build_cache(
         run.path / CACHE_FILE, family, config.dataset, lambda done, total: told("reading pictures", done, total)
     )
@@ -168,8 +168,10 @@ def assemble(run: RunDir, told: Told) -> AssembledRun:
     adapter: LoraAdapter = resolve(ADAPTERS[config.adapter.method])(
         targets, parts, config.adapter, config.training.seed
     )
-    family.checkpoint(config.engine.checkpointing)
     optimizer: Optimizer = resolve(pick("optimizer.name", config.optimizer.name))(adapter.arena, config.optimizer)
+    engine = family.engine = plan(run, family.engine, family, pixels)
+    family.checkpoint(engine.rung)
+    run.write_engine(engine.choices())
     order = Order([picture.bucket for picture in cache.pictures], config.training.batch_size, config.training.seed)
     total = total_steps(config, len(cache.pictures), order)
     signal = alphas_cumprod(family.scheduler).to(engine.device)

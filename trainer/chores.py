@@ -4,6 +4,7 @@ import io
 import math
 import os
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -145,8 +146,16 @@ class Chores:
         self.run.emit("save", step=step, file=path.name)
 
     def _sample(self, step: int) -> None:
+        """Draw the samples. Whatever goes wrong with a picture, the run goes on."""
         if self._sample_every is None:
             return
+        try:
+            self._draw(step)
+        except Exception as error:  # noqa: BLE001 - a picture less is no reason to lose a training
+            traceback.print_exc()
+            self.run.emit("notice", text=f"no samples at step {step}: {type(error).__name__}: {error}")
+
+    def _draw(self, step: int) -> None:
         options, side = self.config.sampling, self.family.resolution
         shot = Shot(side, side, options.steps, options.guidance, options.sampler)
         for index, image in enumerate(draw(self.family, shot, self.texts(), options.seed)):

@@ -41,6 +41,8 @@ class Engine:
         graph: whether forward and backward are replayed as a CUDA graph.
         attention: attention kernel, `auto` for torch's own choice.
         autotune: whether cuDNN tries its convolutions out at the first step.
+        rung: share of the UNet's blocks that is computed again, see `trainer.memory`.
+        memory: most GPU memory to take, in GiB; 0 for no limit.
         deterministic: whether every kernel must give the same bits each time.
     """
 
@@ -51,6 +53,8 @@ class Engine:
     graph: bool = False
     attention: str = "auto"
     autotune: bool = False
+    rung: str = "none"
+    memory: float = 0.0
     deterministic: bool = False
 
     @property
@@ -68,6 +72,9 @@ class Engine:
         """Make the process-wide settings true."""
         torch.set_num_threads(self.threads)
         if self.device.type == "cuda":
+            total = torch.cuda.get_device_properties(self.device).total_memory
+            share = min(1.0, self.memory * 2**30 / total) if self.memory else 1.0
+            torch.cuda.set_per_process_memory_fraction(share, self.device.index or 0)
             torch.use_deterministic_algorithms(self.deterministic)
             if self.deterministic:
                 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before its first use
@@ -120,6 +127,8 @@ def choose_engine(config: RunConfig, frozen: dict[str, Any]) -> Engine:
         graph=frozen.get("graph", device.type == "cuda" and options.graph != "off"),
         attention=frozen.get("attention") or options.attention,
         autotune=frozen.get("autotune", options.autotune),
+        rung=frozen.get("rung") or options.checkpointing,
+        memory=0.0 if options.memory == "auto" else options.memory,
         deterministic=frozen.get("deterministic", options.deterministic),
     )
 

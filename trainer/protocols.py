@@ -115,6 +115,9 @@ class Family(Protocol):
     def checkpoint(self, share: str) -> None:
         """Compute UNet blocks again in the backward pass instead of keeping what they saw: `none`, `half`, `full`."""
 
+    def kept_bytes(self, share: str) -> float:
+        """What the UNet keeps for the backward pass, in bytes for each latent pixel of a batch; an estimate."""
+
     def targets(self, preset: str, text_encoder: bool) -> list[Target]:
         """Layers of a target preset, in the order of the model."""
 

@@ -14,7 +14,7 @@ from trainer.contract.config import RunConfig
 from trainer.contract.errors import EXIT_DONE, EXIT_STOPPED, UserError
 from trainer.contract.home import find_dataset, find_home
 from trainer.contract.rundir import ACTIVE, RunDir, State, create_run, find_run, list_runs, steps
-from trainer.formats.bases import check_base
+from trainer.formats.bases import check_base, preset_shelf
 from trainer.pictures.decode import PICTURE_SUFFIXES
 
 STOP_SECONDS = 60.0
@@ -65,7 +65,7 @@ def build_config(home: Path, dataset: str, preset: str, flags: dict[str, str], a
     if flags["trigger"]:
         given["dataset"]["trigger"] = flags["trigger"]
     wanted = assigned.get("model", {}).get("base") or flags["base"] or "demo"
-    config = compose([load_preset(preset, wanted), given, assigned])
+    config = compose([load_preset(preset, preset_shelf(wanted)), given, assigned])
     check_base(config.model.base)
     return config
 

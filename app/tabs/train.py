@@ -16,6 +16,7 @@ from app.views.page import Page, kindly, quiet
 from trainer.contract.compose import LENGTHS, compose, load_preset, presets
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
+from trainer.formats.bases import check_base, preset_shelf
 
 ID = "train"
 PRESETS = {"style": "A style", "subject": "A subject: one person, animal or thing"}
@@ -44,9 +45,10 @@ def build(page: Page) -> None:
 
 def _preset(base: str, name: str) -> RunConfig:
     """The config that a preset alone gives; a preset that this base lacks is replaced by its first."""
-    known = presets(base)
+    shelf = preset_shelf(base)
+    known = presets(shelf)
     chosen = name if name in known else next(iter(known))
-    return compose([load_preset(chosen, base), {"model": {"base": base}, "dataset": {"path": "-"}}])
+    return compose([load_preset(chosen, shelf), {"model": {"base": base}, "dataset": {"path": "-"}}])
 
 
 def _length(config: RunConfig) -> tuple[str, float]:
@@ -60,10 +62,10 @@ def _essential(page: Page, base: str, preset_name: str, preset: RunConfig) -> tu
         dataset = gr.Dropdown(sets.choices(page.home), label="Pictures", info="A set from the Dataset tab.",
                               allow_custom_value=True, elem_id="train-dataset")  # fmt: skip
         summary = gr.HTML(elem_id="train-summary", padding=False)
-        teach = gr.Radio([(PRESETS.get(name, name), name) for name in presets(base)], value=preset_name,
+        teach = gr.Radio([(PRESETS.get(name, name), name) for name in presets(preset_shelf(base))], value=preset_name,
                          label="What to teach", elem_id="train-preset")  # fmt: skip
         model = gr.Dropdown(BASES, value=base, label="Base model", allow_custom_value=True, elem_id="train-base",
-                            info="What is taught: choose, or type a Hub id or a diffusers folder.")  # fmt: skip
+                            info="Choose, or type a .safetensors file, a diffusers folder or a Hub id.")  # fmt: skip
         note = gr.HTML(note_html(base), padding=False)
         trigger = gr.Textbox(label="Trigger word", placeholder="none", elem_id="train-trigger",
                              info="A rare word that calls the subject in prompts. A style can do without.")  # fmt: skip
@@ -142,6 +144,7 @@ def _submit(page: Page, essential: Components, advanced: Components) -> Any:
                 raise UserError("no pictures are chosen", "Pictures", "Choose a set, or make one in the Dataset tab.")
             config = _config(values, _preset(values["base"], values["preset"]))
             sets.check(Path(config.dataset.path))
+            check_base(config.model.base)
             run = queue.submit(
                 page.home, str(values["name"] or "").strip() or _default_name(config, values["preset"]), config
             )
@@ -169,7 +172,7 @@ def _wire(
 
     def fill(base: str, name: str) -> Any:
         preset = _preset(base, name)
-        known = presets(base)
+        known = presets(preset_shelf(base))
         unit, length = _length(preset)
         chosen = name if name in known else next(iter(known))
         radio = gr.Radio([(PRESETS.get(key, key), key) for key in known], value=chosen)

@@ -54,10 +54,25 @@ class SamplerRow(Row):
     schedule: str
 
 
+@dataclass(frozen=True)
+class FamilyRow(Row):
+    """A model family.
+
+    Attributes:
+        shelf: folder below `presets/` whose presets fit it.
+    """
+
+    shelf: str
+
+
 FAMILIES = {
-    "sd1": Row("trainer.families.sd:load", "Stable Diffusion 1.x", "One CLIP text encoder, 512 px."),
-    "sd2": Row("trainer.families.sd:load", "Stable Diffusion 2.x", "One OpenCLIP text encoder, 512 or 768 px."),
-    "sdxl": Row("trainer.families.sd:load", "Stable Diffusion XL", "Two text encoders and size conditioning, 1024 px."),
+    "sd1": FamilyRow("trainer.families.sd:load", "Stable Diffusion 1.x", "One CLIP text encoder, 512 px.", "sd"),
+    "sd2": FamilyRow(
+        "trainer.families.sd:load", "Stable Diffusion 2.x", "One OpenCLIP text encoder, 512 or 768 px.", "sd"
+    ),
+    "sdxl": FamilyRow(
+        "trainer.families.sd:load", "Stable Diffusion XL", "Two text encoders and size conditioning, 1024 px.", "sdxl"
+    ),
 }
 
 ADAPTERS = {

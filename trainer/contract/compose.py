@@ -121,19 +121,19 @@ def _toml_value(text: str) -> Any:
         return text  # a bare word such as a path or a name
 
 
-def presets(base: str) -> dict[str, Path]:
-    """Return the presets that fit a base, name -> file: the practice base has its own, every other shares `sd`."""
-    folder = Path(str(resources.files("presets"))) / ("demo" if base == "demo" else "sd")
+def presets(shelf: str) -> dict[str, Path]:
+    """Return the presets of a shelf, name -> file; see `trainer.formats.bases.preset_shelf` for a base's."""
+    folder = Path(str(resources.files("presets"))) / shelf
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
-def load_preset(name: str, base: str) -> Layer:
+def load_preset(name: str, shelf: str) -> Layer:
     """Read a preset by its name, or a `.toml` file by its path.
 
     Raises:
         UserError: no such preset, with the nearest right name.
     """
-    known = presets(base)
+    known = presets(shelf)
     if name not in known and not (name.endswith(".toml") and Path(name).is_file()):
         near = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""

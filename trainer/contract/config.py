@@ -159,8 +159,12 @@ class EngineSection(Section):
     autotune: bool = Field(
         False, description="Let cuDNN try its convolutions out: ten seconds at the start, hardly faster after it."
     )
-    checkpointing: Literal["none", "half", "full"] = Field(
-        "none", description="UNet blocks computed again in the backward pass: less memory, more time."
+    checkpointing: Literal["auto", "none", "half", "full"] = Field(
+        "auto",
+        description="UNet blocks computed again in the backward pass: less memory, more time. `auto`: as few as fit.",
+    )
+    memory: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+        "auto", description="Most GPU memory that the run may take, in GiB. `auto`: all there is."
     )
     deterministic: bool = Field(False, description="On a GPU too: the same file, bit for bit. Slower.")
 

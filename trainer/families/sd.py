@@ -4,7 +4,7 @@ One class, and a table of what tells the three apart. The embedded base and a re
 in `trainer.protocols`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ UNET_TARGETS = {
     "transformer": ATTENTION + FEED_FORWARD + PROJECTIONS,  # what kohya trains: 192 modules of an SD 1.5, 722 of an XL
 }
 TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+TILE = 32  # latent pixels: side of what the VAE works on where memory is short
 DEMO_NAME = "lora-atelier-demo"
 
 
@@ -42,23 +43,29 @@ class Kind:
         encoders: parts that read the caption; their hidden states stand side by side.
         reading: which layer of them the base was trained on.
         versions: prediction type -> kohya's name of the base.
+        kept: rung of the memory ladder -> KiB that the UNet keeps for the backward pass, for each latent pixel. From
+            whole runs on an H200 in bf16, rank 16; `half` lies between them.
         pooled: whether the UNet is also told the pooled text and the sizes of the crop.
     """
 
     encoders: tuple[str, ...]
     reading: Reading
     versions: dict[str, str]
+    kept: dict[str, int]
     pooled: bool = False
 
 
+KEPT = {"none": 225, "half": 141, "full": 56}
+KEPT_XL = {"none": 406, "half": 224, "full": 41}
 KINDS = {
-    "sd1": Kind(("text_encoder",), Reading(1, True), {"epsilon": "sd_v1", "v_prediction": "sd_v1"}),
+    "sd1": Kind(("text_encoder",), Reading(1, True), {"epsilon": "sd_v1", "v_prediction": "sd_v1"}, KEPT),
     # OpenCLIP's second last layer; the files that everyone has leave the last one out
-    "sd2": Kind(("text_encoder",), Reading(1, True), {"epsilon": "sd_v2", "v_prediction": "sd_v2_v"}),
+    "sd2": Kind(("text_encoder",), Reading(1, True), {"epsilon": "sd_v2", "v_prediction": "sd_v2_v"}, KEPT),
     "sdxl": Kind(
         ("text_encoder", "text_encoder_2"),
         Reading(2, False),
         {"epsilon": "sdxl_base_v1-0", "v_prediction": "sdxl_base_v1-0"},
+        KEPT_XL,
         pooled=True,
     ),
 }
@@ -147,15 +154,28 @@ class StableDiffusion:
     @torch.no_grad()
     def encode_picture(self, pixels: Tensor) -> Posterior:
         """[3, H, W] in -1..1 -> its posterior, scaled as the UNet expects."""
-        distribution = self.part("vae").encode(pixels[None].to(self.engine.device)).latent_dist
+        distribution = self._with_vae(lambda vae: vae.encode(pixels[None].to(self.engine.device))).latent_dist
         return Posterior(distribution.mean[0] * self.scaling, distribution.std[0] * self.scaling)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """[B, C, h, w] -> [B, 3, H, W] in -1..1."""
-        pixels = self.part("vae").decode(latents.float() / self.scaling).sample.clamp(-1, 1)
+        pixels = self._with_vae(lambda vae: vae.decode(latents.float() / self.scaling)).sample.clamp(-1, 1)
         self.park(*self._parked & {"vae"})
         return pixels
+
+    def _with_vae(self, work: Callable[[Any], Any]) -> Any:
+        """Use the VAE; where the GPU's memory is too small for a whole picture, in tiles from then on."""
+        vae = self.part("vae")
+        try:
+            return work(vae)
+        except torch.OutOfMemoryError:
+            if vae.use_tiling:
+                raise
+        torch.cuda.empty_cache()
+        vae.tile_sample_min_size, vae.tile_latent_min_size = TILE * self.factor, TILE
+        vae.enable_tiling()
+        return work(vae)
 
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
         """The UNet's answer, [B, C, h, w]."""
@@ -182,6 +202,10 @@ class StableDiffusion:
             return checkpoint(block, *arguments, use_reentrant=False, preserve_rng_state=False)
 
         self.part("unet").enable_gradient_checkpointing(run)
+
+    def kept_bytes(self, share: str) -> float:
+        """See `Family`."""
+        return self.kind.kept[share] * 1024.0
 
     def targets(self, preset: str, text_encoder: bool) -> list[Target]:
         """Layers of a target preset, in the order of the model."""

@@ -93,6 +93,19 @@ def check_base(base: str) -> None:
         describe_base(path)
 
 
+def preset_shelf(base: str) -> str:
+    """Return the folder of the presets that fit a base; where nothing can be told of it yet, its name decides."""
+    if base == "demo":
+        return "demo"
+    try:
+        path = find_base(base)
+        if path is not None:
+            return FAMILIES[describe_base(path).family].shelf
+    except UserError:
+        return "sd"  # it is still being typed, or will be refused in full where the run starts
+    return "sdxl" if "xl" in base.lower() else "sd"
+
+
 def _describe_file(path: Path) -> BaseFacts:
     checkpoint = read_checkpoint(path)
     prediction, zero_terminal_snr = prediction_of(checkpoint)

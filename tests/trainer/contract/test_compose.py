@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainer.contract.catalog import FAMILIES
 from trainer.contract.compose import compose, from_toml, load_preset, parse_assignments, presets, setting_names, to_toml
 from trainer.contract.config import interval
 from trainer.contract.errors import UserError
@@ -53,10 +54,12 @@ def test_all_mistakes_are_reported_at_once():
 
 
 def test_every_preset_gives_a_config():
-    found = [(base, name) for base in ("demo", "somewhere/else") for name in presets(base)]
-    assert len(found) >= 4
-    for base, name in found:
-        compose([load_preset(name, base), BASE])
+    shelves = {"demo", *(row.shelf for row in FAMILIES.values())}
+    assert shelves == {"demo", "sd", "sdxl"}
+    for shelf in shelves:
+        assert {"style", "subject"} <= set(presets(shelf))
+        for name in presets(shelf):
+            compose([load_preset(name, shelf), BASE])
 
 
 def test_an_unknown_preset_names_the_nearest():
