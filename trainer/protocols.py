@@ -67,6 +67,7 @@ class Family(Protocol):
         prediction: `epsilon` or `v_prediction`.
         resolution: side in pixels that the base was made for.
         step: picture sides must be multiples of this, in pixels.
+        clip_skip: text encoder layer that is read, counted from the end; 1 also where a family leaves no choice.
         base_version: how the base's kind is called in `ss_base_model_version`.
         base_name: how people call this base.
     """
@@ -78,6 +79,7 @@ class Family(Protocol):
     prediction: str
     resolution: int
     step: int
+    clip_skip: int
     base_version: str
     base_name: str
 
@@ -96,6 +98,9 @@ class Family(Protocol):
     def tokenize(self, texts: Sequence[str], limit: int = 1, least: int = 1) -> Tensor:
         """Texts -> [B, K, N, M] token ids on the CPU, as many chunks as the longest needs, at
         least `least` and at most `limit`."""
+
+    def skip_layers(self, skip: int | None) -> None:
+        """Read another layer of the text encoder from now on, counted from the end; None for the base's own."""
 
     def too_long(self, text: str, limit: int) -> bool:
         """Whether a text does not fit into `limit` chunks."""

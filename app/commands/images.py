@@ -18,6 +18,9 @@ Seed = Annotated[int, typer.Option(help="Same seed, same picture.", min=0)]
 Steps = Annotated[int, typer.Option(help="Denoising steps.", min=1, max=200)]
 Guidance = Annotated[float, typer.Option(help="Classifier-free guidance scale.", min=1, max=30)]
 Sampler = Annotated[str, typer.Option(help="Sampler.")]
+ClipSkip = Annotated[
+    int, typer.Option(min=0, max=12, help="Text encoder layer from the end; 0: as the first adapter was trained.")
+]
 Size = Annotated[str, typer.Option(help="WIDTHxHEIGHT in pixels; the base's own size if not given.")]
 
 
@@ -33,6 +36,7 @@ def generate(
     guidance: Guidance = 5.0,
     sampler: Sampler = "DPM++ 2M",
     size: Size = "",
+    clip_skip: ClipSkip = 0,
     out: Annotated[Path, typer.Option(help="Where to write the picture.")] = Path("picture.png"),
     data_dir: DataDir = None,
     as_json: Json = False,
@@ -52,6 +56,7 @@ def generate(
         guidance=guidance,
         sampler=sampler,
         size=parse_size(size),
+        clip_skip=clip_skip or None,
         out=str(folder),
     )
     told = ask("generate", request)
@@ -71,6 +76,7 @@ def sweep(
     guidance: Guidance = 5.0,
     sampler: Sampler = "DPM++ 2M",
     size: Size = "",
+    clip_skip: ClipSkip = 0,
     out: Annotated[Path, typer.Option(help="Where to write the table.")] = Path("sweep.png"),
     data_dir: DataDir = None,
     as_json: Json = False,
@@ -89,6 +95,7 @@ def sweep(
         guidance=guidance,
         sampler=sampler,
         size=parse_size(size),
+        clip_skip=clip_skip or None,
         out=str(out.resolve()),
     )
     told = ask("sweep", request)

@@ -36,11 +36,13 @@ class AdapterFile:
     Attributes:
         updates: layer -> what is added.
         unmatched: names in the file that found no layer.
+        clip_skip: text encoder layer that it was trained on, counted from the end; None for the base's own.
     """
 
     path: Path
     updates: Mapping[Target, Update]
     unmatched: tuple[str, ...]
+    clip_skip: int | None = None
 
 
 def read_adapter(path: Path, parts: Mapping[str, nn.Module]) -> AdapterFile:
@@ -49,7 +51,8 @@ def read_adapter(path: Path, parts: Mapping[str, nn.Module]) -> AdapterFile:
     Raises:
         UserError: no safetensors file, or nothing in it fits this base.
     """
-    names = read_header(path).tensors
+    header = read_header(path)
+    names = header.tensors
     paths = {
         part: [name for name, module in root.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
         for part, root in parts.items()
@@ -74,7 +77,8 @@ def read_adapter(path: Path, parts: Mapping[str, nn.Module]) -> AdapterFile:
             str(path),
             f"It holds {example} and {len(names) - 1} more; choose its own base.",
         )
-    return AdapterFile(path, updates, (*matched.unmatched, *misfits))
+    said = header.metadata.get("ss_clip_skip", "")
+    return AdapterFile(path, updates, (*matched.unmatched, *misfits), int(said) if said.isdigit() else None)
 
 
 def _update(halves: Mapping[str, Tensor]) -> Update:

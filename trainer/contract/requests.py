@@ -41,6 +41,7 @@ class GenerateRequest(Asked):
         pictures: what to draw; each may differ in everything above.
         steps, guidance, sampler: as in the config's sampling section.
         size: (width, height) in pixels; None for the base's own.
+        clip_skip: text encoder layer, counted from the end; None: as the first adapter was trained.
         out: folder for the pictures.
     """
 
@@ -52,6 +53,7 @@ class GenerateRequest(Asked):
     guidance: float = Field(5.0, ge=1, le=30)
     sampler: str = "DPM++ 2M"
     size: tuple[int, int] | None = None
+    clip_skip: Annotated[int, Field(ge=1, le=12)] | None = None
     out: str
 
 
@@ -68,4 +70,5 @@ class SweepRequest(Asked):
     guidance: float = Field(5.0, ge=1, le=30)
     sampler: str = "DPM++ 2M"
     size: tuple[int, int] | None = None
+    clip_skip: Annotated[int, Field(ge=1, le=12)] | None = None
     out: str

@@ -28,6 +28,7 @@ def adapter_facts(
         base_version=family.base_version,
         base_name=family.base_name,
         prediction_type=family.prediction,
+        clip_skip=family.clip_skip,
         zero_terminal_snr=bool(family.scheduler.get("rescale_betas_zero_snr", False)),
         rank=adapter.rank,
         alpha=adapter.alpha_value,

@@ -84,7 +84,8 @@ class StableDiffusion:
     def __init__(self, source: Source, engine: Engine, options: ModelSection, name: str) -> None:
         facts = source.facts
         self.source, self.engine, self.kind = source, engine, KINDS[facts.family]
-        self.reading = _reading(self.kind, options)
+        self._refuse_skip(options)
+        self.skip_layers(None if options.clip_skip == "auto" else options.clip_skip)
         self.encoders = self.kind.encoders
         self.tokenizers = [source.tokenizer(part.replace("text_encoder", "tokenizer")) for part in self.encoders]
         self.scheduler: dict[str, Any] = source.scheduler()
@@ -127,10 +128,10 @@ class StableDiffusion:
 
     def park(self, *names: str) -> None:
         """See `Family`."""
+        self._parked.update(names)
         for name in names:
             if name in self._parts:
                 self._parts[name].to("cpu")
-                self._parked.add(name)
 
     def layout(self) -> dict[str, list[str]]:
         """See `Family`."""
@@ -139,6 +140,24 @@ class StableDiffusion:
     def tokenize(self, texts: Sequence[str], limit: int = 1, least: int = 1) -> Tensor:
         """See `Family`."""
         return tokenize(self.tokenizers, texts, limit, least)
+
+    @property
+    def clip_skip(self) -> int:
+        """See `Family`."""
+        return self.reading.skip if self.reading.normed else 1
+
+    def skip_layers(self, skip: int | None) -> None:
+        """See `Family`. SDXL reads the second last layer, whatever is asked for."""
+        own = self.kind.reading
+        self.reading = Reading(skip, own.normed) if skip and own.normed else own
+
+    def _refuse_skip(self, options: ModelSection) -> None:
+        own = self.kind.reading
+        if not own.normed and options.clip_skip not in ("auto", own.skip):
+            problem = (
+                f"clip skip {options.clip_skip} does not fit: Stable Diffusion XL always reads the second last layer"
+            )
+            raise UserError(problem, "model.clip_skip", "Set it to auto.")
 
     def too_long(self, text: str, limit: int) -> bool:
         """See `Family`."""
@@ -180,7 +199,7 @@ class StableDiffusion:
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
         """The UNet's answer, [B, C, h, w]."""
         added = {"text_embeds": text.pooled.to(self.engine.dtype), "time_ids": sizes} if self.kind.pooled else None
-        return self._parts["unet"](
+        return self.part("unet")(
             noisy.to(self.engine.dtype, memory_format=self.engine.memory_format),
             timesteps,
             text.hidden.to(self.engine.dtype),
@@ -230,15 +249,6 @@ def load(source: Source, engine: Engine, options: ModelSection, name: str) -> St
         UserError: a part is missing, or a setting does not fit the family.
     """
     return StableDiffusion(source, engine, options, name)
-
-
-def _reading(kind: Kind, options: ModelSection) -> Reading:
-    if options.clip_skip == "auto" or options.clip_skip == kind.reading.skip:
-        return kind.reading
-    if not kind.reading.normed:
-        problem = f"clip skip {options.clip_skip} does not fit Stable Diffusion XL, which always reads the second last"
-        raise UserError(f"{problem} layer", "model.clip_skip", "Set it to auto.")
-    return Reading(options.clip_skip, kind.reading.normed)
 
 
 def _modules(root: nn.Module | None) -> list[str]:

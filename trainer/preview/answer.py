@@ -71,7 +71,9 @@ def answer(
     for index, image in enumerate(engine.draw(request, on_step)):
         path = folder / f"{request.id}-{index}.png"
         about = PngInfo()
-        about.add_text("parameters", parameters_of(request, index, image.size, engine.family.base_name))
+        family = engine.family
+        text = parameters_of(request, index, image.size, family.base_name, family.clip_skip)
+        about.add_text("parameters", text)
         replace_atomic(path, lambda temporary, image=image, about=about: image.save(temporary, "PNG", pnginfo=about))
         files.append(path)
     return files, notices

@@ -73,6 +73,8 @@ class PreviewEngine:
             request: its adapters must be in use.
             on_step: told (denoising steps done, in all); may raise to stop.
         """
+        trained = self.mixer.loaded[0].clip_skip if self.mixer.loaded else None
+        self.family.skip_layers(request.clip_skip or trained)
         width, height = request.size or (self.family.resolution,) * 2
         check_size(self.family, width, height)
         shot = Shot(width, height, request.steps, request.guidance, request.sampler)
@@ -109,4 +111,4 @@ class PreviewEngine:
 
     def _key(self, picture: Picture, chunks: int) -> tuple[object, ...]:
         files = tuple(adapter.path for adapter in self.mixer.loaded)
-        return picture.prompt, picture.negative, picture.strengths, files, chunks
+        return picture.prompt, picture.negative, picture.strengths, files, chunks, self.family.clip_skip

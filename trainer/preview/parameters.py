@@ -9,7 +9,7 @@ from trainer.formats.header import body_sha256
 from trainer.formats.parameters import Generation, LoraUse, format_parameters
 
 
-def parameters_of(request: GenerateRequest, index: int, size: tuple[int, int], model: str) -> str:
+def parameters_of(request: GenerateRequest, index: int, size: tuple[int, int], model: str, clip_skip: int) -> str:
     """Return the text for picture `index` of a request, `size` (width, height) in pixels."""
     picture, row = request.pictures[index], pick("sampling.sampler", request.sampler)
     used = [
@@ -28,6 +28,7 @@ def parameters_of(request: GenerateRequest, index: int, size: tuple[int, int], m
             width=size[0],
             height=size[1],
             model=model,
+            clip_skip=clip_skip,
             rng="CPU",
             loras=loras,
             version="LoRA Atelier",

@@ -40,7 +40,7 @@ def as_pictures(request: SweepRequest, folder: str) -> GenerateRequest:
         for row, prompt in enumerate(request.prompts)
         for strength in request.strengths
     )
-    same = request.model_dump(include={"base", "steps", "guidance", "sampler", "size"})
+    same = request.model_dump(include={"base", "steps", "guidance", "sampler", "size", "clip_skip"})
     return GenerateRequest(id="sweep", adapters=(request.adapter,), pictures=pictures, out=folder, **same)
 
 

@@ -12,7 +12,12 @@ from trainer.export.facts import adapter_facts
 def test_the_facts_of_the_base(options, terminal):
     config = RunConfig.model_validate({"dataset": {"path": "set"}, "training": {"steps": 10}})
     family = SimpleNamespace(
-        base_version="sdxl_base_v1-0", base_name="x", prediction="v_prediction", resolution=1024, scheduler=options
+        base_version="sdxl_base_v1-0",
+        base_name="x",
+        prediction="v_prediction",
+        resolution=1024,
+        clip_skip=1,
+        scheduler=options,
     )
     picture = SimpleNamespace(caption="a fox", bucket=SimpleNamespace(width=1024, height=960))
     run = SimpleNamespace(name="fox", engine=dict)

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from diffusers import AutoPipelineForText2Image, EulerDiscreteScheduler
+from PIL import Image
 
 from tests.tiny import make_pictures, make_tiny_sd
 from tests.tiny_checkpoints import tiny_checkpoint
@@ -14,10 +15,13 @@ from trainer.adapters.read import read_adapter
 from trainer.contract.compose import compose
 from trainer.contract.config import ModelSection
 from trainer.contract.errors import UserError
+from trainer.contract.requests import GenerateRequest, Picture
 from trainer.contract.rundir import State, create_run, steps
 from trainer.device import Engine
 from trainer.families.locate import load_family
 from trainer.formats.header import read_header
+from trainer.preview.answer import answer
+from trainer.preview.engine import PreviewEngine
 from trainer.sampling import Shot, denoise, encode_pairs, starting_noise
 
 ENGINE = Engine(torch.device("cpu"), torch.float32, 1)
@@ -132,6 +136,40 @@ def test_clip_skip_reads_an_earlier_layer(tmp_path):
         wanted = encoder.final_layer_norm(states[-2])
         assert torch.equal(earlier.encode_tokens(tokens).hidden, wanted)
         assert not torch.equal(last.encode_tokens(tokens).hidden, wanted)
+
+
+def test_a_preview_reads_the_layer_that_the_adapter_was_trained_on(tmp_path):
+    folder = make_tiny_sd(tmp_path / "sd")
+    layer = {
+        "model": {"base": str(folder), "clip_skip": 2},
+        "dataset": {"path": str(make_pictures(tmp_path / "set", 2))},
+        "adapter": {"rank": 2},
+        "training": {"steps": 2, "batch_size": 1, "threads": 1},
+        "sampling": {"every": "50%", "steps": 2, "prompts": ["a cat"], "guidance": 3.0, "seed": 9},
+    }
+    run = create_run(tmp_path, "run", compose([layer]))
+    assert main(["train", str(run.path)]) == 0
+    assert read_header(run.adapter_file).metadata["ss_clip_skip"] == "2"
+
+    def drawn(**options) -> bytes:
+        request = GenerateRequest(
+            id="x",
+            base=str(folder),
+            adapters=(str(run.adapter_file),),
+            pictures=(Picture(prompt="a cat", seed=9, strengths=(0.0,)),),
+            steps=2,
+            guidance=3.0,
+            out=str(tmp_path / "out"),
+            **options,
+        )
+        file = answer(PreviewEngine(str(folder), ENGINE), request, lambda done, total: None)[0][0]
+        with Image.open(file) as image:
+            assert ("Clip skip: 2" in image.info["parameters"]) == (options.get("clip_skip", 2) == 2)
+            return image.convert("RGB").tobytes()
+
+    with Image.open(run.samples / "s000000-0.png") as before_training:
+        assert drawn() == before_training.convert("RGB").tobytes()
+    assert drawn() == drawn(clip_skip=2) != drawn(clip_skip=1)
 
 
 def test_clip_skip_is_refused_where_the_family_has_none(tmp_path):
