@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -54,36 +55,40 @@ def train(folder: str) -> int:
 
 
 def _train(run: RunDir, report: Reporter) -> int:
+    stop = threading.Event()
     report.told("waiting for another run to finish", 0, 1)
     with _device(run):
-        code = None
-        while code is None:
-            code = _attempt(run, report)
+        while (code := _attempt(run, report, stop)) is None:
+            # Here and not where it happened: nothing holds on any more to what that attempt had on the GPU.
+            from trainer.memory import step_down  # noqa: PLC0415
+
+            step_down(run)
     return code
 
 
-def _attempt(run: RunDir, report: Reporter) -> int | None:
-    """Train from the last checkpoint on; None where the GPU's memory was too small and the next attempt takes less."""
+def _attempt(run: RunDir, report: Reporter, stop: threading.Event) -> int | None:
+    """Train from the last checkpoint on; None where a step did not fit the GPU's memory."""
     report.told("starting", 0, 1)
     import torch  # noqa: PLC0415 - it takes seconds: the bar is shown first
 
     from trainer.assemble import assemble  # noqa: PLC0415
     from trainer.loop import train as loop  # noqa: PLC0415
-    from trainer.memory import step_down  # noqa: PLC0415
 
     try:
         assembled = assemble(run, report.told)
-        chores = assembled.chores
-        chores.watch = report.step
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), lambda *_: setattr(chores, "stopping", True))
-        report.training(run.status().step, assembled.total)
+    except torch.OutOfMemoryError as error:
+        problem = "the GPU has too little free memory to load this model"
+        raise UserError(problem, "engine.memory", "Close what else uses the card, or take a smaller model.") from error
+    assembled.chores.stop, assembled.chores.watch = stop, report.step
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda *_: stop.set())
+    report.training(run.status().step, assembled.total)
+    try:
         return EXIT_DONE if loop(assembled) else EXIT_STOPPED
     except torch.OutOfMemoryError:
         traceback.print_exc()
-    step_down(run)  # outside of the handler, whose traceback holds on to everything that is on the GPU
-    return None
+        return None
 
 
 @contextmanager

@@ -62,7 +62,12 @@ class AssembledRun:
         self._peaks = {group: rates.get(group.partition(".")[0], optimizer.text_encoder_rate) for group in arena.groups}
         self._learn: Callable[[Batch], Tensor] = self._forward_backward
         if self.engine.graph:
-            self._learn = Graphed(self._forward_backward, [arena.grad], [self.adapter.dropout.generator])
+            self._learn = Graphed(
+                self._forward_backward,
+                [arena.grad],
+                [self.adapter.dropout.generator],
+                lambda text: self.chores.run.emit("notice", text=text),
+            )
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything a checkpoint holds; the rest is a function of the config and the step."""

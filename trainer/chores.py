@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +41,7 @@ class Chores:
         texts: gives (negative, positive) of every prompt.
         total: optimiser steps of the whole run.
         steps_per_epoch: optimiser steps of one pass over the set.
-        stopping: set by a signal handler; asks for a stop like `requests/stop` does.
+        stop: set by a signal handler; asks for a stop like `requests/stop` does.
         watch: told (step, loss, rate) at every report, for a progress bar.
     """
 
@@ -53,7 +54,7 @@ class Chores:
     texts: Callable[[], Sequence[tuple[Text, Text]]]
     total: int
     steps_per_epoch: float
-    stopping: bool = False
+    stop: threading.Event = field(default_factory=threading.Event)
     watch: Callable[[int, float, float], None] = lambda step, loss, rate: None
     _ledger: Ledger = field(default_factory=Ledger)
     _reported: float = 0.0
@@ -83,7 +84,7 @@ class Chores:
     def due(self, step: int) -> bool:
         """Whether anything below may have to be done. The first step is told of at once."""
         waited = time.monotonic() - self._reported >= REPORT_SECONDS
-        return step == 1 or waited or self.stopping or self._orphaned() or self._hits(step)
+        return step == 1 or waited or self.stop.is_set() or self._orphaned() or self._hits(step)
 
     def _hits(self, step: int) -> bool:
         return any(every and step % every == 0 for every in (self._save_every, self._sample_every))
@@ -102,7 +103,7 @@ class Chores:
             self._sample(step)
         if saving:
             self._save(step, tensors)
-        if self.stopping or self.run.take_request("stop") or self._orphaned():
+        if self.stop.is_set() or self.run.take_request("stop") or self._orphaned():
             self._report(step, everything=True)
             self._save(step, tensors)
             self.run.write_status(State.STOPPED, step=step, message=f"Stopped and saved at step {step}.")

@@ -31,6 +31,7 @@ class Graphed(Generic[Tensors]):
         function: reads the batch and tensors that stay where they are; waits for nothing.
         scratch: tensors that the function changes: they are put back after the warm-up, which may run at any moment.
         generators: CUDA generators that it draws from; seeded before a replay, they give the same draws.
+        told: hears a sentence where a set of shapes could not be recorded and is run as it is.
     """
 
     def __init__(
@@ -38,26 +39,45 @@ class Graphed(Generic[Tensors]):
         function: Callable[[Tensors], Tensor],
         scratch: Sequence[Tensor],
         generators: Sequence[torch.Generator] = (),
+        told: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._function, self._scratch, self._generators = function, scratch, generators
-        self._recordings: dict[tuple[torch.Size, ...], Recording] = {}
+        self._told = told
+        self._recordings: dict[tuple[torch.Size, ...], Recording | None] = {}
         self._pool: object = None
 
     def __call__(self, batch: Tensors) -> Tensor:
         """Run the function on a batch; the answer is overwritten by the next call."""
         shapes = tuple(tensor.shape for tensor in batch)
         if shapes not in self._recordings:
-            self._recordings[shapes] = self._record(batch)
+            self._recordings[shapes] = self._try_to_record(batch)
         recording = self._recordings[shapes]
+        if recording is None:
+            return self._function(batch)
         for mine, given in zip(recording.inputs, batch, strict=True):
             mine.copy_(given)
         recording.graph.replay()
         return recording.output
 
-    def _record(self, batch: Tensors) -> Recording:
-        inputs = type(batch)(*(tensor.clone() for tensor in batch))
+    def _try_to_record(self, batch: Tensors) -> Recording | None:
         states = [generator.get_state() for generator in self._generators]
         kept = [tensor.clone() for tensor in self._scratch]
+        try:
+            return self._record(batch)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            reason = str(error).strip().partition("\n")[0]
+            self._told(f"a step could not be recorded as a CUDA graph and is run kernel by kernel, slower: {reason}")
+            return None
+        finally:
+            for tensor, before in zip(self._scratch, kept, strict=True):
+                tensor.copy_(before)
+            for generator, state in zip(self._generators, states, strict=True):
+                generator.set_state(state)
+
+    def _record(self, batch: Tensors) -> Recording:
+        inputs = type(batch)(*(tensor.clone() for tensor in batch))
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -72,8 +92,4 @@ class Graphed(Generic[Tensors]):
         with torch.cuda.graph(graph, pool=self._pool):
             output = self._function(inputs)
         self._pool = self._pool or graph.pool()
-        for tensor, before in zip(self._scratch, kept, strict=True):
-            tensor.copy_(before)
-        for generator, state in zip(self._generators, states, strict=True):
-            generator.set_state(state)
         return Recording(graph, tuple(inputs), output)

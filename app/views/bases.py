@@ -16,8 +16,10 @@ BASES = [
 _PRACTICE = "<b>Practice base:</b> small and quick, to see how it goes. Files made with it work only here."
 
 
-def note_html(base: str) -> str:
+def note_html(base: str | None) -> str:
     """HTML: what one should know of a base: its kind as its files tell it, or why it cannot be used."""
+    if not base or not base.strip():
+        return ""
     return f'<div class="base-note">{_PRACTICE if base == "demo" else _told(base.strip())}</div>'
 
 

@@ -59,12 +59,25 @@ def broken_index(tmp_path):
         (lambda tmp: ["--base", pickled_checkpoint(tmp)], ["model.ckpt", "pickle", "safetensors"]),
         (lambda tmp: ["--base", broken_index(tmp)], ["model_index.json", "broken"]),
         (lambda tmp: ["--base", tmp / "not-there"], ["not-there", "Hub id"]),
+        (lambda tmp: ["--base", "x" * 300], ["cannot be a path"]),
+        (lambda tmp: ["--base", "~nobody-of-that-name/x"], ["cannot be a path"]),
         (lambda tmp: ["--preset", "stile"], ["stile", "style", "subject"]),
         (lambda tmp: ["--set", "adapter.rnak=4"], ["adapter.rnak", "adapter.rank"]),
         (lambda tmp: ["--set", "adapter.rank=0"], ["adapter.rank", "1"]),
         (lambda tmp: ["--set", "training.steps=10", "--set", "training.epochs=2"], ["exactly one"]),
     ],
-    ids=["no model", "ckpt", "broken index", "no such base", "preset", "misspelt", "rank 0", "two lengths"],
+    ids=[
+        "no model",
+        "ckpt",
+        "broken index",
+        "no such base",
+        "long",
+        "no home",
+        "preset",
+        "misspelt",
+        "rank 0",
+        "two lengths",
+    ],
 )
 def test_bad_input_is_a_sentence_and_exit_code_2(tmp_path, pictures, arguments, words):
     done = atelier(tmp_path / "home", "train", "--dataset", pictures, "--json", *arguments(tmp_path))

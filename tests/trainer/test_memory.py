@@ -1,8 +1,11 @@
 """The memory ladder, as far as it goes without a GPU."""
 
+import weakref
+
 import pytest
 import torch
 
+import trainer.assemble
 from tests.trainer.test_resume import make_run
 from trainer.__main__ import main
 from trainer.assemble import AssembledRun
@@ -53,6 +56,33 @@ def test_out_of_memory_goes_on_one_rung_lower_from_the_last_checkpoint(tmp_path,
     assert "half of the blocks" in notices(run)
     assert [event["step"] for event in run.events() if event["kind"] == "start"] == [0, 2]
     assert run.adapter_file.read_bytes() == whole.adapter_file.read_bytes()
+
+
+def test_the_attempt_that_failed_has_left_the_memory_when_the_next_one_loads(tmp_path, tiny_sd, tiny_set, monkeypatch):
+    run = make_run(tmp_path, tiny_sd, tiny_set, steps=4)
+    out_of_memory(monkeypatch, {"none"})
+    real, seen, alive = trainer.assemble.load_family, [], []
+
+    def load(*arguments):
+        alive.append([reference() is not None for reference in seen])
+        family = real(*arguments)
+        seen.append(weakref.ref(family))
+        return family
+
+    monkeypatch.setattr("trainer.assemble.load_family", load)
+    assert main(["train", str(run.path)]) == 0
+    assert alive == [[], [False]]
+
+
+def test_memory_that_is_too_small_for_the_model_itself_is_said(tmp_path, tiny_sd, tiny_set, monkeypatch, capsys):
+    run = make_run(tmp_path, tiny_sd, tiny_set, steps=4)
+
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("trainer.assemble.load_family", fail)
+    assert main(["train", str(run.path)]) == 2
+    assert "to load this model" in capsys.readouterr().err and run.engine() == {}
 
 
 def test_below_the_last_rung_there_is_advice_and_exit_code_2(tmp_path, tiny_sd, tiny_set, monkeypatch, capsys):

@@ -15,6 +15,8 @@ from trainer.formats.header import read_header
 from trainer.formats.kohya import match
 from trainer.protocols import Target
 
+CLIP_SKIPS = {str(skip) for skip in range(1, 13)}  # anything else in a file is nobody's clip skip
+
 
 @dataclass(frozen=True)
 class Update:
@@ -78,7 +80,7 @@ def read_adapter(path: Path, parts: Mapping[str, nn.Module]) -> AdapterFile:
             f"It holds {example} and {len(names) - 1} more; choose its own base.",
         )
     said = header.metadata.get("ss_clip_skip", "")
-    return AdapterFile(path, updates, (*matched.unmatched, *misfits), int(said) if said.isdigit() else None)
+    return AdapterFile(path, updates, (*matched.unmatched, *misfits), int(said) if said in CLIP_SKIPS else None)
 
 
 def _update(halves: Mapping[str, Tensor]) -> Update:

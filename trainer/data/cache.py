@@ -24,6 +24,7 @@ from trainer.pictures.decode import open_picture
 from trainer.pictures.folder import Scan, fingerprint, scan
 from trainer.protocols import Family, Posterior
 
+FORM = "2"  # of the file; it changes with what a row holds
 Sizes = tuple[int, int, int, int, int, int]
 
 
@@ -80,8 +81,8 @@ def build_cache(path: Path, family: Family, options: DatasetSection, on_progress
     Raises:
         UserError: no folder, no pictures, or a picture that the VAE cannot encode.
     """
-    if path.exists():
-        return read_cache(path)
+    if path.exists() and (kept := read_cache(path)):
+        return kept
     found = scan(Path(options.path))
     resolution = family.resolution if options.resolution == "auto" else options.resolution
     if resolution < family.step:
@@ -138,14 +139,21 @@ def write_cache(path: Path, cache: Cache) -> None:
                 posterior.mean.contiguous(),
                 posterior.std.contiguous(),
             )
-    about = {"pictures": json.dumps(rows), "fingerprint": cache.fingerprint, "skipped": json.dumps(cache.skipped)}
+    about = {
+        "form": FORM,
+        "pictures": json.dumps(rows),
+        "fingerprint": cache.fingerprint,
+        "skipped": json.dumps(cache.skipped),
+    }
     replace_atomic(path, lambda temporary: save_file(tensors, temporary, metadata=about))
 
 
-def read_cache(path: Path) -> Cache:
-    """Read back what `write_cache` wrote."""
+def read_cache(path: Path) -> Cache | None:
+    """Read back what `write_cache` wrote; None where another version of it did, in another form."""
     with safe_open(path, framework="pt") as stored:
         about = stored.metadata()
+        if about.get("form") != FORM:
+            return None
         pictures = []
         for index, (name, caption, sides, sizes, views) in enumerate(json.loads(about["pictures"])):
             read = [

@@ -61,7 +61,7 @@ def load_family(options: ModelSection, engine: Engine) -> Family:
         raise UserError(problem, "model.zero_terminal_snr", "Set it to off, or model.prediction to v_prediction.")
     source.facts = facts
     loader: Any = resolve(FAMILIES[facts.family])
-    family: Family = loader(source, engine, options, Path(options.base).stem)
+    family: Family = loader(source, engine, options, Path(options.base).name.removesuffix(".safetensors"))
     return family
 
 

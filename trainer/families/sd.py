@@ -58,7 +58,7 @@ class Kind:
 KEPT = {"none": 225, "half": 141, "full": 56}
 KEPT_XL = {"none": 406, "half": 224, "full": 41}
 KINDS = {
-    "sd1": Kind(("text_encoder",), Reading(1, True), {"epsilon": "sd_v1", "v_prediction": "sd_v1"}, KEPT),
+    "sd1": Kind(("text_encoder",), Reading(1, True), {"epsilon": "sd_v1", "v_prediction": "sd_v1_v"}, KEPT),
     # OpenCLIP's second last layer; the files that everyone has leave the last one out
     "sd2": Kind(("text_encoder",), Reading(1, True), {"epsilon": "sd_v2", "v_prediction": "sd_v2_v"}, KEPT),
     "sdxl": Kind(
@@ -148,7 +148,10 @@ class StableDiffusion:
 
     def skip_layers(self, skip: int | None) -> None:
         """See `Family`. SDXL reads the second last layer, whatever is asked for."""
-        own = self.kind.reading
+        own, layers = self.kind.reading, self.source.config("text_encoder").get("num_hidden_layers", 12)
+        if skip and skip > layers:
+            problem = f"clip skip {skip} goes past the first of the text encoder's {layers} layers"
+            raise UserError(problem, "model.clip_skip", "1 is the last layer; anime models of SD 1.x are used with 2.")
         self.reading = Reading(skip, own.normed) if skip and own.normed else own
 
     def _refuse_skip(self, options: ModelSection) -> None:
@@ -179,9 +182,10 @@ class StableDiffusion:
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
         """[B, C, h, w] -> [B, 3, H, W] in -1..1."""
-        pixels = self._with_vae(lambda vae: vae.decode(latents.float() / self.scaling)).sample.clamp(-1, 1)
-        self.park(*self._parked & {"vae"})
-        return pixels
+        try:
+            return self._with_vae(lambda vae: vae.decode(latents.float() / self.scaling)).sample.clamp(-1, 1)
+        finally:
+            self.park(*self._parked & {"vae"})
 
     def _with_vae(self, work: Callable[[Any], Any]) -> Any:
         """Use the VAE; where the GPU's memory is too small for a whole picture, in tiles from then on."""

@@ -29,6 +29,7 @@ WHOLE = "Get a complete copy of the model."
 HUB_ID = re.compile(
     r"(?P<repository>\w[\w.-]*/(?![\w.-]+\.safetensors$)[\w.-]+)(?:/(?P<file>[\w./ +()-]+\.safetensors))?"
 )
+PREDICTIONS = ("epsilon", "v_prediction")
 PIPELINES = {"StableDiffusionPipeline": "sd1", "StableDiffusionXLPipeline": "sdxl"}  # _class_name in model_index.json
 
 
@@ -61,6 +62,20 @@ def find_base(base: str) -> Path | None:
     Raises:
         UserError: nothing of that name, or something that is no base model by its name or its surroundings.
     """
+    if not base.strip():
+        raise UserError("no base model is given", WHERE, ALLOWED)
+    try:
+        path = _on_this_machine(base)
+    except (OSError, RuntimeError) as error:  # a name too long for a file, somebody's home that is none
+        raise UserError(f"'{base[:80]}' cannot be a path: {error}", WHERE, ALLOWED) from error
+    if path is not None:
+        return path
+    if HUB_ID.fullmatch(base):
+        return None
+    raise UserError(f"there is no base model '{base}'", WHERE, ALLOWED)
+
+
+def _on_this_machine(base: str) -> Path | None:
     path = demo_folder() / "base" if base == "demo" else Path(base).expanduser()
     if path.is_dir():
         if not (path / "model_index.json").is_file():
@@ -72,9 +87,7 @@ def find_base(base: str) -> Path | None:
         refuse_pickle(path)
     if path.is_file():
         return path
-    if HUB_ID.fullmatch(base):
-        return None
-    raise UserError(f"there is no base model '{base}'", WHERE, ALLOWED)
+    return None
 
 
 def describe_base(path: Path) -> BaseFacts:
@@ -123,6 +136,10 @@ def _describe_folder(path: Path) -> BaseFacts:
         raise UserError(f"'{path}' is a {pipeline}", WHERE, f"What can be trained: {known_families()}.")
     unet, schedule = read_json(path, "unet/config.json"), read_json(path, "scheduler/scheduler_config.json")
     refuse_inputs(unet.get("in_channels", LATENT_CHANNELS), path.name)
+    said = schedule.get("prediction_type", "epsilon")
+    if "beta_start" not in schedule or said not in PREDICTIONS:
+        problem = f"'{path.name}' was trained on another noise schedule ({schedule.get('_class_name')}, {said})"
+        raise UserError(problem, WHERE, f"What can be trained: {known_families()}, predicting epsilon or v.")
     family = PIPELINES[pipeline]
     if family == "sd1" and read_json(path, "text_encoder/config.json").get("hidden_act") == "gelu":
         family = "sd2"  # OpenCLIP's activation; the CLIP of SD 1.x has quick_gelu

@@ -102,7 +102,7 @@ class PreviewEngine:
             if key not in self._texts:
                 while len(self._texts) >= TEXTS_KEPT:
                     self._texts.pop(next(iter(self._texts)))
-                self.mixer.set([picture.strengths] * 2, self.engine.device)
+                self.mixer.set([picture.strengths] * (2 * chunks), self.engine.device)  # chunks are rows of it
                 tokens = self.family.tokenize([picture.negative, picture.prompt], chunks, least=chunks)
                 self._texts[key] = self.family.encode_tokens(tokens)
         pairs = [self._texts[self._key(picture, chunks)] for picture in batch]

@@ -172,6 +172,30 @@ def test_a_preview_reads_the_layer_that_the_adapter_was_trained_on(tmp_path):
     assert drawn() == drawn(clip_skip=2) != drawn(clip_skip=1)
 
 
+def test_a_long_prompt_goes_with_an_adapter_of_the_text_encoder(base, tmp_path):
+    folder = base[1]
+    layer = {
+        "model": {"base": str(folder)},
+        "dataset": {"path": str(make_pictures(tmp_path / "set", 2))},
+        "adapter": {"rank": 2, "text_encoder": True},
+        "training": {"steps": 2, "batch_size": 1, "threads": 1},
+        "sampling": {"every": "never"},
+    }
+    run = create_run(tmp_path, "run", compose([layer]))
+    assert main(["train", str(run.path)]) == 0
+    pictures = (Picture(prompt=LONG, strengths=(0.5,)), Picture(prompt="a cat", strengths=(1.0,)))
+    options = {"adapters": (str(run.adapter_file),), "pictures": pictures, "steps": 2, "out": str(tmp_path / "out")}
+    engine = PreviewEngine(str(folder), ENGINE)
+    engine.batch = 2  # as on a GPU: both in one forward pass
+    files, notices = answer(engine, GenerateRequest(id="x", base=str(folder), **options), lambda done, total: None)
+    assert len(files) == 2 and not notices
+
+
+def test_clip_skip_past_the_first_layer_is_refused(tmp_path):
+    with pytest.raises(UserError, match="past the first of the text encoder's 2 layers"):
+        open_base(make_tiny_sd(tmp_path / "sd"), clip_skip=3)
+
+
 def test_clip_skip_is_refused_where_the_family_has_none(tmp_path):
     with pytest.raises(UserError, match="clip skip 1"):
         open_base(make_tiny_sdxl(tmp_path / "xl"), clip_skip=1)
