@@ -32,15 +32,7 @@ def make_tiny_sd(folder: Path, linear: bool = False) -> Path:
         attention_head_dim=2,
         use_linear_projection=linear,
     )
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        latent_channels=4,
-        norm_num_groups=4,
-        layers_per_block=1,
-        sample_size=64,
-    )
+    vae = tiny_vae()
     vocabulary = make_tokenizer(folder / "tokenizer")
     text = CLIPTextModel(
         CLIPTextConfig(
@@ -82,6 +74,20 @@ def make_tiny_sd(folder: Path, linear: bool = False) -> Path:
     }
     (folder / "model_index.json").write_text(json.dumps(index))
     return folder
+
+
+def tiny_vae(scaling_factor: float = 0.18215) -> AutoencoderKL:
+    """A VAE that makes pictures eight times as small."""
+    return AutoencoderKL(
+        block_out_channels=(8, 8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4,
+        norm_num_groups=4,
+        layers_per_block=1,
+        sample_size=64,
+        scaling_factor=scaling_factor,
+    )
 
 
 def make_tokenizer(folder: Path, padding: str = "<|endoftext|>") -> int:

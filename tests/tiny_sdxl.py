@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
+from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from tests.tiny import make_tokenizer
+from tests.tiny import make_tokenizer, tiny_vae
 
 WIDTHS = (32, 64)  # of the two text encoders; the UNet attends to both, side by side
 POOLED, TIME_WIDTH, LAYERS = 48, 8, 2
@@ -32,17 +32,7 @@ def make_tiny_sdxl(folder: Path) -> Path:
         projection_class_embeddings_input_dim=POOLED
         + 6 * TIME_WIDTH,  # height, width, crop and target, two numbers each
     )
-    vae = AutoencoderKL(
-        block_out_channels=(8, 8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        latent_channels=4,
-        norm_num_groups=4,
-        layers_per_block=1,
-        sample_size=64,
-        scaling_factor=0.13025,
-        force_upcast=True,
-    )
+    vae = tiny_vae(0.13025)
     vocabulary = make_tokenizer(folder / "tokenizer")
     make_tokenizer(folder / "tokenizer_2", padding="!")
     models = {

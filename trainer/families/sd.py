@@ -84,6 +84,7 @@ class StableDiffusion:
     def __init__(self, source: Source, engine: Engine, options: ModelSection, name: str) -> None:
         facts = source.facts
         self.source, self.engine, self.kind = source, engine, KINDS[facts.family]
+        self.layers = source.config("text_encoder").get("num_hidden_layers", 12)
         self._refuse_skip(options)
         self.skip_layers(None if options.clip_skip == "auto" else options.clip_skip)
         self.encoders = self.kind.encoders
@@ -148,9 +149,9 @@ class StableDiffusion:
 
     def skip_layers(self, skip: int | None) -> None:
         """See `Family`. SDXL reads the second last layer, whatever is asked for."""
-        own, layers = self.kind.reading, self.source.config("text_encoder").get("num_hidden_layers", 12)
-        if skip and skip > layers:
-            problem = f"clip skip {skip} goes past the first of the text encoder's {layers} layers"
+        own = self.kind.reading
+        if skip and skip > self.layers:
+            problem = f"clip skip {skip} goes past the first of the text encoder's {self.layers} layers"
             raise UserError(problem, "model.clip_skip", "1 is the last layer; anime models of SD 1.x are used with 2.")
         self.reading = Reading(skip, own.normed) if skip and own.normed else own
 

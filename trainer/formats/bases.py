@@ -4,7 +4,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from trainer.contract.catalog import FAMILIES
 from trainer.contract.errors import UserError
@@ -29,7 +29,6 @@ WHOLE = "Get a complete copy of the model."
 HUB_ID = re.compile(
     r"(?P<repository>\w[\w.-]*/(?![\w.-]+\.safetensors$)[\w.-]+)(?:/(?P<file>[\w./ +()-]+\.safetensors))?"
 )
-PREDICTIONS = ("epsilon", "v_prediction")
 PIPELINES = {"StableDiffusionPipeline": "sd1", "StableDiffusionXLPipeline": "sdxl"}  # _class_name in model_index.json
 
 
@@ -137,13 +136,13 @@ def _describe_folder(path: Path) -> BaseFacts:
     unet, schedule = read_json(path, "unet/config.json"), read_json(path, "scheduler/scheduler_config.json")
     refuse_inputs(unet.get("in_channels", LATENT_CHANNELS), path.name)
     said = schedule.get("prediction_type", "epsilon")
-    if "beta_start" not in schedule or said not in PREDICTIONS:
+    prediction = next((known for known in get_args(Prediction) if known == said), None)
+    if "beta_start" not in schedule or prediction is None:
         problem = f"'{path.name}' was trained on another noise schedule ({schedule.get('_class_name')}, {said})"
         raise UserError(problem, WHERE, f"What can be trained: {known_families()}, predicting epsilon or v.")
     family = PIPELINES[pipeline]
     if family == "sd1" and read_json(path, "text_encoder/config.json").get("hidden_act") == "gelu":
         family = "sd2"  # OpenCLIP's activation; the CLIP of SD 1.x has quick_gelu
-    prediction: Prediction = "v_prediction" if schedule.get("prediction_type") == "v_prediction" else "epsilon"
     return BaseFacts(path, family, prediction, bool(schedule.get("rescale_betas_zero_snr")))
 
 
