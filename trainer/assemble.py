@@ -101,7 +101,7 @@ class AssembledRun:
         self.adapter.dropout.begin()
         signal, prediction = self.signal[batch.timesteps], self.family.prediction
         noisy = add_noise(batch.clean, batch.noise, signal)
-        with self.engine.kernels():
+        with self.engine.applied():
             answer = self.family.predict(noisy, batch.timesteps, self._condition(batch), batch.sizes)
             wanted = target(prediction, batch.clean, batch.noise, signal)
             loss = weighted_mse(answer, wanted, self._weight(signal)) / self.accumulation

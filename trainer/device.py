@@ -1,5 +1,6 @@
 """Device, number type, threads: chosen once, written to engine.json, reused on every resume."""
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,8 +25,8 @@ ATTENTION = {
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
     "math": SDPBackend.MATH,
 }
-# Below this many latent pixels in a batch the launches bind and cuDNN's own layout wins; above it ATen's GroupNorm,
-# which has no fast path for that layout, costs more than it saves (H200, SD 1.5 and SDXL).
+# Without our kernels: below this many latent pixels in a batch the launches bind and cuDNN's own layout wins; above it
+# ATen's GroupNorm, which has no fast path for that layout, costs more than it saves (H200, SD 1.5 and SDXL).
 NHWC_PIXELS = 8192
 
 
@@ -40,6 +41,7 @@ class Engine:
         layout: of the UNet's convolutions, `nchw` or `nhwc`.
         graph: whether forward and backward are replayed as a CUDA graph.
         attention: attention kernel, `auto` for torch's own choice.
+        kernels: who computes what stands between the UNet's products: `triton` (ours) or `torch`.
         autotune: whether cuDNN tries its convolutions out at the first step.
         rung: share of the UNet's blocks that is computed again, see `trainer.memory`.
         memory: most GPU memory to take, in GiB; 0 for no limit.
@@ -52,6 +54,7 @@ class Engine:
     layout: str = "nchw"
     graph: bool = False
     attention: str = "auto"
+    kernels: str = "torch"
     autotune: bool = False
     rung: str = "none"
     memory: float = 0.0
@@ -81,7 +84,7 @@ class Engine:
         return self
 
     @contextmanager
-    def kernels(self) -> Iterator[None]:
+    def applied(self) -> Iterator[None]:
         """Within this, attention takes the chosen kernel, or the next that can, and convolutions the fastest found.
 
         The search is not for the VAE: at its sizes it would take a hundred GiB of workspace.
@@ -126,6 +129,7 @@ def choose_engine(config: RunConfig, frozen: dict[str, Any]) -> Engine:
         layout=frozen.get("layout") or options.layout,
         graph=frozen.get("graph", device.type == "cuda" and options.graph != "off"),
         attention=frozen.get("attention") or options.attention,
+        kernels=frozen.get("kernels") or _kernels(options.kernels, device, bool(frozen)),
         autotune=frozen.get("autotune", options.autotune),
         rung=frozen.get("rung") or options.checkpointing,
         memory=0.0 if options.memory == "auto" else options.memory,
@@ -133,12 +137,20 @@ def choose_engine(config: RunConfig, frozen: dict[str, Any]) -> Engine:
     )
 
 
+def _kernels(wanted: str, device: torch.device, begun: bool) -> str:
+    """Our kernels wherever they run, unless the run was begun without them."""
+    if wanted != "auto":
+        return wanted
+    runs = device.type == "cuda" and importlib.util.find_spec("triton") is not None
+    return "triton" if runs and not begun else "torch"
+
+
 def choose_layout(engine: Engine, latent_pixels: int) -> Engine:
     """Choose the layout that was left open, for a batch of that many latent pixels."""
     if engine.layout != "auto":
         return engine
-    small = engine.device.type == "cuda" and latent_pixels <= NHWC_PIXELS
-    return replace(engine, layout="nhwc" if small else "nchw")
+    pays = engine.kernels == "triton" or (engine.device.type == "cuda" and latent_pixels <= NHWC_PIXELS)
+    return replace(engine, layout="nhwc" if pays else "nchw")
 
 
 def preferred_device() -> torch.device:

@@ -151,10 +151,13 @@ class EngineSection(Section):
         "auto", description="Replay forward and backward as a CUDA graph. `auto`: on a GPU."
     )
     layout: Literal["auto", "nchw", "nhwc"] = Field(
-        "auto", description="Memory layout of the UNet's convolutions. `auto`: nhwc for small batches on a GPU."
+        "auto", description="Memory layout of the UNet's convolutions. `auto`: nhwc on a GPU."
     )
     attention: Literal["auto", "cudnn", "flash", "efficient", "math"] = Field(
         "auto", description="Attention kernel. `auto`: what torch takes for the card."
+    )
+    kernels: Literal["auto", "triton", "torch"] = Field(
+        "auto", description="Norms and activations of the UNet: our Triton kernels or torch. `auto`: ours on a GPU."
     )
     autotune: bool = Field(
         False, description="Let cuDNN try its convolutions out: ten seconds at the start, hardly faster after it."

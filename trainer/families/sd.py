@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from trainer.contract.config import ModelSection
 from trainer.contract.errors import UserError
 from trainer.device import Engine
+from trainer.families.blocks import Resnet, TransformerBlock, kernels_for, lean
 from trainer.families.clip import Reading, encode, tokenize, too_long
 from trainer.families.source import Source
 from trainer.families.vae import load_vae
@@ -31,6 +32,7 @@ UNET_TARGETS = {
     "transformer": ATTENTION + FEED_FORWARD + PROJECTIONS,  # what kohya trains: 192 modules of an SD 1.5, 722 of an XL
 }
 TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+BLOCKS = (ResnetBlock2D, BasicTransformerBlock, Resnet, TransformerBlock)
 TILE = 32  # latent pixels: side of what the VAE works on where memory is short
 DEMO_NAME = "lora-atelier-demo"
 
@@ -117,6 +119,8 @@ class StableDiffusion:
             model = self.source.model(name, torch.float32 if name == "vae" else self.engine.dtype)
             layout = self.engine.memory_format if name == "unet" else torch.contiguous_format
             self._parts[name] = model.to(self.engine.device, memory_format=layout)
+            if name == "unet" and self.engine.kernels != "torch":
+                lean(model, kernels_for(self.engine.kernels))
         elif name in self._parked:
             self._parts[name].to(self.engine.device)
         return self._parts[name]
@@ -216,7 +220,7 @@ class StableDiffusion:
         """See `Family`."""
         if share == "none":
             return
-        blocks = [m for m in self.part("unet").modules() if isinstance(m, ResnetBlock2D | BasicTransformerBlock)]
+        blocks = [m for m in self.part("unet").modules() if isinstance(m, BLOCKS)]
         chosen = set(map(id, blocks[:: 1 if share == "full" else 2]))
 
         def run(block: nn.Module, *arguments: Any) -> Any:

@@ -1,0 +1,73 @@
+"""Our kernels against the same in float64: `pytest -m gpu -n 0`."""
+
+import pytest
+import torch
+
+from trainer.kernels.reference import REFERENCE
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+
+ROUNDING = {torch.float32: 1e-6, torch.bfloat16: 4e-3, torch.float16: 6e-4}  # relative error of a whole tensor
+SHAPES = [
+    (2, 64, 9, 7, 8),
+    (1, 320, 64, 64, 32),
+    (2, 96, 5, 5, 32),
+    (3, 2560, 8, 8, 32),
+    (1, 960, 40, 33, 32),
+    (1, 32, 1, 1, 4),
+]
+
+
+@pytest.fixture(params=ROUNDING, ids=str)
+def kind(request):
+    torch.manual_seed(0)
+    return {"device": "cuda", "dtype": request.param}
+
+
+@pytest.fixture
+def ours():
+    from trainer.kernels.fused import FUSED  # noqa: PLC0415 - needs Triton
+
+    return FUSED
+
+
+def check(mine, right, given, rest):
+    """Answers and gradients of `given` agree, up to the rounding of their type; twice the same bits."""
+    exact = [tensor.detach().double().requires_grad_() for tensor in given]
+    wanted = right(*exact, *[item.double() if isinstance(item, torch.Tensor) else item for item in rest])
+    wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+    slopes = [torch.randn_like(tensor, dtype=given[0].dtype) for tensor in wanted]
+    wanted += torch.autograd.grad(wanted, exact, [slope.double() for slope in slopes])
+    runs = []
+    for _ in range(2):
+        found = mine(*given, *rest)
+        found = found if isinstance(found, tuple) else (found,)
+        runs.append(found + torch.autograd.grad(found, given, slopes))
+    for one, two, exactly in zip(*runs, wanted, strict=True):
+        assert torch.equal(one, two)
+        assert (one.double() - exactly).norm() / exactly.norm() < ROUNDING[one.dtype]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("silu", [True, False])
+@pytest.mark.parametrize("shifted", [True, False])
+def test_group_norm(kind, ours, shape, silu, shifted):
+    pictures, channels, height, width, groups = shape
+    x = (torch.randn(pictures, channels, height, width, **kind) * 2 + 5).requires_grad_()  # a mean far from zero
+    weight, bias, conv_bias = torch.randn(3, channels, **kind)
+    extra = (torch.randn(pictures, channels, **kind), conv_bias) if shifted else (None, None)
+    check(ours.group_norm, REFERENCE.group_norm, [x], [weight, bias, groups, 1e-5, silu, *extra])
+
+
+def test_gated_gelu(kind, ours):
+    check(ours.gated_gelu, REFERENCE.gated_gelu, [torch.randn(3, 7, 2 * 330, **kind).requires_grad_()], [])
+
+
+def test_add_norm(kind, ours):
+    given = [torch.randn(3, 7, 330, **kind).requires_grad_() for _ in range(2)]
+    check(ours.add_norm, REFERENCE.add_norm, given, [*torch.randn(2, 330, **kind), 1e-5])
+
+
+def test_add_bias(kind, ours):
+    given = [torch.randn(2, 70, 5, 3, **kind).requires_grad_() for _ in range(2)]
+    check(ours.add_bias, REFERENCE.add_bias, given, [torch.randn(70, **kind)])
