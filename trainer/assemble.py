@@ -16,7 +16,7 @@ from trainer.data import draws
 from trainer.data.batches import Batches
 from trainer.data.cache import Cache, build_cache
 from trainer.data.order import Order
-from trainer.device import Engine, choose_engine, choose_layout
+from trainer.device import Engine, choose_attention, choose_engine, choose_layout
 from trainer.families.locate import load_family
 from trainer.graph import Graphed
 from trainer.memory import plan
@@ -168,6 +168,10 @@ def assemble(run: RunDir, told: Told) -> AssembledRun:
     family.park("vae")  # until the first sample
     words = read_texts(run, family, config, cache)
     told("loading the UNet", 0, 1)
+    side = training_side(family, config)
+    family.engine, tried = choose_attention(family.engine, family.attentions(config.training.batch_size, side, side))
+    if tried:
+        run.emit("attention", chosen=family.engine.attention, seconds=tried)
     targets = family.targets(config.adapter.targets, config.adapter.text_encoder)
     parts = {target.part: family.part(target.part) for target in targets}
     adapter: LoraAdapter = resolve(ADAPTERS[config.adapter.method])(
@@ -188,9 +192,14 @@ def assemble(run: RunDir, told: Told) -> AssembledRun:
     )
 
 
+def training_side(family: Family, config: RunConfig) -> int:
+    """Side in pixels of the square whose area the run's pictures have."""
+    return family.resolution if config.dataset.resolution == "auto" else config.dataset.resolution
+
+
 def latent_pixels(family: Family, config: RunConfig) -> int:
     """Latent pixels of one picture of the run, about."""
-    side = family.resolution if config.dataset.resolution == "auto" else config.dataset.resolution
+    side = training_side(family, config)
     _, height, width = family.latent_shape(side, side)
     return height * width
 

@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from torch.backends import cudnn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from trainer.attention import Shape, preferring, probe
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
 
@@ -19,12 +19,6 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 FORMATS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
-ATTENTION = {
-    "cudnn": SDPBackend.CUDNN_ATTENTION,
-    "flash": SDPBackend.FLASH_ATTENTION,
-    "efficient": SDPBackend.EFFICIENT_ATTENTION,
-    "math": SDPBackend.MATH,
-}
 # Without our kernels: below this many latent pixels in a batch the launches bind and cuDNN's own layout wins; above it
 # ATen's GroupNorm, which has no fast path for that layout, costs more than it saves (H200, SD 1.5 and SDXL).
 NHWC_PIXELS = 8192
@@ -40,7 +34,7 @@ class Engine:
         threads: CPU threads; one thread against two already changes the last bit of a sum.
         layout: of the UNet's convolutions, `nchw` or `nhwc`.
         graph: whether forward and backward are replayed as a CUDA graph.
-        attention: attention kernel, `auto` for torch's own choice.
+        attention: attention kernel, see `trainer.attention`; `torch` for torch's own choice, `auto` while it is open.
         kernels: who computes what stands between the UNet's products: `triton` (ours) or `torch`.
         autotune: whether cuDNN tries its convolutions out at the first step.
         rung: share of the UNet's blocks that is computed again, see `trainer.memory`.
@@ -90,9 +84,7 @@ class Engine:
         The search is not for the VAE: at its sizes it would take a hundred GiB of workspace.
         """
         with ExitStack() as stack:
-            if self.attention != "auto":
-                order = dict.fromkeys([ATTENTION[self.attention], *ATTENTION.values()])
-                stack.enter_context(sdpa_kernel(list(order), set_priority=True))
+            stack.enter_context(preferring(self.attention))
             if self.device.type == "cuda":
                 search = self.autotune and not self.deterministic
                 stack.enter_context(cudnn.flags(enabled=True, benchmark=search, deterministic=self.deterministic))
@@ -128,7 +120,7 @@ def choose_engine(config: RunConfig, frozen: dict[str, Any]) -> Engine:
         int(threads or 1),
         layout=frozen.get("layout") or options.layout,
         graph=frozen.get("graph", device.type == "cuda" and options.graph != "off"),
-        attention=frozen.get("attention") or options.attention,
+        attention=options.attention if not frozen else frozen.get("attention", "auto").replace("auto", "torch"),
         kernels=frozen.get("kernels") or _kernels(options.kernels, device, bool(frozen)),
         autotune=frozen.get("autotune", options.autotune),
         rung=frozen.get("rung") or options.checkpointing,
@@ -151,6 +143,24 @@ def choose_layout(engine: Engine, latent_pixels: int) -> Engine:
         return engine
     pays = engine.kernels == "triton" or (engine.device.type == "cuda" and latent_pixels <= NHWC_PIXELS)
     return replace(engine, layout="nhwc" if pays else "nchw")
+
+
+def choose_attention(engine: Engine, shapes: Sequence[Shape]) -> tuple[Engine, dict[str, float]]:
+    """Choose the attention kernel that was left open, by a short probe.
+
+    Args:
+        engine: with `attention` at `auto` where it is open.
+        shapes: the model's attentions at the size that is trained.
+
+    Returns:
+        The engine, and the seconds that each kernel took; none where nothing was open.
+    """
+    if engine.attention != "auto":
+        return engine, {}
+    if engine.device.type != "cuda" or engine.deterministic:
+        return replace(engine, attention="torch"), {}
+    found = probe(shapes, engine.dtype, engine.device)
+    return replace(engine, attention=found.chosen), found.seconds
 
 
 def preferred_device() -> torch.device:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from trainer.attention import Shape
 from trainer.device import Engine
 
 
@@ -116,6 +117,9 @@ class Family(Protocol):
 
     def predict(self, noisy: Tensor, timesteps: Tensor, text: Text, sizes: Tensor) -> Tensor:
         """The UNet's answer, [B, C, h, w]; `sizes` as in `Batch`."""
+
+    def attentions(self, pictures: int, width: int, height: int) -> list[Shape]:
+        """The UNet's attentions for a batch of pictures of that size, about."""
 
     def checkpoint(self, share: str) -> None:
         """Compute UNet blocks again in the backward pass instead of keeping what they saw: `none`, `half`, `full`."""

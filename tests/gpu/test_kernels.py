@@ -3,10 +3,12 @@
 import pytest
 import torch
 
+from trainer.attention import Shape, probe
 from trainer.kernels.reference import REFERENCE
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
+DEVICE = torch.device("cuda")
 ROUNDING = {torch.float32: 1e-6, torch.bfloat16: 4e-3, torch.float16: 6e-4}  # relative error of a whole tensor
 SHAPES = [
     (2, 64, 9, 7, 8),
@@ -71,3 +73,10 @@ def test_add_norm(kind, ours):
 def test_add_bias(kind, ours):
     given = [torch.randn(2, 70, 5, 3, **kind).requires_grad_() for _ in range(2)]
     check(ours.add_bias, REFERENCE.add_bias, given, [torch.randn(70, **kind)])
+
+
+@pytest.mark.parametrize("width", [40, 64, 80, 160])
+def test_the_attention_probe_finds_kernels_with_right_gradients(width):
+    found = probe([Shape(2, 8, 1024, 1024, width, 1), Shape(2, 8, 1024, 77, width, 1)], torch.bfloat16, DEVICE)
+    assert {"torch", "flash", "efficient"} <= set(found.seconds)
+    assert found.chosen in {"torch", *found.seconds}

@@ -153,8 +153,8 @@ class EngineSection(Section):
     layout: Literal["auto", "nchw", "nhwc"] = Field(
         "auto", description="Memory layout of the UNet's convolutions. `auto`: nhwc on a GPU."
     )
-    attention: Literal["auto", "cudnn", "flash", "efficient", "math"] = Field(
-        "auto", description="Attention kernel. `auto`: what torch takes for the card."
+    attention: Literal["auto", "torch", "cudnn", "flash", "efficient", "math", "xformers"] = Field(
+        "auto", description="Attention kernel. `auto`: the fastest on the card, found by a short probe."
     )
     kernels: Literal["auto", "triton", "torch"] = Field(
         "auto", description="Norms and activations of the UNet: our Triton kernels or torch. `auto`: ours on a GPU."

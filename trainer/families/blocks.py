@@ -15,6 +15,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
+from trainer.attention import Attend
 from trainer.kernels.reference import REFERENCE, Kernels
 
 WIDEST_GROUP = 128  # channels; our kernel's limit
@@ -44,7 +45,7 @@ class Normalise(nn.Module):
 class Resnet(nn.Module):
     """Two convolutions and a way around them; biases are added where the data is read anyway."""
 
-    def __init__(self, block: ResnetBlock2D, kernels: Kernels) -> None:
+    def __init__(self, block: ResnetBlock2D, kernels: Kernels, _: Attend) -> None:
         super().__init__()
         self.norm1, self.norm2 = (Normalise(norm, kernels, silu=True) for norm in (block.norm1, block.norm2))
         self.conv1, self.conv2, self.conv_shortcut = block.conv1, block.conv2, block.conv_shortcut
@@ -76,8 +77,9 @@ class Resnet(nn.Module):
 class CrossAttention(nn.Module):
     """Attention to the picture itself or to the caption."""
 
-    def __init__(self, block: Attention) -> None:
+    def __init__(self, block: Attention, attend: Attend) -> None:
         super().__init__()
+        self.attend = attend
         self.to_q, self.to_k, self.to_v, self.to_out = block.to_q, block.to_k, block.to_v, block.to_out
         self.heads = block.heads
 
@@ -91,7 +93,7 @@ class CrossAttention(nn.Module):
         """x [B, T, C], what it attends to [B, L, D] -> [B, T, C]."""
         parts = (self.to_q(x), self.to_k(context), self.to_v(context))
         query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
-        hidden = F.scaled_dot_product_attention(query, key, value)
+        hidden = self.attend(query, key, value)
         return self.to_out[0](hidden.transpose(1, 2).flatten(2))
 
 
@@ -110,10 +112,10 @@ class GatedLinear(nn.Module):
 class TransformerBlock(nn.Module):
     """Self-attention, attention to the caption, feed-forward."""
 
-    def __init__(self, block: BasicTransformerBlock, kernels: Kernels) -> None:
+    def __init__(self, block: BasicTransformerBlock, kernels: Kernels, attend: Attend) -> None:
         super().__init__()
         self.norm1, self.norm2, self.norm3 = block.norm1, block.norm2, block.norm3
-        self.attn1, self.attn2 = CrossAttention(block.attn1), CrossAttention(block.attn2)
+        self.attn1, self.attn2 = CrossAttention(block.attn1, attend), CrossAttention(block.attn2, attend)
         self.ff, self.kernels = block.ff, kernels
         self.ff.net[0] = GatedLinear(self.ff.net[0], kernels)
 
@@ -148,11 +150,13 @@ class SpatialTransformer(nn.Module):
         gradient_checkpointing: set by diffusers, with `_gradient_checkpointing_func`, which then runs each block.
     """
 
-    def __init__(self, block: Transformer2DModel, kernels: Kernels) -> None:
+    def __init__(self, block: Transformer2DModel, kernels: Kernels, attend: Attend) -> None:
         super().__init__()
         self.norm = Normalise(block.norm, kernels, silu=False)
         self.proj_in, self.proj_out, self.linear = block.proj_in, block.proj_out, block.use_linear_projection
-        self.transformer_blocks = nn.ModuleList(TransformerBlock(part, kernels) for part in block.transformer_blocks)
+        self.transformer_blocks = nn.ModuleList(
+            TransformerBlock(part, kernels, attend) for part in block.transformer_blocks
+        )
         self.gradient_checkpointing = False
 
     @staticmethod
@@ -184,7 +188,7 @@ def _picture(x: Tensor, size: torch.Size) -> Tensor:
 SWAPS = ((ResnetBlock2D, Resnet), (Transformer2DModel, SpatialTransformer))
 
 
-def lean(unet: nn.Module, kernels: Kernels) -> None:
+def lean(unet: nn.Module, kernels: Kernels, attend: Attend = F.scaled_dot_product_attention) -> None:
     """Put the blocks above in the places of diffusers' own, in a `UNet2DConditionModel`."""
     if unet.time_embed_act is None:  # once for all blocks, instead of in each
         unet.time_embed_act = nn.SiLU()
@@ -195,7 +199,7 @@ def lean(unet: nn.Module, kernels: Kernels) -> None:
         for theirs, ours in SWAPS:
             if isinstance(block, theirs) and ours.fits(block) and getattr(block, "skip_time_act", True):
                 parent, _, name = path.rpartition(".")
-                setattr(unet.get_submodule(parent), name, ours(block, kernels))
+                setattr(unet.get_submodule(parent), name, ours(block, kernels, attend))
     if unet.conv_norm_out is not None and isinstance(unet.conv_act, nn.SiLU):
         unet.conv_norm_out, unet.conv_act = Normalise(unet.conv_norm_out, kernels, silu=True), nn.Identity()
 

@@ -4,6 +4,7 @@ One class, and a table of what tells the three apart. The embedded base and a re
 in `trainer.protocols`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from trainer.attention import Shape, attend_for
 from trainer.contract.config import ModelSection
 from trainer.contract.errors import UserError
 from trainer.device import Engine
@@ -33,6 +35,7 @@ UNET_TARGETS = {
 }
 TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 BLOCKS = (ResnetBlock2D, BasicTransformerBlock, Resnet, TransformerBlock)
+TEXT_TOKENS = 77  # of a chunk of CLIP's
 TILE = 32  # latent pixels: side of what the VAE works on where memory is short
 DEMO_NAME = "lora-atelier-demo"
 
@@ -119,11 +122,36 @@ class StableDiffusion:
             model = self.source.model(name, torch.float32 if name == "vae" else self.engine.dtype)
             layout = self.engine.memory_format if name == "unet" else torch.contiguous_format
             self._parts[name] = model.to(self.engine.device, memory_format=layout)
-            if name == "unet" and self.engine.kernels != "torch":
-                lean(model, kernels_for(self.engine.kernels))
+            if name == "unet":
+                self._quicken(model)
         elif name in self._parked:
             self._parts[name].to(self.engine.device)
         return self._parts[name]
+
+    def _quicken(self, unet: Any) -> None:
+        if self.engine.kernels != "torch":
+            lean(unet, kernels_for(self.engine.kernels), attend_for(self.engine.attention))
+        elif self.engine.attention == "xformers":
+            attend_for("xformers")  # says how to install it where it is missing
+            unet.enable_xformers_memory_efficient_attention()
+
+    def attentions(self, pictures: int, width: int, height: int) -> list[Shape]:
+        """See `Family`."""
+        config = self.source.config("unet")
+        channels, heads = config["block_out_channels"], config["attention_head_dim"]
+        depths = config.get("transformer_layers_per_block", 1)
+        _, *size = self.latent_shape(width, height)
+        found = []
+        for level, kind in enumerate(config["down_block_types"]):
+            if "CrossAttn" in kind:
+                count = 2 * (depths[level] if isinstance(depths, list | tuple) else depths)
+                head = heads[level] if isinstance(heads, list | tuple) else heads
+                tokens = math.prod(side // 2**level for side in size)
+                found += [
+                    Shape(pictures, head, tokens, keys, channels[level] // head, count)
+                    for keys in (tokens, TEXT_TOKENS)
+                ]
+        return found
 
     def release(self, *names: str) -> None:
         """See `Family`."""
