@@ -37,7 +37,7 @@ class Engine:
         attention: attention kernel, see `trainer.attention`; `torch` for torch's own choice, `auto` while it is open.
         kernels: who computes what stands between the UNet's products: `triton` (ours) or `torch`.
         autotune: whether cuDNN tries its convolutions out at the first step.
-        rung: share of the UNet's blocks that is computed again, see `trainer.memory`.
+        rung: how the UNet is held and computed, see `trainer.contract.ladder`; `auto` until `trainer.memory` chose.
         memory: most GPU memory to take, in GiB; 0 for no limit.
         deterministic: whether every kernel must give the same bits each time.
     """
@@ -123,7 +123,7 @@ def choose_engine(config: RunConfig, frozen: dict[str, Any]) -> Engine:
         attention=options.attention if not frozen else frozen.get("attention", "auto").replace("auto", "torch"),
         kernels=frozen.get("kernels") or _kernels(options.kernels, device, bool(frozen)),
         autotune=frozen.get("autotune", options.autotune),
-        rung=frozen.get("rung") or options.checkpointing,
+        rung=frozen.get("rung") or "auto",
         memory=0.0 if options.memory == "auto" else options.memory,
         deterministic=frozen.get("deterministic", options.deterministic),
     )
