@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.adapters.arena import Arena, Slot
+from trainer.adapters.packed import pack
 from trainer.contract.config import AdapterSection
 from trainer.protocols import Target
 from trainer.weights.layers import FrozenLayer, frozen, replace
@@ -218,6 +219,8 @@ def attach(
         A, B = (arena.parameters[f"{target}.{letter}"] for letter in "AB")
         layers[target] = LoraLayer(base, A, B, options.alpha_value / options.rank, dropout)
         replace(parts[target.part], target.path, layers[target])
+    for part in parts.values():
+        pack(part, set(layers.values()))
     return LoraAdapter(arena, layers, options.rank, options.alpha_value, dropout)
 
 

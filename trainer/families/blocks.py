@@ -6,6 +6,8 @@ them, stay as they are. A block that does something else than these do is left a
 Shapes: B pictures, C channels, h x w latent pixels, T tokens (h w of them for a picture), L tokens of the caption.
 """
 
+from collections.abc import Callable, Sequence
+
 import torch
 import torch.nn.functional as F
 from diffusers.models.activations import GEGLU
@@ -75,13 +77,18 @@ class Resnet(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Attention to the picture itself or to the caption."""
+    """Attention to the picture itself or to the caption.
 
-    def __init__(self, block: Attention, attend: Attend) -> None:
+    Attributes:
+        shared: names of the layers that read the same input.
+        packed: computes these together, where an adapter offers to: [B, L, D] -> as many [B, L, C].
+    """
+
+    def __init__(self, block: Attention, attend: Attend, shared: tuple[str, ...]) -> None:
         super().__init__()
-        self.attend = attend
         self.to_q, self.to_k, self.to_v, self.to_out = block.to_q, block.to_k, block.to_v, block.to_out
-        self.heads = block.heads
+        self.heads, self.attend, self.shared = block.heads, attend, shared
+        self.packed: Callable[[Tensor], Sequence[Tensor]] | None = None
 
     @staticmethod
     def fits(block: Attention) -> bool:
@@ -91,8 +98,12 @@ class CrossAttention(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """x [B, T, C], what it attends to [B, L, D] -> [B, T, C]."""
-        parts = (self.to_q(x), self.to_k(context), self.to_v(context))
-        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
+        names = ("to_q", "to_k", "to_v")
+        parts = {} if self.packed is None else dict(zip(self.shared, self.packed(context), strict=True))
+        parts |= {
+            name: self.get_submodule(name)(x if name == "to_q" else context) for name in names if name not in parts
+        }
+        query, key, value = (parts[name].unflatten(-1, (self.heads, -1)).transpose(1, 2) for name in names)
         hidden = self.attend(query, key, value)
         return self.to_out[0](hidden.transpose(1, 2).flatten(2))
 
@@ -115,7 +126,8 @@ class TransformerBlock(nn.Module):
     def __init__(self, block: BasicTransformerBlock, kernels: Kernels, attend: Attend) -> None:
         super().__init__()
         self.norm1, self.norm2, self.norm3 = block.norm1, block.norm2, block.norm3
-        self.attn1, self.attn2 = CrossAttention(block.attn1, attend), CrossAttention(block.attn2, attend)
+        self.attn1 = CrossAttention(block.attn1, attend, shared=("to_q", "to_k", "to_v"))
+        self.attn2 = CrossAttention(block.attn2, attend, shared=("to_k", "to_v"))
         self.ff, self.kernels = block.ff, kernels
         self.ff.net[0] = GatedLinear(self.ff.net[0], kernels)
 

@@ -4,7 +4,7 @@ Nothing but a layer's answer leaves it: neither a widened weight nor, in a convo
 backward pass. Module paths stay as they were.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +66,20 @@ class FrozenLayer(nn.Module):
 def frozen(layer: nn.Module) -> Weight:
     """The weight of a layer that is one of torch's or ours."""
     return layer.frozen if isinstance(layer, FrozenLayer) else Plain(layer)
+
+
+def join(found: Sequence[nn.Module]) -> Weight | None:
+    """Linear layers of the same input -> one weight over all of them, of which each layer then holds its rows.
+
+    None where they are not plain linear layers.
+    """
+    if not all(isinstance(layer, nn.Linear) and layer.bias is None for layer in found):
+        return None
+    whole = nn.Linear(1, 1, bias=False, device="meta")
+    whole.weight = nn.Parameter(torch.cat([layer.weight for layer in found]), requires_grad=False)
+    for layer, rows in zip(found, whole.weight.split([len(layer.weight) for layer in found]), strict=True):
+        layer.weight = nn.Parameter(rows, requires_grad=False)
+    return Plain(whole)
 
 
 @dataclass(frozen=True)
