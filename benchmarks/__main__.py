@@ -77,9 +77,9 @@ def main(given: Sequence[str] | None = None) -> int:
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    work = options.work.resolve()
+    work, script = options.work.resolve(), options.ceiling_script and options.ceiling_script.resolve()
     places = Checkouts(options.kohya, options.kohya_site, options.diffusers_examples, options.diffusers_site)
-    how = Options(work, yardsticks, options.case_seconds, options.seconds, options.ceiling_script, places)
+    how = Options(work, yardsticks, options.case_seconds, options.seconds, script, places)
     command = shlex.join(["python", "-m", "benchmarks", *(sys.argv[1:] if given is None else given)])
     report = Report(command, facts(options.commit))
     before = RESULTS.read_text("utf-8")

@@ -160,7 +160,8 @@ def demo(case: Case, work: Path, limit: float) -> Row:
     row = {"case": case.name, "plain": case.plain, "batch": case.batch, "ours": True, "whole": ended - began}
     if code:
         return Row(**row, code=code, note=tail(log))
-    answer = json.loads(b"".join(said).decode("utf-8", "replace").strip().splitlines()[-1])
+    lines = b"".join(said).decode("utf-8", "replace").splitlines()
+    answer = json.loads(next(line for line in reversed(lines) if line.startswith('{"ok"')))
     run = RunDir(Path(answer["sweep"]).parent)
     times = {event["step"]: event["time"] for event in run.events() if event["kind"] == "step"}
     return Row(**row, code=code, **pace(times, case.warm), first_step=times[1] - began, engine=run.engine())

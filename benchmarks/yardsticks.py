@@ -52,7 +52,7 @@ def run(arguments: list[str], read: Reader, log: Path, limit: float) -> Iterator
 
 def read_ours(line: str) -> dict[str, Any] | None:
     """A line of `benchmarks.ceiling`."""
-    return json.loads(line) if line.startswith("{") else None
+    return json.loads(line) if line.startswith('{"yardstick"') else None
 
 
 def read_theirs(line: str) -> dict[str, Any] | None:
