@@ -1,1 +1,1 @@
-"""What is measured, and how. Each file is a command; results stand in README.md beside it."""
+"""What is measured, and how: `python -m benchmarks`. Results stand in RESULTS.md beside it."""

@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionPipeline
 
-from benchmarks.models import make_base, make_pictures
+from benchmarks.models import make_base
+from benchmarks.sets import make_pictures
 from trainer.contract.compose import compose, load_preset
 from trainer.contract.requests import GenerateRequest, Picture
 from trainer.contract.rundir import RunDir, create_run

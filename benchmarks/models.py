@@ -1,27 +1,25 @@
-"""Full-size Stable Diffusion folders with random weights, and pictures of noise: nothing is downloaded.
+"""Full-size Stable Diffusion folders with random weights: nothing is downloaded.
+
+    python -m benchmarks.models sd15 FOLDER
 
 Speed and memory depend on shapes, not on what the numbers say; never on zeros, which some cards multiply faster.
 """
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from benchmarks.sets import make_tokenizer
+
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
-SPECIAL = {
-    "bos_token": "<|startoftext|>",
-    "eos_token": "<|endoftext|>",
-    "unk_token": "<|endoftext|>",
-    "pad_token": "<|endoftext|>",
-}
 
 
 def clip(width: int, layers: int, act: str = "quick_gelu", projection: int = 512) -> CLIPTextConfig:
@@ -76,45 +74,36 @@ class Size:
 
     Attributes:
         pipeline: its class in diffusers.
-        side: in pixels.
         parts: part name -> makes it.
         schedule: beyond the betas.
-        tflop: of one picture's forward and input-gradient backward, rank 16, counted by torch's FlopCounterMode.
     """
 
     pipeline: str
-    side: int
     parts: dict[str, Callable[[], Any]]
     schedule: dict[str, Any]
-    tflop: float
 
 
 SIZES = {
     "sd15": Size(
         "StableDiffusionPipeline",
-        512,
         {
             "unet": lambda: UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8, sample_size=64),
             "vae": lambda: vae(0.18215, 512),
             "text_encoder": lambda: CLIPTextModel(clip(768, 12)),
         },
         {},
-        1.81,
     ),
     "sd21": Size(
         "StableDiffusionPipeline",
-        768,
         {
             "unet": lambda: UNet2DConditionModel(sample_size=96, **SD2),
             "vae": lambda: vae(0.18215, 768),
             "text_encoder": lambda: CLIPTextModel(clip(1024, 23, "gelu")),
         },
         {"prediction_type": "v_prediction"},
-        5.22,
     ),
     "sdxl": Size(
         "StableDiffusionXLPipeline",
-        1024,
         {
             "unet": lambda: UNet2DConditionModel(**SDXL),
             "vae": lambda: vae(0.13025, 1024),
@@ -122,7 +111,6 @@ SIZES = {
             "text_encoder_2": lambda: CLIPTextModelWithProjection(clip(1280, 32, "gelu", 1280)),
         },
         {},
-        14.74,
     ),
 }
 
@@ -138,6 +126,8 @@ def make_base(folder: Path, name: str, device: str) -> Path:
         with torch.device(device):
             model = make()
         model.half().save_pretrained(folder / part)
+        if part.startswith("text"):
+            name_as_before(folder / part / "model.safetensors")
         library = "transformers" if part.startswith("text") else "diffusers"
         index[part] = [library, type(model).__name__]
         if part.startswith("text"):
@@ -152,25 +142,14 @@ def make_base(folder: Path, name: str, device: str) -> Path:
     return folder
 
 
-def make_tokenizer(folder: Path) -> None:
-    """A CLIP tokenizer of the real size that knows single bytes only; the rest of the vocabulary is filler."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    letters = [chr(code) for code in shown] + [chr(256 + index) for index in range(256 - len(shown))]
-    tokens = [*letters, *(f"{letter}</w>" for letter in letters)]
-    tokens += [f"filler{index}" for index in range(49406 - len(tokens))] + ["<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(tokens)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, **SPECIAL}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+def name_as_before(file: Path) -> None:
+    """Give a text encoder's tensors the names that transformers 4 looks for; transformers 5 reads these too."""
+    tensors = load_file(file)
+    if not any(name.startswith("text_model.") for name in tensors):
+        tensors = {f"text_model.{name}": tensor for name, tensor in tensors.items()}
+        save_file(tensors, file, {"format": "pt"})
 
 
-def make_pictures(folder: Path, count: int, sides: list[tuple[int, int]]) -> Path:
-    """Write noise pictures with captions, of these sizes in turn."""
-    folder.mkdir(parents=True, exist_ok=True)
-    random = np.random.default_rng(0)
-    for index in range(count):
-        small = Image.fromarray(random.integers(0, 255, (8, 8, 3), dtype=np.uint8))
-        small.resize(sides[index % len(sides)], Image.Resampling.BICUBIC).save(folder / f"{index}.png")
-        (folder / f"{index}.txt").write_text(f"a picture number {index}")
-    return folder
+if __name__ == "__main__":
+    made = make_base(Path(sys.argv[2]), sys.argv[1], "cuda" if torch.cuda.is_available() else "cpu")
+    print(made)
