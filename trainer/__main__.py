@@ -67,7 +67,7 @@ def _train(run: RunDir, report: Reporter) -> int:
 
 
 def _attempt(run: RunDir, report: Reporter, stop: threading.Event) -> int | None:
-    """Train from the last checkpoint on; None where a step did not fit the GPU's memory."""
+    """Train from the last checkpoint on; None where the UNet or a step did not fit the GPU's memory."""
     report.told("starting", 0, 1)
     import torch  # noqa: PLC0415 - it takes seconds: the bar is shown first
 
@@ -76,15 +76,11 @@ def _attempt(run: RunDir, report: Reporter, stop: threading.Event) -> int | None
 
     try:
         assembled = assemble(run, report.told)
-    except torch.OutOfMemoryError as error:
-        problem = "the GPU has too little free memory to load this model"
-        raise UserError(problem, "engine.memory", "Close what else uses the card, or take a smaller model.") from error
-    assembled.chores.stop, assembled.chores.watch = stop, report.step
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), lambda *_: stop.set())
-    report.training(run.status().step, assembled.total)
-    try:
+        assembled.chores.stop, assembled.chores.watch = stop, report.step
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), lambda *_: stop.set())
+        report.training(run.status().step, assembled.total)
         return EXIT_DONE if loop(assembled) else EXIT_STOPPED
     except torch.OutOfMemoryError:
         traceback.print_exc()

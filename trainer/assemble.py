@@ -1,7 +1,8 @@
 """Config -> Run: the only place that builds one, and the only reader of the whole config."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,8 @@ from trainer.adapters.lora import LoraAdapter
 from trainer.chores import Chores
 from trainer.contract.catalog import ADAPTERS, pick, resolve
 from trainer.contract.config import RunConfig
+from trainer.contract.errors import UserError
+from trainer.contract.ladder import RUNGS
 from trainer.contract.rundir import RunDir, State
 from trainer.data import draws
 from trainer.data.batches import Batches
@@ -151,32 +154,27 @@ def assemble(run: RunDir, told: Told) -> AssembledRun:
 
     Raises:
         UserError: anything that was asked for cannot be done; no step has been taken.
+        torch.OutOfMemoryError: the UNet and its adapter do not fit, stored as engine.json says.
     """
     config = run.config()
     run.write_status(State.PREPARING, message="loading the base model")
     told("loading the base model", 0, 1)
     engine = choose_engine(config, run.engine()).apply()
-    family = load_family(config.model, engine)
-    pixels = config.training.batch_size * latent_pixels(family, config)
-    family.engine = choose_layout(engine, pixels)
-    cache = build_cache(
-        run.path / CACHE_FILE, family, config.dataset, lambda done, total: told("reading pictures", done, total)
-    )
-    for sentence in cache.skipped:
-        run.emit("notice", text=f"skipped {sentence}")
-    told("reading captions", 0, 1)
-    family.park("vae")  # until the first sample
-    words = read_texts(run, family, config, cache)
+    with _no_rung_helps():
+        family = load_family(config.model, engine)
+        pixels = config.training.batch_size * latent_pixels(family, config)
+        family.engine = choose_layout(engine, pixels)
+        cache = build_cache(
+            run.path / CACHE_FILE, family, config.dataset, lambda done, total: told("reading pictures", done, total)
+        )
+        for sentence in cache.skipped:
+            run.emit("notice", text=f"skipped {sentence}")
+        told("reading captions", 0, 1)
+        family.park("vae")  # until the first sample
+        words = read_texts(run, family, config, cache)
     told("loading the UNet", 0, 1)
-    targets = family.targets(config.adapter.targets, config.adapter.text_encoder)
-    parts = {target.part: family.part(target.part) for target in targets}
-    adapter: LoraAdapter = resolve(ADAPTERS[config.adapter.method])(
-        targets, parts, config.adapter, config.training.seed
-    )
+    engine, adapter = load_adapted(run, family, config, pixels)
     optimizer: Optimizer = resolve(pick("optimizer.name", config.optimizer.name))(adapter.arena, config.optimizer)
-    engine = family.engine = plan(run, family.engine, family, pixels)
-    family.checkpoint(engine.rung)
-    run.write_engine(engine.choices())
     order = Order([picture.bucket for picture in cache.pictures], config.training.batch_size, config.training.seed)
     total = total_steps(config, len(cache.pictures), order)
     signal = alphas_cumprod(family.scheduler).to(engine.device)
@@ -186,6 +184,35 @@ def assemble(run: RunDir, told: Told) -> AssembledRun:
     return AssembledRun(
         config, family, adapter, optimizer, batches, chores, signal, words.table, words.tokens, total, engine
     )
+
+
+@contextmanager
+def _no_rung_helps() -> Iterator[None]:
+    """Text encoders and VAE are the same on every rung of the memory ladder."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        problem = "the GPU has too little free memory to load this model"
+        raise UserError(problem, "engine.memory", "Close what else uses the card, or take a smaller model.") from error
+
+
+def load_adapted(run: RunDir, family: Family, config: RunConfig, pixels: int) -> tuple[Engine, LoraAdapter]:
+    """Choose how the UNet is held, load it so, and put the adapter into it.
+
+    Args:
+        run: is told what was chosen.
+        family: its UNet is not loaded yet.
+        config: the run's.
+        pixels: latent pixels of a batch.
+    """
+    options = config.adapter
+    targets = family.targets(options.targets, options.text_encoder)
+    trained = options.rank * sum(map(sum, family.widths(targets)))
+    engine = family.engine = plan(run, family.engine, family, pixels, trained)
+    parts = {target.part: family.part(target.part) for target in targets}
+    adapter: LoraAdapter = resolve(ADAPTERS[options.method])(targets, parts, options, config.training.seed)
+    family.checkpoint(RUNGS[engine.rung].share)
+    return engine, adapter
 
 
 def latent_pixels(family: Family, config: RunConfig) -> int:

@@ -41,7 +41,7 @@ class Engine:
         graph: whether forward and backward are replayed as a CUDA graph.
         attention: attention kernel, `auto` for torch's own choice.
         autotune: whether cuDNN tries its convolutions out at the first step.
-        rung: share of the UNet's blocks that is computed again, see `trainer.memory`.
+        rung: how the UNet is held and computed, see `trainer.contract.ladder`; `auto` until `trainer.memory` chose.
         memory: most GPU memory to take, in GiB; 0 for no limit.
         deterministic: whether every kernel must give the same bits each time.
     """
@@ -127,7 +127,7 @@ def choose_engine(config: RunConfig, frozen: dict[str, Any]) -> Engine:
         graph=frozen.get("graph", device.type == "cuda" and options.graph != "off"),
         attention=frozen.get("attention") or options.attention,
         autotune=frozen.get("autotune", options.autotune),
-        rung=frozen.get("rung") or options.checkpointing,
+        rung=frozen.get("rung") or "auto",
         memory=0.0 if options.memory == "auto" else options.memory,
         deterministic=frozen.get("deterministic", options.deterministic),
     )

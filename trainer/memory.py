@@ -1,22 +1,28 @@
-"""The memory ladder: how much is computed again in the backward pass, so that a run fits the card.
+"""The memory ladder: which rung a run starts on, and which one it goes on with where the device's memory ran out.
 
-A rung is chosen by an estimate and proved by the run itself: where the device runs out of memory, the run goes on from
-its last checkpoint one rung lower.
+A rung is chosen by an estimate before the UNet is loaded and proved by the run itself: where the device runs out of
+memory, the run goes on from its last checkpoint one rung lower.
 """
 
 import gc
+from collections.abc import Collection
 from dataclasses import replace
 
 import torch
 
+from trainer.contract.config import EngineSection
 from trainer.contract.errors import UserError
+from trainer.contract.ladder import RUNGS, choices, lower
 from trainer.contract.rundir import RunDir
 from trainer.device import Engine
 from trainer.protocols import Family
+from trainer.weights.nf4 import bitsandbytes, installed
 
-RUNGS = ("none", "half", "full")  # blocks that are computed again, from the fastest to the leanest
-RESERVE = 600 * 2**20  # bytes for workspaces, the optimiser's intermediate results and what the allocator cannot use
+RESERVE = 600 * 2**20  # bytes for workspaces, widened weights, and what the allocator cannot use
 GIB = 2**30
+TRAINED = (
+    12  # bytes for each trained number: fp32 master and AdamW's two moments; working copy and gradient come on top
+)
 
 
 def free_bytes() -> int:
@@ -27,29 +33,59 @@ def free_bytes() -> int:
     return min(free, int(total * torch.cuda.get_per_process_memory_fraction()) - allocated)
 
 
-def plan(run: RunDir, engine: Engine, family: Family, latent_pixels: int) -> Engine:
-    """Choose the rung that was left open, once everything but the activations is on the device.
+def needed(family: Family, rung: str, latent_pixels: int, trained: int) -> int:
+    """What a rung takes once everything but the UNet and its adapter is on the device, in bytes; an estimate.
+
+    Args:
+        family: not loaded for this.
+        rung: a row of the ladder.
+        latent_pixels: of a whole batch.
+        trained: numbers in the adapter.
+    """
+    row = RUNGS[rung]
+    adapter = trained * (TRAINED + 2 * family.engine.dtype.itemsize)
+    return int(family.unet_bytes(row.base) + adapter + family.kept_bytes(row.share) * latent_pixels) + RESERVE
+
+
+def plan(run: RunDir, engine: Engine, family: Family, latent_pixels: int, trained: int) -> Engine:
+    """Choose the rung that was left open, before the UNet is loaded. It is written down at once, so that a load which
+    does not fit can be tried again with a lower one.
 
     Args:
         run: is told what was chosen and why.
         engine: with `rung` at `auto` where it is open.
-        family: knows how much its UNet keeps.
+        family: tells what it needs.
         latent_pixels: of a whole batch.
+        trained: numbers in the adapter.
+
+    Raises:
+        UserError: the base shall be stored in a way that cannot be had here.
     """
-    if engine.rung != "auto":
-        return engine
+    if engine.rung == "auto":
+        engine = replace(engine, rung=_choose(run, engine, family, latent_pixels, trained))
+    base = RUNGS[engine.rung].base
+    if base == "nf4":
+        bitsandbytes()
+    if base == "streamed" and engine.graph:
+        engine = replace(engine, graph=False)
+        run.emit("notice", text="steps are run kernel by kernel, not as a CUDA graph: the weights come and go")
+    run.write_engine(engine.choices())
+    return engine
+
+
+def _choose(run: RunDir, engine: Engine, family: Family, latent_pixels: int, trained: int) -> str:
+    names = choices(run.config().engine, _missing())
     if engine.device.type != "cuda":
-        return replace(engine, rung=RUNGS[0])
+        return names[0]
     free = free_bytes()
-    needs = {rung: int(family.kept_bytes(rung) * latent_pixels) + RESERVE for rung in RUNGS}
-    rung = next((rung for rung, need in needs.items() if need <= free), RUNGS[-1])
-    run.emit("memory_plan", rung=rung, needed=needs[rung], free=free)
-    if rung != RUNGS[0]:
-        reason = f"keeping everything would take {needs[RUNGS[0]] / GIB:.1f} GiB, and {free / GIB:.1f} GiB are free"
-        run.emit(
-            "notice", text=f"{_words(rung)} of the UNet's blocks are computed again in the backward pass: {reason}"
-        )
-    return replace(engine, rung=rung)
+    needs = {name: needed(family, name, latent_pixels, trained) for name in names}
+    name = next((name for name in names if needs[name] <= free), names[-1])
+    run.emit("memory_plan", rung=name, needed=needs[name], free=free)
+    if name != names[0]:
+        first = needs[names[0]]
+        reason = f"the fastest way would take {first / GIB:.1f} GiB, and {free / GIB:.1f} GiB are free"
+        run.emit("notice", text=f"{_words(name)}: {reason}")
+    return name
 
 
 def step_down(run: RunDir) -> None:
@@ -61,17 +97,29 @@ def step_down(run: RunDir) -> None:
     gc.collect()  # graphs and their pools
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    choices = run.engine()
-    lower = RUNGS[RUNGS.index(choices.get("rung", RUNGS[-1])) + 1 :]
-    if not lower:
+    options, frozen = run.config().engine, run.engine()
+    name = lower(frozen.get("rung", list(RUNGS)[-1]), options, _missing())
+    if name is None:
         raise UserError(
-            "the GPU has too little memory for this run, even with every block computed again",
+            f"the GPU has too little memory for this run, even as lean as it can be ({RUNGS[frozen['rung']].words})",
             "engine.memory",
-            "Close what else uses the card; or set training.batch_size, adapter.rank or dataset.resolution lower.",
+            _advice(options),
         )
-    run.write_engine({**choices, "rung": lower[0]})
-    run.emit("notice", text=f"out of GPU memory: going on with {_words(lower[0])} of the blocks computed again")
+    run.write_engine({**frozen, "rung": name})
+    run.emit("notice", text=f"out of GPU memory: going on so that {_words(name)}")
 
 
-def _words(rung: str) -> str:
-    return {"none": "none", "half": "half", "full": "all"}[rung]
+def _advice(options: EngineSection) -> str:
+    smaller = "set training.batch_size, adapter.rank or dataset.resolution lower."
+    if options.base != "auto":
+        return f"Set engine.base=auto, so that the base may be stored in less; or {smaller}"
+    return f"Close what else uses the card; or {smaller}"
+
+
+def _missing() -> Collection[str]:
+    return () if installed() else ("nf4",)
+
+
+def _words(name: str) -> str:
+    row = RUNGS[name]
+    return row.words if row.base == "plain" else f"{row.words}, which changes the result a little"

@@ -123,8 +123,18 @@ class Family(Protocol):
     def kept_bytes(self, share: str) -> float:
         """What the UNet keeps for the backward pass, in bytes for each latent pixel of a batch; an estimate."""
 
+    def unet_bytes(self, base: str) -> int:
+        """What the UNet's weights take on the device if they are stored so, told without loading them.
+
+        Args:
+            base: as in `trainer.contract.ladder.Rung`.
+        """
+
+    def widths(self, targets: Sequence[Target]) -> list[tuple[int, int]]:
+        """(output, input) features of some layers, told without loading the UNet."""
+
     def targets(self, preset: str, text_encoder: bool) -> list[Target]:
-        """Layers of a target preset, in the order of the model."""
+        """Layers of a target preset, in the order of the model; the UNet is not loaded for it."""
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """(C, h, w) of a picture of that size."""

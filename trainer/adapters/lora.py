@@ -1,7 +1,8 @@
 """LoRA (Hu et al. 2021, arXiv 2106.09685): y = x W^T + b + s (x A^T) B^T with W and b frozen and s = alpha / rank.
 
 The op is our own autograd function: three products forward, five backward, nothing saved but x and the rank
-activations, the gradients of A and B added where they belong.
+activations, the gradients of A and B added where they belong. The products with W are the frozen weight's own, however
+it is stored (`trainer.weights`).
 
 Shapes: N rows, I input features, O output features, R rank; B batch, P pixels.
 """
@@ -11,72 +12,75 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.adapters.arena import Arena, Slot
 from trainer.contract.config import AdapterSection
 from trainer.protocols import Target
+from trainer.weights.layers import FrozenLayer, frozen, replace
 
 Shape = tuple[int, ...]
+Layer = nn.Linear | nn.Conv2d | FrozenLayer
 
 
 class LinearLora(torch.autograd.Function):
-    """x [N, I], W [O, I], b [O] or None, A [R, I], B [O, R], mask [N, R] or None -> [N, O].
+    """x [N, I], a `Weight` [O, I], A [R, I], B [O, R], mask [N, R] or None -> [N, O].
 
     The gradients of A and B are added into the tensors given for them; where None is given, autograd gets them.
     """
 
     @staticmethod
-    def forward(ctx, x, weight, bias, A, B, grads, scale, mask):  # noqa: D102, PLR0913
+    def forward(ctx, x, weight, A, B, grads, scale, mask):  # noqa: D102, PLR0913
         hidden = x @ A.t()
         if mask is not None:
             hidden = hidden * mask
-        y = F.linear(x, weight, bias).addmm_(hidden, B.t(), alpha=scale)
-        ctx.save_for_backward(x, weight, A, B, hidden, mask)
-        ctx.scale, ctx.grads = scale, grads
+        y = weight.forward(x).addmm_(hidden, B.t(), alpha=scale)
+        ctx.save_for_backward(x, A, B, hidden, mask)
+        ctx.weight, ctx.scale, ctx.grads = weight, scale, grads
         return y
 
     @staticmethod
     def backward(ctx, grad):  # noqa: D102
-        x, weight, A, B, hidden, mask = ctx.saved_tensors
+        x, A, B, hidden, mask = ctx.saved_tensors
         scale, (into_A, into_B) = ctx.scale, ctx.grads
         grad_hidden = grad @ B  # scale is left to the products below, which take it for nothing
         if mask is not None:
             grad_hidden = grad_hidden * mask
         grad_B = _product(into_B, grad.t(), hidden, scale)
         grad_A = _product(into_A, grad_hidden.t(), x, scale)
-        grad_x = (grad @ weight).addmm_(grad_hidden, A, alpha=scale) if ctx.needs_input_grad[0] else None
-        return grad_x, None, None, grad_A, grad_B, None, None, None
+        grad_x = ctx.weight.backward(grad).addmm_(grad_hidden, A, alpha=scale) if ctx.needs_input_grad[0] else None
+        return grad_x, None, grad_A, grad_B, None, None, None
 
 
 class PixelLora(torch.autograd.Function):
     """The same for a 1x1 convolution, channels second: x [B, I, P], mask [B, R, P] or None -> [B, O, P]."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias, A, B, grads, scale, mask):  # noqa: D102, PLR0913
+    def forward(ctx, x, weight, A, B, grads, scale, mask):  # noqa: D102, PLR0913
         hidden = A @ x
         if mask is not None:
             hidden = hidden * mask
-        y = weight @ x
-        if bias is not None:
-            y += bias[:, None]
+        y = weight.whole().flatten(1) @ x
+        if weight.bias is not None:
+            y += weight.bias[:, None]
         y = y.add_(B @ hidden, alpha=scale)
-        ctx.save_for_backward(x, weight, A, B, hidden, mask)
-        ctx.scale, ctx.grads = scale, grads
+        ctx.save_for_backward(x, A, B, hidden, mask)
+        ctx.weight, ctx.scale, ctx.grads = weight, scale, grads
         return y
 
     @staticmethod
     def backward(ctx, grad):  # noqa: D102
-        x, weight, A, B, hidden, mask = ctx.saved_tensors
+        x, A, B, hidden, mask = ctx.saved_tensors
         scale, (into_A, into_B) = ctx.scale, ctx.grads
         grad_hidden = B.t() @ grad
         if mask is not None:
             grad_hidden = grad_hidden * mask
         grad_B = _sum(into_B, (grad @ hidden.mT).sum(0), scale)
         grad_A = _sum(into_A, (grad_hidden @ x.mT).sum(0), scale)
-        grad_x = (weight.t() @ grad).add_(A.t() @ grad_hidden, alpha=scale) if ctx.needs_input_grad[0] else None
-        return grad_x, None, None, grad_A, grad_B, None, None, None
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = (ctx.weight.whole().flatten(1).t() @ grad).add_(A.t() @ grad_hidden, alpha=scale)
+        return grad_x, None, grad_A, grad_B, None, None, None
 
 
 def _product(into: Tensor | None, left: Tensor, right: Tensor, scale: float) -> Tensor | None:
@@ -127,37 +131,36 @@ class LoraLayer(nn.Module):
     """A frozen linear layer or 1x1 convolution with a trained update beside it.
 
     Attributes:
-        base: the frozen layer.
+        base: the frozen layer; weight: what it multiplies by.
         A: [R, I]; B: [O, R].
         scale: alpha / rank, times the strength.
         dropout: shared by all layers.
     """
 
-    def __init__(
-        self, base: nn.Linear | nn.Conv2d, A: nn.Parameter, B: nn.Parameter, scale: float, dropout: Dropout
-    ) -> None:
+    def __init__(self, base: Layer, A: nn.Parameter, B: nn.Parameter, scale: float, dropout: Dropout) -> None:
         super().__init__()
+        self.weight = frozen(base)
         self.base, self.A, self.B, self.scale, self.dropout = base, A, B, scale, dropout
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., I] -> [..., O] for a linear layer, [B, I, H, W] -> [B, O, H, W] for a convolution."""
-        if self.base.weight.dim() == 2:
+        if len(self.weight.shape) == 2:
             return self._rows(x)
         if x.is_contiguous(memory_format=torch.channels_last):  # its pixels are rows already
             return self._rows(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         pixels = x.flatten(2)
         mask = self.dropout.mask(self, (len(x), len(self.A), pixels.shape[2]), x)
-        y = PixelLora.apply(pixels, self.base.weight.flatten(1), *self._rest(mask))
+        y = PixelLora.apply(pixels, self.weight, *self._rest(mask))
         return y.view(x.shape[0], -1, *x.shape[2:])
 
     def _rows(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
         mask = self.dropout.mask(self, (len(rows), len(self.A)), x)
-        y = LinearLora.apply(rows, self.base.weight.flatten(1), *self._rest(mask))
+        y = LinearLora.apply(rows, self.weight, *self._rest(mask))
         return y.view(*x.shape[:-1], -1)
 
     def _rest(self, mask: Tensor | None) -> tuple[object, ...]:
-        return self.base.bias, self.A, self.B, (self.A.grad, self.B.grad), self.scale, mask
+        return self.A, self.B, (self.A.grad, self.B.grad), self.scale, mask
 
 
 @dataclass
@@ -182,7 +185,7 @@ class LoraAdapter:
         found = {}
         for target, layer in self.layers.items():
             down, up = (self.arena.view(self.arena.master, f"{target}.{letter}").clone() for letter in "AB")
-            if layer.base.weight.dim() == 4:
+            if len(layer.weight.shape) == 4:
                 down, up = down[..., None, None], up[..., None, None]
             found[target] = (down, up)
         return found
@@ -200,16 +203,16 @@ def attach(
         seed: of A's random start.
     """
     found = {target: parts[target.part].get_submodule(target.path) for target in targets}
-    anchor = next(iter(found.values())).weight
+    anchor = frozen(next(iter(found.values())))
     slots = []
     for target, base in found.items():
-        wide, narrow = base.weight.shape[1], base.weight.shape[0]
+        out, wide = frozen(base).shape[:2]
         slots.append(Slot(f"{target}.A", f"{target.part}.A", (options.rank, wide)))
-        slots.append(Slot(f"{target}.B", f"{target.part}.B", (narrow, options.rank)))
+        slots.append(Slot(f"{target}.B", f"{target.part}.B", (out, options.rank)))
     arena = Arena(slots, anchor.device, anchor.dtype)
     _initialise(arena, [slot for slot in slots if slot.name.endswith(".A")], options, seed)
     layers = {}
-    generator = torch.Generator(anchor.device if anchor.is_cuda else "cpu")
+    generator = torch.Generator(anchor.device if anchor.device.type == "cuda" else "cpu")
     dropout = Dropout(options.dropout, generator)
     for target, base in found.items():
         A, B = (arena.parameters[f"{target}.{letter}"] for letter in "AB")
@@ -229,9 +232,3 @@ def _initialise(arena: Arena, downs: list[Slot], options: AdapterSection, seed: 
             start = (torch.rand(slot.shape, generator=generator) * 2 - 1) * bound
         arena.view(arena.master, slot.name).copy_(start)
     arena.publish()
-
-
-def replace(root: nn.Module, path: str, module: nn.Module) -> None:
-    """Put `module` at a dotted path below `root`."""
-    parent, _, name = path.rpartition(".")
-    setattr(root.get_submodule(parent), name, module)

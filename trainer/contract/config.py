@@ -163,10 +163,23 @@ class EngineSection(Section):
         "auto",
         description="UNet blocks computed again in the backward pass: less memory, more time. `auto`: as few as fit.",
     )
+    base: Literal["auto", "plain", "int8", "nf4", "streamed"] = Field(
+        "auto",
+        description="How the frozen UNet is held: as it is, in 8 or 4 bits, or in host memory, fetched block by block. "
+        "`auto`: as it is where that fits; fewer bits change the result a little.",
+    )
     memory: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
         "auto", description="Most GPU memory that the run may take, in GiB. `auto`: all there is."
     )
     deterministic: bool = Field(False, description="On a GPU too: the same file, bit for bit. Slower.")
+
+    @model_validator(mode="after")
+    def _streamed_needs_recomputation(self) -> "EngineSection":
+        if self.base == "streamed" and self.checkpointing not in ("auto", "full"):
+            raise ValueError(
+                "base=streamed needs checkpointing=full or auto: a block's weights are gone once it is done"
+            )
+        return self
 
 
 class SamplingSection(Section):

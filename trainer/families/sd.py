@@ -4,11 +4,13 @@ One class, and a table of what tells the three apart. The embedded base and a re
 in `trainer.protocols`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
@@ -16,11 +18,14 @@ from torch.utils.checkpoint import checkpoint
 
 from trainer.contract.config import ModelSection
 from trainer.contract.errors import UserError
+from trainer.contract.ladder import RUNGS
 from trainer.device import Engine
 from trainer.families.clip import Reading, encode, tokenize, too_long
-from trainer.families.source import Source
+from trainer.families.source import CLASSES, Source
 from trainer.families.vae import load_vae
 from trainer.protocols import Posterior, Target, Text
+from trainer.weights.layers import FrozenLayer, layers, store, stored_bytes
+from trainer.weights.streaming import PLACES, stream
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 FEED_FORWARD = ("ff.net.0.proj", "ff.net.2")
@@ -30,7 +35,10 @@ UNET_TARGETS = {
     "attention+ff": ATTENTION + FEED_FORWARD,
     "transformer": ATTENTION + FEED_FORWARD + PROJECTIONS,  # what kohya trains: 192 modules of an SD 1.5, 722 of an XL
 }
+# What may be stored in fewer bits; the layers around them are small, and what they get wrong reaches everything.
+STORED = ("down_blocks", "mid_block", "up_blocks")
 TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+BLOCKS = (ResnetBlock2D, BasicTransformerBlock)  # what is computed again, and fetched, as a whole
 TILE = 32  # latent pixels: side of what the VAE works on where memory is short
 DEMO_NAME = "lora-atelier-demo"
 
@@ -114,12 +122,34 @@ class StableDiffusion:
     def part(self, name: str) -> nn.Module:
         """See `Family`. The VAE stays in fp32: it is small, used once per picture, and some overflow in fp16."""
         if name not in self._parts:
-            model = self.source.model(name, torch.float32 if name == "vae" else self.engine.dtype)
-            layout = self.engine.memory_format if name == "unet" else torch.contiguous_format
-            self._parts[name] = model.to(self.engine.device, memory_format=layout)
+            self._parts[name] = self._unet() if name == "unet" else self._small_part(name)
         elif name in self._parked:
             self._parts[name].to(self.engine.device)
         return self._parts[name]
+
+    def _small_part(self, name: str) -> nn.Module:
+        return self.source.model(name, torch.float32 if name == "vae" else self.engine.dtype).to(self.engine.device)
+
+    def _unet(self) -> nn.Module:
+        """The UNet, its weights stored as the rung says, one layer after the other."""
+        engine = self.engine
+        base = RUNGS[engine.rung].base if engine.rung in RUNGS else "plain"
+        if base == "plain":
+            return self.source.model("unet", engine.dtype).to(engine.device, memory_format=engine.memory_format)
+        # fp16 keeps more of a weight than bf16, and is what most files hold.
+        model = self.source.model("unet", torch.float32 if engine.dtype == torch.float32 else torch.float16)
+        place = (engine.device, engine.dtype, engine.memory_format)
+        if base == "streamed":
+            stream(model, list(_blocks(model)), *place)
+        store(_layers(model), model, base, *place)
+        # diffusers' own `to` would warn of the change of type
+        return nn.Module.to(model, engine.device, engine.dtype, memory_format=engine.memory_format)
+
+    @cached_property
+    def _hollow(self) -> nn.Module:
+        """The UNet's modules without weights, to be looked at before it is loaded."""
+        with init_empty_weights():
+            return CLASSES["unet"].from_config(self.source.config("unet"))
 
     def release(self, *names: str) -> None:
         """See `Family`."""
@@ -216,7 +246,7 @@ class StableDiffusion:
         """See `Family`."""
         if share == "none":
             return
-        blocks = [m for m in self.part("unet").modules() if isinstance(m, ResnetBlock2D | BasicTransformerBlock)]
+        blocks = [m for m in self.part("unet").modules() if isinstance(m, BLOCKS)]
         chosen = set(map(id, blocks[:: 1 if share == "full" else 2]))
 
         def run(block: nn.Module, *arguments: Any) -> Any:
@@ -231,11 +261,30 @@ class StableDiffusion:
         """See `Family`."""
         return self.kind.kept[share] * 1024.0
 
+    def unet_bytes(self, base: str) -> int:
+        """See `Family`."""
+        unet, itemsize = self._hollow, self.engine.dtype.itemsize
+        stored = dict(_layers(unet))
+        inside = {
+            path: {f"{path}.{name}" for name, _ in block.named_modules()} if base == "streamed" else set()
+            for path, block in _blocks(unet)
+        }
+        sizes = {path: stored_bytes(layer, base, itemsize) for path, layer in stored.items()}
+        blocks = [sum(sizes.pop(path, 0) for path in paths) for paths in inside.values()]
+        rest = sum(p.numel() for p in unet.parameters()) - sum(_size(layer) for layer in stored.values())
+        return int(sum(sizes.values()) + PLACES * max(blocks) + rest * itemsize)
+
+    def widths(self, targets: Sequence[Target]) -> list[tuple[int, int]]:
+        """See `Family`."""
+        roots = {"unet": self._hollow} | {name: self.part(name) for name in {t.part for t in targets} - {"unet"}}
+        shapes = [roots[target.part].get_submodule(target.path).weight.shape for target in targets]
+        return [(shape[0], shape[1]) for shape in shapes]
+
     def targets(self, preset: str, text_encoder: bool) -> list[Target]:
-        """Layers of a target preset, in the order of the model."""
+        """See `Family`."""
         found = [
             Target("unet", path)
-            for path in _paths(self.part("unet"), UNET_TARGETS[preset])
+            for path in _paths(self._hollow, UNET_TARGETS[preset])
             if "transformer_blocks" in path or "attentions" in path
         ]
         for name in self.encoders if text_encoder else ():
@@ -256,6 +305,25 @@ def load(source: Source, engine: Engine, options: ModelSection, name: str) -> St
     return StableDiffusion(source, engine, options, name)
 
 
+def _layers(unet: nn.Module) -> list[tuple[str, nn.Linear | nn.Conv2d]]:
+    """(path, layer) of everything that may be stored in fewer bits."""
+    return list(layers((name, unet.get_submodule(name)) for name in STORED))
+
+
+def _blocks(unet: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """(path, block) of all that is computed again, in the order in which it is computed: not that of the modules."""
+    stages = [f"down_blocks.{i}" for i in range(len(unet.down_blocks))] + ["mid_block"]
+    for stage in stages + [f"up_blocks.{i}" for i in range(len(unet.up_blocks))]:
+        found = [path for path, module in unet.get_submodule(stage).named_modules() if isinstance(module, BLOCKS)]
+        # resnets.0, attentions.0, resnets.1, ...: each kind numbered, a resnet before the attention of its number
+        for path in sorted(found, key=lambda path: (int(path.split(".")[1]), path.startswith("attentions"))):
+            yield f"{stage}.{path}", unet.get_submodule(f"{stage}.{path}")
+
+
+def _size(layer: nn.Linear | nn.Conv2d) -> int:
+    return sum(parameter.numel() for parameter in layer.parameters())
+
+
 def _modules(root: nn.Module | None) -> list[str]:
     return [path for path, _ in root.named_modules()] if root is not None else []
 
@@ -265,5 +333,5 @@ def _paths(root: nn.Module, endings: Sequence[str]) -> list[str]:
     return [
         path
         for path, module in root.named_modules()
-        if path.endswith(suffixes) and isinstance(module, nn.Linear | nn.Conv2d)
+        if path.endswith(suffixes) and isinstance(module, nn.Linear | nn.Conv2d | FrozenLayer)
     ]

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainer.adapters.lora import replace
 from trainer.adapters.read import AdapterFile, Update
 from trainer.protocols import Target
+from trainer.weights.layers import replace
 
 
 @dataclass
