@@ -45,6 +45,7 @@ class Graphed(Generic[Tensors]):
         self._told = told
         self._recordings: dict[tuple[torch.Size, ...], Recording | None] = {}
         self._pool: object = None
+        self._side: torch.cuda.Stream | None = None
 
     def __call__(self, batch: Tensors) -> Tensor:
         """Run the function on a batch; the answer is overwritten by the next call."""
@@ -61,7 +62,7 @@ class Graphed(Generic[Tensors]):
 
     def _try_to_record(self, batch: Tensors) -> Recording | None:
         states = [generator.get_state() for generator in self._generators]
-        kept = [tensor.clone() for tensor in self._scratch]
+        kept = [tensor.to("cpu", copy=True) for tensor in self._scratch]  # the device's memory is short just now
         try:
             return self._record(batch)
         except torch.OutOfMemoryError:
@@ -78,18 +79,19 @@ class Graphed(Generic[Tensors]):
 
     def _record(self, batch: Tensors) -> Recording:
         inputs = type(batch)(*(tensor.clone() for tensor in batch))
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
+        # One stream for warm-ups and recordings: cuBLAS keeps a workspace (32 MiB on an H200) for each it has seen.
+        self._side = self._side or torch.cuda.Stream()
+        self._side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._side):
             for _ in range(WARM_UPS):
                 self._function(inputs)
-        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.current_stream().wait_stream(self._side)
         torch.cuda.synchronize()
         torch.cuda.empty_cache()  # what the warm-up left would stay beside the graph's own pool
         graph = torch.cuda.CUDAGraph()
         for generator in self._generators:
             graph.register_generator_state(generator)
-        with torch.cuda.graph(graph, pool=self._pool):
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._side):
             output = self._function(inputs)
         self._pool = self._pool or graph.pool()
         return Recording(graph, tuple(inputs), output)

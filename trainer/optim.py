@@ -9,6 +9,8 @@ from torch import Tensor
 from trainer.adapters.arena import Arena
 from trainer.contract.config import OptimizerSection
 
+CHUNK = 2**22  # elements that are stepped at a time: what lies between is 16 MiB, not the size of the adapter
+
 
 class FlatAdamW:
     """Adam with decoupled weight decay (Loshchilov & Hutter, arXiv 1711.05101), one flat slice for each group.
@@ -27,7 +29,7 @@ class FlatAdamW:
         self.count += 1
         options, count = self.options, int(self.count)
         correction1, correction2 = 1 - options.beta1**count, 1 - options.beta2**count
-        for group, part in self.arena.groups.items():
+        for group, part in ((group, part) for group, whole in self.arena.groups.items() for part in _chunks(whole)):
             master, grad = self.arena.master[part], self.arena.grad[part].float()
             first, second = self.first[part], self.second[part]
             first.lerp_(grad, 1 - options.beta1)
@@ -45,6 +47,10 @@ class FlatAdamW:
         """See `trainer.protocols.Optimizer`."""
         for name, tensor in self.state().items():
             tensor.copy_(state[name])
+
+
+def _chunks(part: slice) -> list[slice]:
+    return [slice(start, min(start + CHUNK, part.stop)) for start in range(part.start, part.stop, CHUNK)]
 
 
 @torch.no_grad()

@@ -72,8 +72,8 @@ def test_computing_again_gives_the_same_file(tmp_path, tiny_sd, tiny_set, rung):
     assert (run.path / state).read_bytes() == (plain.path / state).read_bytes()
 
 
-# Random weights spread their errors further than trained ones. Measured: int8 1.2e-3, NF4 1.6e-2 of the loss.
-STORED = [("int8-none", 0.01), ("int8", 0.01), pytest.param("nf4", 0.1, marks=needs_bitsandbytes), ("streaming", 0.01)]
+# Largest difference of a loss, measured: int8 6e-4 and 8e-4 of it, NF4 2e-3 and 8e-3 (tiny SD 1.5 and SDXL).
+STORED = [("int8-none", 3e-3), ("int8", 3e-3), pytest.param("nf4", 0.03, marks=needs_bitsandbytes), ("streaming", 3e-3)]
 
 
 @pytest.mark.parametrize("base", ["sd1", "sdxl"])

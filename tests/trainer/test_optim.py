@@ -19,6 +19,22 @@ def filled(dtype=torch.float32) -> Arena:
     return arena
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_steps_in_chunks_are_those_of_the_whole_bit_for_bit(monkeypatch, dtype):
+    def stepped(chunk):
+        monkeypatch.setattr("trainer.optim.CHUNK", chunk)
+        arena = Arena([Slot("a.A", "unet.A", (40, 30)), Slot("a.B", "unet.B", (7, 3))], torch.device("cpu"), dtype)
+        arena.master.normal_(generator=torch.Generator().manual_seed(2))
+        ours = FlatAdamW(arena, OptimizerSection(weight_decay=0.1))
+        for step in range(3):
+            arena.grad.normal_(generator=torch.Generator().manual_seed(step))
+            ours.step({"unet.A": 0.01, "unet.B": 0.03})
+        return [arena.master, *ours.state().values()]
+
+    for found, wanted in zip(stepped(128), stepped(2**22), strict=True):
+        assert torch.equal(found, wanted)
+
+
 def test_ten_steps_equal_torch_adamw():
     arena = filled()
     options = OptimizerSection(learning_rate=0.01, weight_decay=0.1, beta2=0.95)

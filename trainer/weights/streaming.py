@@ -29,7 +29,7 @@ class Ring:
         self.host = host
         self.places = [torch.empty(max(map(len, host)), dtype=torch.uint8, device=device) for _ in range(PLACES)]
         self._held: list[int | None] = [None] * PLACES
-        self._last, self._direction = 0, 1
+        self._last = -1
         gpu = device.type == "cuda"
         self._stream = torch.cuda.Stream(device) if gpu else None
         self._arrived = [torch.cuda.Event() for _ in range(PLACES)] if gpu else []
@@ -40,10 +40,10 @@ class Ring:
             self._fetch(index)
         if self._stream is not None:
             torch.cuda.current_stream().wait_event(self._arrived[index % PLACES])
-        if index != self._last:
-            self._direction = 1 if index > self._last else -1
-        self._last = index
-        self._prefetch(index, index + self._direction)
+        if index != self._last:  # a block is entered twice when it is computed again
+            after = index + (1 if index > self._last else -1)
+            self._last = index
+            self._prefetch(index, after)
 
     def _prefetch(self, index: int, after: int) -> None:
         count = len(self.host)
