@@ -22,11 +22,11 @@ from trainer.graph import Graphed
 from trainer.memory import plan
 from trainer.objectives import add_noise, alphas_cumprod, min_snr_weight, target, weighted_mse
 from trainer.optim import clip_gradient, warmup_steps
-from trainer.protocols import Batch, Family, Optimizer, Text
+from trainer.preflight import seconds_per_step
+from trainer.protocols import Batch, Family, Optimizer, Report, Text
 from trainer.sampling import encode_pairs
 from trainer.state import load_latest, restore
 
-Told = Callable[[str, int, int], None]  # what is being done, how much is done, of how much
 CACHE_FILE = "cache.safetensors"
 
 
@@ -75,14 +75,14 @@ class AssembledRun:
 
     def restore(self) -> int:
         """See `trainer.protocols.Run`."""
-        found = load_latest(self.chores.run)
-        if found is None:
-            self.chores.begin(0)
-            return 0
-        step, tensors = found
-        restore(tensors, self.tensors())
-        self.adapter.arena.publish()
-        self.chores.begin(step)
+        found, step = load_latest(self.chores.run), 0
+        if found is not None:
+            step, tensors = found
+            restore(tensors, self.tensors())
+            self.adapter.arena.publish()
+        self.chores.report.told("measuring a step", 0, 1)
+        seconds = seconds_per_step(self, step, self.engine.device) if step < self.total else 0.0
+        self.chores.begin(step, seconds, self.tensors())
         return step
 
     def zero(self) -> Tensor:
@@ -146,28 +146,32 @@ class AssembledRun:
         self.chores.finish(step, self.tensors())
 
 
-def assemble(run: RunDir, told: Told) -> AssembledRun:
+def assemble(run: RunDir, report: Report) -> AssembledRun:
     """Build a run from its folder: engine, base, pictures, adapter, optimiser.
+
+    Args:
+        run: its folder.
+        report: hears what is being done.
 
     Raises:
         UserError: anything that was asked for cannot be done; no step has been taken.
     """
     config = run.config()
     run.write_status(State.PREPARING, message="loading the base model")
-    told("loading the base model", 0, 1)
+    report.told("loading the base model", 0, 1)
     engine = choose_engine(config, run.engine()).apply()
     family = load_family(config.model, engine)
     pixels = config.training.batch_size * latent_pixels(family, config)
     family.engine = choose_layout(engine, pixels)
     cache = build_cache(
-        run.path / CACHE_FILE, family, config.dataset, lambda done, total: told("reading pictures", done, total)
+        run.path / CACHE_FILE, family, config.dataset, lambda done, total: report.told("reading pictures", done, total)
     )
     for sentence in cache.skipped:
         run.emit("notice", text=f"skipped {sentence}")
-    told("reading captions", 0, 1)
+    report.told("reading captions", 0, 1)
     family.park("vae")  # until the first sample
     words = read_texts(run, family, config, cache)
-    told("loading the UNet", 0, 1)
+    report.told("loading the UNet", 0, 1)
     targets = family.targets(config.adapter.targets, config.adapter.text_encoder)
     parts = {target.part: family.part(target.part) for target in targets}
     adapter: LoraAdapter = resolve(ADAPTERS[config.adapter.method])(
@@ -176,13 +180,13 @@ def assemble(run: RunDir, told: Told) -> AssembledRun:
     optimizer: Optimizer = resolve(pick("optimizer.name", config.optimizer.name))(adapter.arena, config.optimizer)
     engine = family.engine = plan(run, family.engine, family, pixels)
     family.checkpoint(engine.rung)
-    run.write_engine(engine.choices())
+    run.write_engine({**run.engine(), **engine.choices()})
     order = Order([picture.bucket for picture in cache.pictures], config.training.batch_size, config.training.seed)
     total = total_steps(config, len(cache.pictures), order)
     signal = alphas_cumprod(family.scheduler).to(engine.device)
     batches = Batches(cache.pictures, order, config, len(signal), engine.device)
     epoch = order.batches_per_epoch / config.training.accumulation
-    chores = Chores(run, config, family, adapter, cache, words.prompts, words.samples, total, epoch)
+    chores = Chores(run, config, family, adapter, cache, words.prompts, words.samples, total, epoch, report)
     return AssembledRun(
         config, family, adapter, optimizer, batches, chores, signal, words.table, words.tokens, total, engine
     )

@@ -153,6 +153,20 @@ def test_an_unreadable_picture_is_named_and_the_rest_is_trained(tmp_path, base):
     assert wrong.returncode == 2 and "nobody" in wrong.stderr and "mine" in wrong.stderr
 
 
+def test_a_dry_run_says_what_a_training_would_take_and_leaves_nothing(tmp_path, pictures, base):
+    asked = ["train", "--dataset", pictures, "--base", base, "--dry-run", "--set", "training.steps=50"]
+    done = atelier(tmp_path / "home", *asked, "--json")
+    assert done.returncode == 0, done.stderr
+    told = last_object(done)
+    assert told["ok"] and told["steps_left"] == 50 and told["seconds_left"] > 50 * told["seconds_per_step"] > 0
+    words = atelier(tmp_path / "home", *asked)
+    assert words.returncode == 0 and "about" in words.stdout and "50 steps" in words.stdout, words.stderr
+    assert "sample picture" in words.stdout
+    wrong = atelier(tmp_path / "home", *asked, "--set", "model.clip_skip=9", "--json")
+    assert wrong.returncode == 2 and "clip_skip" in last_object(wrong)["problem"]
+    assert not list((tmp_path / "home" / "runs").iterdir())
+
+
 def wait_until(condition, seconds: float = 90.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():

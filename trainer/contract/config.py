@@ -8,7 +8,12 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PERCENT_OR_STEPS = r"^(\d+|\d+(\.\d+)?%|\d+(\.\d+)?ep|never)$"
+AUTO_OR_EVERY = PERCENT_OR_STEPS.replace("never", "never|auto")
 Every = Annotated[str, Field(pattern=PERCENT_OR_STEPS)]
+AutoOrEvery = Annotated[str, Field(pattern=AUTO_OR_EVERY)]
+Dtype = Literal["auto", "fp32", "bf16", "fp16"]
+Prediction = Literal["auto", "epsilon", "v_prediction"]
+Switch = Literal["auto", "on", "off"]
 
 
 class Section(BaseModel):
@@ -174,7 +179,11 @@ class SamplingSection(Section):
 
     prompts: tuple[str, ...] = Field((), description="Sample prompts. Empty: two training captions.")
     negative: str = Field("", description="What the sample pictures should not show.")
-    every: Every = Field("20%", description="When to draw samples: steps, share of the run, epochs, or `never`.")
+    every: AutoOrEvery = Field(
+        "auto",
+        description="When to draw samples: steps, share of the run, epochs, `never`. `auto`: every 20%, or less often, "
+        "so that they take at most a tenth of the run.",
+    )
     steps: int = Field(20, ge=1, le=200, description="Denoising steps of a sample picture.")
     guidance: float = Field(5.0, ge=1, le=30, description="Classifier-free guidance scale; 1 is off.")
     sampler: str = Field("DPM++ 2M", description="Sampler, by its name in the catalogue.")
@@ -209,7 +218,7 @@ def interval(every: str, total_steps: int, steps_per_epoch: float) -> int | None
     """Turn `500`, `20%` or `2ep` into steps.
 
     Args:
-        every: a value of the fields typed `Every`.
+        every: a value of the fields typed `Every`; for `auto` see `trainer.sampling.affordable_rounds`.
         total_steps: optimiser steps of the whole run.
         steps_per_epoch: optimiser steps of one pass over the set.
 
