@@ -30,10 +30,10 @@ class ModelSection(Section):
     )
     revision: str = Field("", description="Commit, tag or branch of a Hub id. Empty: its main branch.")
     vae: str = Field("", description="Another VAE: a .safetensors file or a diffusers folder. Empty: the base's own.")
-    prediction: Literal["auto", "epsilon", "v_prediction"] = Field(
+    prediction: Prediction = Field(
         "auto", description="What the UNet answers: the noise or v (arXiv 2202.00512). `auto`: as the base says."
     )
-    zero_terminal_snr: Literal["auto", "on", "off"] = Field(
+    zero_terminal_snr: Switch = Field(
         "auto", description="Whether the last timestep is pure noise (arXiv 2305.08891). `auto`: as the base says."
     )
     clip_skip: Annotated[int, Field(ge=1, le=12)] | Literal["auto"] = Field(
