@@ -21,7 +21,7 @@ from trainer.families.locate import load_family
 from trainer.graph import Graphed
 from trainer.memory import plan
 from trainer.objectives import add_noise, alphas_cumprod, min_snr_weight, target, weighted_mse
-from trainer.optim import clip_gradient, warmup_steps
+from trainer.optim import LossScale, clip_gradient, warmup_steps
 from trainer.preflight import seconds_per_step
 from trainer.protocols import Batch, Family, Optimizer, Report, Text
 from trainer.sampling import encode_pairs
@@ -60,11 +60,12 @@ class AssembledRun:
         self._warmup = warmup_steps(self.config.schedule.warmup, self.total)
         rates = {"unet": optimizer.learning_rate}
         self._peaks = {group: rates.get(group.partition(".")[0], optimizer.text_encoder_rate) for group in arena.groups}
+        self._scale = self.optimizer if isinstance(self.optimizer, LossScale) else None
         self._learn: Callable[[Batch], Tensor] = self._forward_backward
         if self.engine.graph:
             self._learn = Graphed(
                 self._forward_backward,
-                [arena.grad],
+                [arena.added],
                 [self.adapter.dropout.generator],
                 lambda text: self.chores.run.emit("notice", text=text),
             )
@@ -87,7 +88,7 @@ class AssembledRun:
 
     def zero(self) -> Tensor:
         """See `trainer.protocols.Run`."""
-        self.adapter.arena.grad.zero_()
+        self.adapter.arena.added.zero_()
         return torch.zeros((), device=self.signal.device)
 
     def learn(self, micro_step: int) -> Tensor:
@@ -105,7 +106,7 @@ class AssembledRun:
             answer = self.family.predict(noisy, batch.timesteps, self._condition(batch), batch.sizes)
             wanted = target(prediction, batch.clean, batch.noise, signal)
             loss = weighted_mse(answer, wanted, self._weight(signal)) / self.accumulation
-            loss.backward()
+            (loss * self._scale.factor if self._scale else loss).backward()
         return loss.detach()
 
     def _condition(self, batch: Batch) -> Text:
@@ -119,7 +120,8 @@ class AssembledRun:
 
     def clip(self) -> Tensor:
         """See `trainer.protocols.Run`."""
-        return clip_gradient(self.adapter.arena, self.config.optimizer.clip_norm)
+        limit = self.config.optimizer.clip_norm
+        return self._scale.clip(limit) if self._scale else clip_gradient(self.adapter.arena, limit)
 
     def rates(self, step: int) -> Mapping[str, float]:
         """See `trainer.protocols.Run`."""
@@ -130,8 +132,9 @@ class AssembledRun:
         return {group: peak * share for group, peak in self._peaks.items()}
 
     def record(self, step: int, loss: Tensor, norm: Tensor) -> None:
-        """See `trainer.protocols.Run`."""
-        self.chores.record(step, loss, norm, self.rates(step - 1)["unet.B"])
+        """See `trainer.protocols.Run`. A step that was left out has no numbers."""
+        if not (self._scale and self._scale.skipped):
+            self.chores.record(step, loss, norm, self.rates(step - 1)["unet.B"])
 
     def due(self, step: int) -> bool:
         """See `trainer.protocols.Run`."""
@@ -178,6 +181,8 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
         targets, parts, config.adapter, config.training.seed
     )
     optimizer: Optimizer = resolve(pick("optimizer.name", config.optimizer.name))(adapter.arena, config.optimizer)
+    if engine.dtype == torch.float16:
+        optimizer = LossScale(optimizer, adapter.arena)
     engine = family.engine = plan(run, family.engine, family, pixels)
     family.checkpoint(engine.rung)
     run.write_engine({**run.engine(), **engine.choices()})

@@ -169,19 +169,15 @@ def test_a_dry_run_says_what_a_training_would_take_and_leaves_nothing(tmp_path, 
 
 
 def test_generate_opens_the_base_as_it_is_told(tmp_path, base):
-    drawn, asked = [], ["--prompt", "x", "--base", base]
+    drawn, asked = [], ["generate", "--prompt", "x", "--base", base]
     for flags in ([], ["--prediction", "v_prediction", "--zero-terminal-snr", "on"]):
         out = tmp_path / f"{len(drawn)}.png"
-        done = atelier(
-            tmp_path / "home", "generate", "--prompt", "x", "--base", base, "--steps", 2, "--out", out, *flags
-        )
+        done = atelier(tmp_path / "home", *asked, "--steps", 2, "--out", out, *flags)
         assert done.returncode == 0, done.stderr
         with Image.open(out) as image:
             drawn.append(image.tobytes())
     assert drawn[0] != drawn[1]
-    wrong = atelier(
-        tmp_path / "home", "generate", "--prompt", "x", "--base", base, "--vae", tmp_path / "none.safetensors"
-    )
+    wrong = atelier(tmp_path / "home", *asked, "--vae", tmp_path / "none.safetensors")
     assert wrong.returncode == 2 and "none.safetensors" in wrong.stderr and "Traceback" not in wrong.stderr
 
 

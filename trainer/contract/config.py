@@ -11,7 +11,6 @@ PERCENT_OR_STEPS = r"^(\d+|\d+(\.\d+)?%|\d+(\.\d+)?ep|never)$"
 AUTO_OR_EVERY = PERCENT_OR_STEPS.replace("never", "never|auto")
 Every = Annotated[str, Field(pattern=PERCENT_OR_STEPS)]
 AutoOrEvery = Annotated[str, Field(pattern=AUTO_OR_EVERY)]
-Dtype = Literal["auto", "fp32", "bf16", "fp16"]
 Prediction = Literal["auto", "epsilon", "v_prediction"]
 Switch = Literal["auto", "on", "off"]
 
@@ -39,8 +38,8 @@ class ModelSection(Section):
     clip_skip: Annotated[int, Field(ge=1, le=12)] | Literal["auto"] = Field(
         "auto", description="Text encoder layer that is read, counted from the end; 2 for anime models of SD 1.x."
     )
-    dtype: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="Number type of the frozen base. `auto`: bf16 on a GPU that computes in it, else fp32."
+    dtype: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="Number type of the frozen base. `auto`: bf16 on a GPU, fp16 on an old one, fp32 on a CPU."
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where to train. `auto`: the GPU if there is one."
