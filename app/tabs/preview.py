@@ -21,6 +21,12 @@ from trainer.contract.requests import GenerateRequest, Picture, base_settings
 
 ID = "preview"
 ROWS = 4
+# Gradio tells that a slider was let go after a drag, but not after a key: a key that moves it is let go like a drag.
+KEYS = """() => document.addEventListener("keyup", (event) => {
+    const moves = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "PageUp", "PageDown"];
+    if (event.target.matches?.(".adapter-row input[type=range]") && moves.includes(event.key))
+        event.target.dispatchEvent(new PointerEvent("pointerup", {bubbles: true}));
+})"""
 Drawn = dict[GenerateRequest, str]  # a request without adapters -> the base's picture
 START = empty("See what was learned", "Write what to draw, add an adapter and press Draw. Then move its slider.")
 
@@ -85,6 +91,7 @@ def build(page: Page) -> None:
     gr.on([draw.click, controls.prompt.submit, *(row.strength.release for row in controls.rows)], **event)
     dice.click(lambda: random.randrange(2**31), None, controls.seed, **quiet()).then(**event)
     _wire_rows(controls, add, event)
+    page.blocks.load(None, None, None, js=KEYS)
     page.on_open(lambda: opened(page), [row.file for row in controls.rows])
     first = controls.rows[0]
     page.adapter.change(
