@@ -16,6 +16,8 @@ from typing import Literal
 
 import psutil
 
+from trainer.contract.card import CardProcess, card_processes
+from trainer.contract.preflight import others
 from trainer.pictures.decode import register_heif
 
 State = Literal["ok", "warn", "bad"]
@@ -74,6 +76,7 @@ def examine(home: Path) -> list[Finding]:
         _python(),
         _torch(build),
         _graphics(build),
+        *_card_users(card_processes()),
         _memory(psutil.virtual_memory().available, psutil.virtual_memory().total),
         _cores(),
         _disk(shutil.disk_usage(_existing(home)).free, home),
@@ -164,6 +167,17 @@ def _torch(build: TorchBuild | None) -> Finding:
 
 def _graphics(build: TorchBuild | None) -> Finding:
     return judge_card(build, nvidia_cards(), platform.system())
+
+
+def _card_users(found: list[CardProcess] | str) -> list[Finding]:
+    """Who holds the card's memory; nothing is said where there is no card."""
+    name = "on the graphics card"
+    if isinstance(found, str):
+        fix = f"Run: {_PIP} nvidia-ml-py. Without it, nothing warns of other programs that hold the card's memory."
+        return [] if shutil.which("nvidia-smi") is None else [Finding(name, "warn", f"not known: {found}", fix)]
+    large = sum(process.bytes or 0 for process in found) > GIB
+    fix = "Close what is not needed before training: its memory is missing there." if large else ""
+    return [Finding(name, "warn" if large else "ok", others(found) or "no other program", fix)]
 
 
 def _torch_line(system: str) -> str:

@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from trainer.contract.catalog import CHOICES
 from trainer.contract.compose import LENGTHS, Layer, compose, section_fields, setting_names, to_toml
-from trainer.contract.config import PERCENT_OR_STEPS, RunConfig
+from trainer.contract.config import AUTO_OR_EVERY, PERCENT_OR_STEPS, RunConfig
 
 Plain = str | int | float | bool | None
 
@@ -26,6 +26,10 @@ TITLES = {
     "engine": "How the step is computed",
     "sampling": "Sample pictures",
     "export": "Finished file",
+}
+EVERY: dict[str | None, tuple[str, ...]] = {  # a pattern -> words to choose from; others can be typed
+    PERCENT_OR_STEPS: ("10%", "20%", "25%", "50%", "never"),
+    AUTO_OR_EVERY: ("auto", "10%", "20%", "25%", "50%", "never"),
 }
 ESSENTIAL = ("dataset.path", "model.base", "dataset.trigger", *(f"training.{name}" for name in LENGTHS))
 
@@ -71,8 +75,8 @@ def field(name: str) -> Field:
     )
     if name in CHOICES:
         kinds, words = (), _names(CHOICES[name])
-    elif any(getattr(part, "pattern", None) == PERCENT_OR_STEPS for part in info.metadata):
-        words = ("10%", "20%", "25%", "50%", "never")
+    for part in info.metadata:
+        words = EVERY.get(getattr(part, "pattern", None), words)
     default = None if info.is_required() else info.default
     return Field(name, kinds, words, info.description or "", (low, high), default)
 

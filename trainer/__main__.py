@@ -1,9 +1,10 @@
-"""The trainer as a command: `python -P -m trainer train RUN_DIR | generate FILE | sweep FILE | serve`.
+"""The trainer as a command: `python -P -m trainer train RUN_DIR | plan RUN_DIR | generate FILE | sweep FILE | serve`.
 
 Exit codes: 0 done, 1 a fault of ours, 2 a fault in what was asked, 130 stopped by the user and saved.
 """
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from trainer.console import Reporter, reporter
 from trainer.contract.errors import EXIT_ASKED, EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, UserError
+from trainer.contract.preflight import preflight_of
 from trainer.contract.rundir import RunDir, State
 
 # Read when torch is loaded: how often a thread looks again before it sleeps. Seconds for a step of the practice base on
@@ -26,6 +28,7 @@ from trainer.contract.rundir import RunDir, State
 # thousand looks 0.20 and 0.41, three thousand 0.17 and 0.65.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
+Drive = Callable[[Any], int]  # an assembled run -> exit code
 LET_GO_SECONDS = 15.0  # a trainer whose terminal was just killed saves and stops within this
 
 
@@ -56,9 +59,44 @@ def train(folder: str) -> int:
 
 def _train(run: RunDir, report: Reporter) -> int:
     stop = threading.Event()
+
+    def drive(assembled: Any) -> int:
+        from trainer.loop import train as loop  # noqa: PLC0415
+
+        assembled.chores.stop = stop
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), lambda *_: stop.set())
+        return EXIT_DONE if loop(assembled) else EXIT_STOPPED
+
+    return _on_device(run, report, drive)
+
+
+def plan(folder: str) -> int:
+    """Do all that comes before the first step of a run, and print what the run will take."""
+    run = RunDir(Path(folder).resolve())
+    run.config()
+
+    def drive(assembled: Any) -> int:
+        assembled.restore()
+        return EXIT_DONE
+
+    with _alone(run), reporter() as report:
+        _on_device(run, report, drive)
+    events = list(run.events())
+    notices = [event["text"] for event in events if event["kind"] == "notice"]
+    found = [event for event in events if event["kind"] == "preflight"]
+    if not found:
+        raise UserError("this run has no steps left", run.name, f"Start it once more for its file: {run.name}")
+    sys.stdout.write(json.dumps({**preflight_of(found[-1]).as_dict(), "notices": notices}) + "\n")
+    return EXIT_DONE
+
+
+def _on_device(run: RunDir, report: Reporter, drive: Drive) -> int:
+    """Assemble a run and drive it, once more on a lower rung wherever it does not fit the GPU's memory."""
     report.told("waiting for another run to finish", 0, 1)
     with _device(run):
-        while (code := _attempt(run, report, stop)) is None:
+        while (code := _attempt(run, report, drive)) is None:
             # Here and not where it happened: nothing holds on any more to what that attempt had on the GPU.
             from trainer.memory import step_down  # noqa: PLC0415
 
@@ -66,22 +104,15 @@ def _train(run: RunDir, report: Reporter) -> int:
     return code
 
 
-def _attempt(run: RunDir, report: Reporter, stop: threading.Event) -> int | None:
-    """Train from the last checkpoint on; None where the UNet or a step did not fit the GPU's memory."""
+def _attempt(run: RunDir, report: Reporter, drive: Drive) -> int | None:
+    """Go on from the last checkpoint; None where the UNet or a step did not fit the GPU's memory."""
     report.told("starting", 0, 1)
     import torch  # noqa: PLC0415 - it takes seconds: the bar is shown first
 
     from trainer.assemble import assemble  # noqa: PLC0415
-    from trainer.loop import train as loop  # noqa: PLC0415
 
     try:
-        assembled = assemble(run, report.told)
-        assembled.chores.stop, assembled.chores.watch = stop, report.step
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), lambda *_: stop.set())
-        report.training(run.status().step, assembled.total)
-        return EXIT_DONE if loop(assembled) else EXIT_STOPPED
+        return drive(assemble(run, report))
     except torch.OutOfMemoryError:
         traceback.print_exc()
         return None
@@ -134,6 +165,7 @@ def serve() -> int:
 
 COMMANDS: dict[str, tuple[Callable[..., int], str | None]] = {
     "train": (train, "run_dir"),
+    "plan": (plan, "run_dir"),
     "generate": (generate, "request"),
     "sweep": (sweep, "request"),
     "serve": (serve, None),

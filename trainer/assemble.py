@@ -24,12 +24,12 @@ from trainer.families.locate import load_family
 from trainer.graph import Graphed
 from trainer.memory import plan
 from trainer.objectives import add_noise, alphas_cumprod, min_snr_weight, target, weighted_mse
-from trainer.optim import clip_gradient, warmup_steps
-from trainer.protocols import Batch, Family, Optimizer, Text
+from trainer.optim import LossScale, clip_gradient, warmup_steps
+from trainer.preflight import seconds_per_step
+from trainer.protocols import Batch, Family, Optimizer, Report, Text
 from trainer.sampling import encode_pairs
 from trainer.state import load_latest, restore
 
-Told = Callable[[str, int, int], None]  # what is being done, how much is done, of how much
 CACHE_FILE = "cache.safetensors"
 
 
@@ -63,11 +63,12 @@ class AssembledRun:
         self._warmup = warmup_steps(self.config.schedule.warmup, self.total)
         rates = {"unet": optimizer.learning_rate}
         self._peaks = {group: rates.get(group.partition(".")[0], optimizer.text_encoder_rate) for group in arena.groups}
+        self._scale = self.optimizer if isinstance(self.optimizer, LossScale) else None
         self._learn: Callable[[Batch], Tensor] = self._forward_backward
         if self.engine.graph:
             self._learn = Graphed(
                 self._forward_backward,
-                [arena.grad],
+                [arena.added],
                 [self.adapter.dropout.generator],
                 lambda text: self.chores.run.emit("notice", text=text),
             )
@@ -78,19 +79,19 @@ class AssembledRun:
 
     def restore(self) -> int:
         """See `trainer.protocols.Run`."""
-        found = load_latest(self.chores.run)
-        if found is None:
-            self.chores.begin(0)
-            return 0
-        step, tensors = found
-        restore(tensors, self.tensors())
-        self.adapter.arena.publish()
-        self.chores.begin(step)
+        found, step = load_latest(self.chores.run), 0
+        if found is not None:
+            step, tensors = found
+            restore(tensors, self.tensors())
+            self.adapter.arena.publish()
+        self.chores.report.told("measuring a step", 0, 1)
+        seconds = seconds_per_step(self, step, self.engine.device) if step < self.total else 0.0
+        self.chores.begin(step, seconds, self.tensors())
         return step
 
     def zero(self) -> Tensor:
         """See `trainer.protocols.Run`."""
-        self.adapter.arena.grad.zero_()
+        self.adapter.arena.added.zero_()
         return torch.zeros((), device=self.signal.device)
 
     def learn(self, micro_step: int) -> Tensor:
@@ -108,7 +109,7 @@ class AssembledRun:
             answer = self.family.predict(noisy, batch.timesteps, self._condition(batch), batch.sizes)
             wanted = target(prediction, batch.clean, batch.noise, signal)
             loss = weighted_mse(answer, wanted, self._weight(signal)) / self.accumulation
-            loss.backward()
+            (loss * self._scale.factor if self._scale else loss).backward()
         return loss.detach()
 
     def _condition(self, batch: Batch) -> Text:
@@ -122,7 +123,8 @@ class AssembledRun:
 
     def clip(self) -> Tensor:
         """See `trainer.protocols.Run`."""
-        return clip_gradient(self.adapter.arena, self.config.optimizer.clip_norm)
+        limit = self.config.optimizer.clip_norm
+        return self._scale.clip(limit) if self._scale else clip_gradient(self.adapter.arena, limit)
 
     def rates(self, step: int) -> Mapping[str, float]:
         """See `trainer.protocols.Run`."""
@@ -133,8 +135,9 @@ class AssembledRun:
         return {group: peak * share for group, peak in self._peaks.items()}
 
     def record(self, step: int, loss: Tensor, norm: Tensor) -> None:
-        """See `trainer.protocols.Run`."""
-        self.chores.record(step, loss, norm, self.rates(step - 1)["unet.B"])
+        """See `trainer.protocols.Run`. A step that was left out has no numbers."""
+        if not (self._scale and self._scale.skipped):
+            self.chores.record(step, loss, norm, self.rates(step - 1)["unet.B"])
 
     def due(self, step: int) -> bool:
         """See `trainer.protocols.Run`."""
@@ -149,8 +152,12 @@ class AssembledRun:
         self.chores.finish(step, self.tensors())
 
 
-def assemble(run: RunDir, told: Told) -> AssembledRun:
+def assemble(run: RunDir, report: Report) -> AssembledRun:
     """Build a run from its folder: engine, base, pictures, adapter, optimiser.
+
+    Args:
+        run: its folder.
+        report: hears what is being done.
 
     Raises:
         UserError: anything that was asked for cannot be done; no step has been taken.
@@ -158,29 +165,34 @@ def assemble(run: RunDir, told: Told) -> AssembledRun:
     """
     config = run.config()
     run.write_status(State.PREPARING, message="loading the base model")
-    told("loading the base model", 0, 1)
+    report.told("loading the base model", 0, 1)
     engine = choose_engine(config, run.engine()).apply()
     with _no_rung_helps():
         family = load_family(config.model, engine)
         pixels = config.training.batch_size * latent_pixels(family, config)
         family.engine = choose_layout(engine, pixels)
         cache = build_cache(
-            run.path / CACHE_FILE, family, config.dataset, lambda done, total: told("reading pictures", done, total)
+            run.path / CACHE_FILE,
+            family,
+            config.dataset,
+            lambda done, total: report.told("reading pictures", done, total),
         )
         for sentence in cache.skipped:
             run.emit("notice", text=f"skipped {sentence}")
-        told("reading captions", 0, 1)
+        report.told("reading captions", 0, 1)
         family.park("vae")  # until the first sample
         words = read_texts(run, family, config, cache)
-    told("loading the UNet", 0, 1)
+    report.told("loading the UNet", 0, 1)
     engine, adapter = load_adapted(run, family, config, pixels)
     optimizer: Optimizer = resolve(pick("optimizer.name", config.optimizer.name))(adapter.arena, config.optimizer)
+    if engine.dtype == torch.float16:
+        optimizer = LossScale(optimizer, adapter.arena)
     order = Order([picture.bucket for picture in cache.pictures], config.training.batch_size, config.training.seed)
     total = total_steps(config, len(cache.pictures), order)
     signal = alphas_cumprod(family.scheduler).to(engine.device)
     batches = Batches(cache.pictures, order, config, len(signal), engine.device)
     epoch = order.batches_per_epoch / config.training.accumulation
-    chores = Chores(run, config, family, adapter, cache, words.prompts, words.samples, total, epoch)
+    chores = Chores(run, config, family, adapter, cache, words.prompts, words.samples, total, epoch, report)
     return AssembledRun(
         config, family, adapter, optimizer, batches, chores, signal, words.table, words.tokens, total, engine
     )

@@ -7,7 +7,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from PIL import Image
@@ -17,18 +17,22 @@ from trainer.adapters.lora import LoraAdapter
 from trainer.contract.config import RunConfig, interval
 from trainer.contract.errors import UserError
 from trainer.contract.files import replace_atomic
+from trainer.contract.preflight import Preflight
 from trainer.contract.rundir import FOREGROUND, RunDir, State
 from trainer.data.cache import Cache
 from trainer.export.facts import adapter_facts
 from trainer.export.kohya import export_adapter
 from trainer.ledger import Ledger
-from trainer.protocols import Family, Text
-from trainer.sampling import Shot, draw
+from trainer.preflight import driver_spills, memory
+from trainer.protocols import Family, Report, Text
+from trainer.sampling import MOST_ROUNDS, Rounds, Shot, affordable_rounds, draw
 from trainer.state import save_checkpoint
 
 REPORT_SECONDS = 0.5  # how old the page's view of a run may be
 SAFETY_SECONDS = 60.0  # a crash loses at most this much, whatever save_every says
+SAVED_PER_SECOND = 200e6  # bytes of a checkpoint, flushed to a slow SSD
 KEEP = 3  # checkpoints on disk
+MOST_FAILURES = 3  # rounds of samples in a row; then there is no more hope
 
 
 @dataclass
@@ -41,8 +45,8 @@ class Chores:
         texts: gives (negative, positive) of every prompt.
         total: optimiser steps of the whole run.
         steps_per_epoch: optimiser steps of one pass over the set.
+        report: hears what is told to a person.
         stop: set by a signal handler; asks for a stop like `requests/stop` does.
-        watch: told (step, loss, rate) at every report, for a progress bar.
     """
 
     run: RunDir
@@ -54,28 +58,77 @@ class Chores:
     texts: Callable[[], Sequence[tuple[Text, Text]]]
     total: int
     steps_per_epoch: float
+    report: Report
     stop: threading.Event = field(default_factory=threading.Event)
-    watch: Callable[[int, float, float], None] = lambda step, loss, rate: None
     _ledger: Ledger = field(default_factory=Ledger)
     _reported: float = 0.0
     _saved: float = 0.0
     _saved_step: int = -1
+    _work: float = 0.0
+    _failures: int = 0
+    _lean: bool = False
     _cover: bytes | None = None
 
     def __post_init__(self) -> None:
         self._save_every = interval(self.config.training.save_every, self.total, self.steps_per_epoch)
-        self._sample_every = interval(self.config.sampling.every, self.total, self.steps_per_epoch)
+        every = self.config.sampling.every
+        # Until the first picture is timed, as if it took no time.
+        asked = f"{100 / MOST_ROUNDS}%" if every == "auto" else every
+        kept = self.run.engine().get("samples") if every == "auto" else None
+        self._rounds = Rounds(interval(asked, self.total, self.steps_per_epoch), len(self.prompts))
+        self._rounds = Rounds(**kept) if kept else self._rounds
         self._parent = os.getppid() if os.environ.get(FOREGROUND) else None
 
-    def begin(self, step: int) -> None:
-        """Say that training starts after `step` steps."""
-        self._reported = self._saved = time.monotonic()
+    def begin(self, step: int, seconds: float, tensors: Mapping[str, Tensor]) -> None:
+        """Say that training starts after `step` steps, and what it will take.
+
+        Args:
+            step: steps done.
+            seconds: that a step takes; 0 where none is left.
+            tensors: what a checkpoint holds.
+        """
         self._saved_step = step if step else -1
         pictures, matrices = len(self.cache.pictures), len(self.adapter.layers)
         self.run.emit("start", step=step, total=self.total, pictures=pictures, modules=matrices)
-        self.run.write_status(State.TRAINING, step=step, total=self.total)
+        size = sum(tensor.nbytes for tensor in tensors.values())
+        self._work = sum(self._work_left(0, seconds, size))
         if step == 0:
+            self.run.write_status(State.PREPARING, total=self.total, message="drawing the first samples")
+            self.report.told("drawing the first samples", 0, 1)
             self._sample(0)
+        # Kept, because a resume would measure other times, and pictures should not change their rhythm.
+        self.run.write_engine({**self.run.engine(), "samples": asdict(self._rounds)})
+        if step < self.total:
+            self._announce(step, seconds, *self._work_left(step, seconds, size))
+        self._reported = self._saved = time.monotonic()
+        self.run.write_status(State.TRAINING, step=step, total=self.total)
+        self.report.training(step, self.total)
+
+    def _work_left(self, step: int, seconds: float, size: int) -> tuple[float, float]:
+        """Seconds that the steps after `step` take, and their checkpoints of `size` bytes."""
+        left = self.total - step
+        planned, overdue = left / self._save_every if self._save_every else 0, left * seconds / SAFETY_SECONDS
+        return left * seconds, (1 + max(planned, overdue)) * size / SAVED_PER_SECOND
+
+    def _announce(self, step: int, seconds: float, learning: float, saving: float) -> None:
+        rounds, now = self._rounds, memory(self.family.engine.device)
+        drawing = rounds.left(step, self.total) * rounds.prompts * rounds.seconds
+        found = Preflight(
+            rung=self.family.engine.rung,
+            seconds_per_step=seconds,
+            steps_left=self.total - step,
+            samples_every=rounds.every,
+            samples_prompts=rounds.prompts,
+            samples_seconds=drawing,
+            saves_seconds=saving,
+            seconds_left=learning + saving + drawing,
+            **now.shown(),
+        )
+        self.run.emit("preflight", **found.as_dict())
+        self.report.said(found.words())
+        if said := now.short(driver_spills()):
+            self.run.emit("notice", text=said)
+            self.report.said(said)
 
     def record(self, step: int, loss: Tensor, norm: Tensor, rate: float) -> None:
         """Note a step; its numbers are read from the device at the next report."""
@@ -87,14 +140,15 @@ class Chores:
         return step == 1 or waited or self.stop.is_set() or self._orphaned() or self._hits(step)
 
     def _hits(self, step: int) -> bool:
-        return any(every and step % every == 0 for every in (self._save_every, self._sample_every))
+        return any(every and step % every == 0 for every in (self._save_every, self._rounds.every))
 
     def _orphaned(self) -> bool:
         return self._parent is not None and os.getppid() != self._parent
 
     def attend(self, step: int, tensors: Mapping[str, Tensor]) -> bool:
         """Do what is due. Return False when someone asked to stop: all is saved then."""
-        sampling = self._sample_every is not None and step % self._sample_every == 0 and step < self.total
+        every = self._rounds.every
+        sampling = every is not None and step % every == 0 and step < self.total
         asked = self.run.take_request("save")
         overdue = time.monotonic() - self._saved >= SAFETY_SECONDS
         saving = asked or overdue or (self._save_every is not None and step % self._save_every == 0)
@@ -117,8 +171,7 @@ class Chores:
             allocated, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
             self.run.emit("memory", allocated=allocated, reserved=reserved)
         self._save(step, tensors)
-        if self._sample_every:
-            self._sample(step)
+        self._sample(step)
         facts = adapter_facts(self.run, self.config, self.family, self.cache, step, self._cover)
         path, adapter = self.run.adapter_file, self.adapter
         dtype = self.config.export.dtype
@@ -135,7 +188,7 @@ class Chores:
                     "Start again with a third of the learning rate; what was saved before is untouched.",
                 )
             self.run.emit("step", step=line.step, loss=round(line.loss, 6), norm=round(line.norm, 5), rate=line.rate)
-            self.watch(line.step, line.loss, line.rate)
+            self.report.step(line.step, line.loss, line.rate)
         self._reported = time.monotonic()
         self.run.write_status(State.TRAINING, step=step, total=self.total)
 
@@ -148,23 +201,42 @@ class Chores:
 
     def _sample(self, step: int) -> None:
         """Draw the samples. Whatever goes wrong with a picture, the run goes on."""
-        if self._sample_every is None:
+        if self._rounds.every is None or self._failures == MOST_FAILURES:
             return
         try:
             self._draw(step)
+            self._failures = 0
         except Exception as error:  # noqa: BLE001 - a picture less is no reason to lose a training
             traceback.print_exc()
-            self.run.emit("notice", text=f"no samples at step {step}: {type(error).__name__}: {error}")
+            self._failures += 1
+            self._lean = self._lean or isinstance(error, torch.OutOfMemoryError)
+            ending = "; no more are tried" if self._failures == MOST_FAILURES else ""
+            self.run.emit("notice", text=f"no samples at step {step}: {type(error).__name__}: {error}{ending}")
+        if self._failures and torch.cuda.is_available():
+            torch.cuda.empty_cache()  # here, where the error no longer holds what was allocated
 
     def _draw(self, step: int) -> None:
         options, side = self.config.sampling, self.family.resolution
-        shot = Shot(side, side, options.steps, options.guidance, options.sampler)
-        for index, image in enumerate(draw(self.family, shot, self.texts(), options.seed)):
+        shot = Shot(side, side, options.steps, options.guidance, options.sampler, self._lean)
+        began = time.monotonic()
+        for index, image in enumerate(draw(self.family, shot, self.texts()[: self._rounds.prompts], options.seed)):
             name = f"s{step:06d}-{index}.png"
             replace_atomic(self.run.samples / name, lambda path, image=image: path.write_bytes(_png(image)))
             self.run.emit("sample", step=step, prompt=self.prompts[index], seed=options.seed + index, file=name)
             if index == 0:
                 self._cover = _png(image)
+            if step == 0:
+                self._timed(time.monotonic() - began)
+                began = time.monotonic()
+            if index + 1 >= self._rounds.prompts:
+                break
+
+    def _timed(self, seconds: float) -> None:
+        """A picture of the first round took this long: the fastest counts, since the first one also warms up."""
+        seconds = min(seconds, self._rounds.seconds or seconds)
+        self._rounds = replace(self._rounds, seconds=seconds)
+        if self.config.sampling.every == "auto":
+            self._rounds = affordable_rounds(self._rounds.prompts, self.total, self._work, seconds)
 
 
 def _png(image: Image.Image) -> bytes:

@@ -21,7 +21,7 @@ class Rate(ProgressColumn):
 
 
 class Reporter:
-    """Shows phases and steps; `Terminal` and `Log` below are the two ways."""
+    """See `trainer.protocols.Report`: on a bar, or as lines where there is none."""
 
     def __init__(self, bar: Progress | None) -> None:
         self._bar = bar
@@ -29,22 +29,29 @@ class Reporter:
         self._phase, self._said, self._began = "", 0.0, (0, 0.0)
 
     def told(self, what: str, done: int, total: int) -> None:
-        """A preparing phase and how far it is."""
+        """See `Report`."""
         if self._bar and self._task is not None:
             self._bar.update(self._task, description=what, completed=done, total=total, loss="")
         elif what != self._phase:
             self._say(what)
         self._phase = what
 
+    def said(self, text: str) -> None:
+        """See `Report`."""
+        if self._bar:
+            self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        else:
+            self._say(text)
+
     def training(self, step: int, total: int) -> None:
-        """Training starts after `step` steps."""
+        """See `Report`."""
         self._phase, self._began = "training", (step, time.monotonic())
         if self._bar and self._task is not None:
             self._bar.reset(self._task, description="training", completed=step, total=total, loss="")
         self._total = total
 
     def step(self, step: int, loss: float, rate: float) -> None:
-        """A finished step."""
+        """See `Report`."""
         if self._bar and self._task is not None:
             self._bar.update(self._task, completed=step, loss=f"loss {loss:.4f}")
         elif time.monotonic() - self._said >= LOG_SECONDS or step == self._total:

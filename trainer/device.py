@@ -15,8 +15,7 @@ from trainer.attention import Shape, preferring, probe
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 FORMATS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
 # Without our kernels: below this many latent pixels in a batch the launches bind and cuDNN's own layout wins; above it
@@ -171,7 +170,7 @@ def preferred_device() -> torch.device:
 
 
 def preferred_dtype(device: torch.device) -> torch.dtype:
-    """bf16 where the card computes in it; fp32 otherwise, since fp16 gradients would need loss scaling."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.bfloat16
-    return torch.float32
+    """bf16 where the card computes in it, from compute capability 8 on; fp16 on older ones; fp32 on a CPU."""
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16

@@ -69,7 +69,7 @@ def plan(run: RunDir, engine: Engine, family: Family, latent_pixels: int, traine
     if base == "streamed" and engine.graph:
         engine = replace(engine, graph=False)
         run.emit("notice", text="steps are run kernel by kernel, not as a CUDA graph: the weights come and go")
-    run.write_engine(engine.choices())
+    run.write_engine({**run.engine(), **engine.choices()})
     return engine
 
 

@@ -8,6 +8,11 @@ from torch import Tensor
 
 from trainer.adapters.arena import Arena
 from trainer.contract.config import OptimizerSection
+from trainer.contract.errors import UserError
+from trainer.protocols import Optimizer
+
+FIRST_SCALE, GOOD_STEPS = 2.0**16, 2000
+MOST_SKIPPED = 50  # steps in a row: by then the loss scale is so small that it was not to blame
 
 CHUNK = 2**22  # elements that are stepped at a time: what lies between is 16 MiB, not the size of the adapter
 
@@ -68,6 +73,65 @@ def clip_gradient(arena: Arena, limit: float) -> Tensor:
     if limit:
         arena.grad.mul_((limit / (norm + 1e-6)).clamp(max=1.0))
     return norm
+
+
+class LossScale:
+    """fp16 training of an arena (Micikevicius et al., arXiv 1710.03740).
+
+    The loss is multiplied, so that small gradients do not vanish; a step whose gradient overflows is left out and the
+    factor halved; after many good steps it doubles.
+
+    Start, factors and interval are those of torch.amp.GradScaler. Stands where the optimiser stands: finding out waits
+    for the device once a step, which only cards without bf16 pay.
+
+    Attributes:
+        factor: scalar on the device; it stays where it is, so that a recorded graph sees it change.
+    """
+
+    def __init__(self, optimizer: Optimizer, arena: Arena) -> None:
+        self.optimizer, self.arena = optimizer, arena
+        self.factor = torch.full((), FIRST_SCALE, device=arena.master.device)
+        self.good = torch.zeros((), dtype=torch.int64)
+        self.skipped = 0  # in a row, the last step with it
+
+    @torch.no_grad()
+    def clip(self, limit: float) -> Tensor:
+        """As `clip_gradient`, on the gradient without the factor."""
+        self.arena.grad.copy_(self.arena.added).div_(self.factor)
+        norm = clip_gradient(self.arena, limit)
+        self.skipped = 0 if bool(norm.isfinite()) else self.skipped + 1
+        return norm
+
+    def step(self, rates: Mapping[str, float]) -> None:
+        """See `trainer.protocols.Optimizer`.
+
+        Raises:
+            UserError: no step was possible for a long time.
+        """
+        if self.skipped:
+            self.good.zero_()
+            self.factor.mul_(0.5)
+        else:
+            self.optimizer.step(rates)
+            self.good += 1
+        if self.skipped >= MOST_SKIPPED:
+            raise UserError(
+                f"{MOST_SKIPPED} steps in a row gave gradients that fp16 cannot hold",
+                "model.dtype",
+                "Start again with model.dtype=fp32, or with a third of the learning rate.",
+            )
+        if self.good == GOOD_STEPS:
+            self.good.zero_()
+            self.factor.mul_(2.0)
+
+    def state(self) -> dict[str, Tensor]:
+        """See `trainer.protocols.Optimizer`."""
+        return {**self.optimizer.state(), "scale": self.factor, "scale_good": self.good}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """See `trainer.protocols.Optimizer`."""
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])
 
 
 def cosine(progress: float) -> float:

@@ -175,6 +175,22 @@ class Optimizer(Protocol):
         """Take back what `state` gave."""
 
 
+class Report(Protocol):
+    """Hears how a run is going; `trainer.console` shows it to a person."""
+
+    def told(self, what: str, done: int, total: int) -> None:
+        """What is being prepared, how much of it is done, of how much."""
+
+    def said(self, text: str) -> None:
+        """A sentence that should not be overlooked."""
+
+    def training(self, step: int, total: int) -> None:
+        """Training starts after `step` steps."""
+
+    def step(self, step: int, loss: float, rate: float) -> None:
+        """A finished step."""
+
+
 class Run(Protocol):
     """What the loop drives.
 
@@ -189,7 +205,7 @@ class Run(Protocol):
     optimizer: Optimizer
 
     def restore(self) -> int:
-        """Take back the newest checkpoint; return the number of steps it holds."""
+        """Take back the newest checkpoint, tell what the rest will take; return the number of steps it holds."""
 
     def zero(self) -> Tensor:
         """Clear the gradient; return a zero loss on the device."""

@@ -3,7 +3,8 @@
 Shapes as in `trainer.protocols`. Initial noise is drawn on the CPU, so that a seed means the same picture everywhere.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,9 @@ from torch import Tensor
 from trainer.contract.catalog import pick, resolve
 from trainer.contract.errors import UserError
 from trainer.protocols import Family, Text
+
+SHARE = 0.1  # of a run's time that sample pictures may take where nobody says when to draw them
+MOST_ROUNDS = 5  # of them, after the one at the start
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class Shot:
         steps: denoising steps.
         guidance: classifier-free guidance scale (arXiv 2207.12598); 1 skips the empty prompt.
         sampler: name in the catalogue.
+        lean: whether the negative and the positive prompt are answered one after the other, in half the memory.
     """
 
     width: int
@@ -31,6 +36,7 @@ class Shot:
     steps: int
     guidance: float
     sampler: str
+    lean: bool = False
 
 
 def check_size(family: Family, width: int, height: int) -> None:
@@ -75,10 +81,12 @@ def denoise(
     condition = Text.join(text) if guided else text[1]
     sizes = torch.tensor([shot.height, shot.width, 0, 0, shot.height, shot.width], dtype=torch.float32, device=device)
     sizes = sizes.expand(len(condition.hidden), -1)
+    parts = [slice(row, row + 1) for row in range(len(sizes))] if shot.lean else [slice(None)]
     latents = noise.to(device) * scheduler.init_noise_sigma
     for index, timestep in enumerate(scheduler.timesteps):
         rows = scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, timestep)
-        answer = family.predict(rows, timestep, condition, sizes).float()
+        answer = torch.cat([family.predict(rows[part], timestep, condition.pick(part), sizes[part]) for part in parts])
+        answer = answer.float()
         if guided:
             negative, positive = answer.chunk(2)
             answer = negative + shot.guidance * (positive - negative)
@@ -104,10 +112,47 @@ def encode_pairs(family: Family, negative: str, prompts: Sequence[str], limit: i
 
 
 @torch.no_grad()
-def draw(family: Family, shot: Shot, texts: Sequence[tuple[Text, Text]], seed: int) -> list[Image.Image]:
-    """Draw a picture for each text, seeds counting up, one at a time so that memory stays low while training."""
-    images = []
+def draw(family: Family, shot: Shot, texts: Sequence[tuple[Text, Text]], seed: int) -> Iterator[Image.Image]:
+    """Yield a picture for each text, seeds counting up, one at a time so that memory stays low while training."""
     for index, text in enumerate(texts):
         noise = starting_noise(family, shot, [seed + index])
-        images += to_images(family.decode(denoise(family, shot, noise, text)))
-    return images
+        yield from to_images(family.decode(denoise(family, shot, noise, text)))
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """When sample pictures are drawn, besides at the start and at the end.
+
+    Attributes:
+        every: optimiser steps from one round to the next; None for never.
+        prompts: pictures of a round, the first ones of the prompts.
+        seconds: of one picture; 0 while unknown.
+    """
+
+    every: int | None
+    prompts: int
+    seconds: float = 0.0
+
+    def left(self, step: int, total: int) -> int:
+        """Rounds after `step` steps, the one at the end with them."""
+        return 0 if self.every is None else (total - 1) // self.every - step // self.every + 1
+
+
+def affordable_rounds(prompts: int, total: int, work: float, seconds: float) -> Rounds:
+    """Every fifth of the run, or as seldom as keeps all pictures within `SHARE` of its time.
+
+    A run too short for even two rounds of all its prompts draws the first prompt only. The start and the end are never
+    left out.
+
+    Args:
+        prompts: that there are.
+        total: optimiser steps of the run.
+        work: seconds of the whole run without pictures.
+        seconds: of one picture.
+    """
+    budget = work * SHARE / (1 - SHARE)
+    for count in (prompts, 1):
+        rounds = min(int(budget / max(count * seconds, 1e-9)) - 1, MOST_ROUNDS)  # without the one at the start
+        if rounds >= 1:
+            return Rounds(math.ceil(total / rounds), count, seconds)
+    return Rounds(total, 1, seconds)

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,9 +10,10 @@ import typer
 
 from app.commands.options import Base, DataDir, Json, about_base, answer, notes
 from app.commands.processes import ask
+from trainer.contract.config import Prediction, Switch
 from trainer.contract.errors import UserError
 from trainer.contract.home import find_home
-from trainer.contract.requests import GenerateRequest, Picture, SweepRequest
+from trainer.contract.requests import BaseSettings, GenerateRequest, Picture, SweepRequest, base_settings
 from trainer.contract.rundir import find_run
 
 Seed = Annotated[int, typer.Option(help="Same seed, same picture.", min=0)]
@@ -21,6 +23,10 @@ Sampler = Annotated[str, typer.Option(help="Sampler.")]
 ClipSkip = Annotated[
     int, typer.Option(min=0, max=12, help="Text encoder layer from the end; 0: as the first adapter was trained.")
 ]
+Revision = Annotated[str, typer.Option(help="Commit, tag or branch of a base from the Hub.")]
+Vae = Annotated[str, typer.Option(help="Another VAE: a .safetensors file or a diffusers folder.")]
+PredictionType = Annotated[Prediction | None, typer.Option("--prediction", help="What the base's UNet answers.")]
+ZeroTerminalSnr = Annotated[Switch | None, typer.Option(help="Whether the base's last timestep is pure noise.")]
 Size = Annotated[str, typer.Option(help="WIDTHxHEIGHT in pixels; the base's own size if not given.")]
 
 
@@ -37,6 +43,10 @@ def generate(
     sampler: Sampler = "DPM++ 2M",
     size: Size = "",
     clip_skip: ClipSkip = 0,
+    revision: Revision = "",
+    vae: Vae = "",
+    prediction: PredictionType = None,
+    zero_terminal_snr: ZeroTerminalSnr = None,
     out: Annotated[Path, typer.Option(help="Where to write the picture.")] = Path("picture.png"),
     data_dir: DataDir = None,
     as_json: Json = False,
@@ -50,6 +60,7 @@ def generate(
     request = GenerateRequest(
         id=f"drawing-{time.time_ns()}",
         base=base,
+        opened=_opened(base, [file for file, _ in chosen], (revision, vae, prediction, zero_terminal_snr)),
         adapters=tuple(str(file) for file, _ in chosen),
         pictures=(picture,),
         steps=steps,
@@ -77,6 +88,10 @@ def sweep(
     sampler: Sampler = "DPM++ 2M",
     size: Size = "",
     clip_skip: ClipSkip = 0,
+    revision: Revision = "",
+    vae: Vae = "",
+    prediction: PredictionType = None,
+    zero_terminal_snr: ZeroTerminalSnr = None,
     out: Annotated[Path, typer.Option(help="Where to write the table.")] = Path("sweep.png"),
     data_dir: DataDir = None,
     as_json: Json = False,
@@ -86,6 +101,7 @@ def sweep(
     file, _ = parse_adapter(find_home(data_dir), adapter)
     request = SweepRequest(
         base=base,
+        opened=_opened(base, [file], (revision, vae, prediction, zero_terminal_snr)),
         adapter=str(file),
         prompts=tuple(prompt),
         strengths=parse_strengths(strengths),
@@ -101,6 +117,12 @@ def sweep(
     told = ask("sweep", request)
     _notices(told["notices"])
     answer(as_json, f"[green]done[/]: {told['file']}", file=told["file"], pictures=told["pictures"])
+
+
+def _opened(base: str, adapters: Sequence[Path], said: tuple[str | None, ...]) -> BaseSettings:
+    """How the base is opened: as the adapters' own runs had it, but for what is said."""
+    given = {name: value for name, value in zip(BaseSettings.model_fields, said, strict=True) if value}
+    return BaseSettings(**{**base_settings(base, adapters).model_dump(), **given})
 
 
 def _notices(notices: list[str]) -> None:

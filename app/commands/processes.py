@@ -40,16 +40,21 @@ def run_foreground(arguments: Sequence[str], quiet: bool) -> int:
 
 
 def ask(command: str, request: BaseModel) -> dict[str, Any]:
-    """Give a request to a trainer command and return the object it prints.
+    """Give a request to a trainer command and return the object it prints. Raises as `told_by` does."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "request.json"
+        path.write_text(request.model_dump_json(), "utf-8")
+        return told_by(command, str(path))
+
+
+def told_by(command: str, argument: str) -> dict[str, Any]:
+    """Run a trainer command to its end and return the object it prints.
 
     Raises:
         UserError: what the trainer said when it could not be done.
         RuntimeError: the trainer failed by a fault of ours; its traceback is on standard error.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "request.json"
-        path.write_text(request.model_dump_json(), "utf-8")
-        done = subprocess.run(trainer(command, str(path)), capture_output=True, text=True, check=False)
+    done = subprocess.run(trainer(command, argument), capture_output=True, text=True, check=False)
     if done.returncode == EXIT_ASKED:
         problem, _, fix = done.stderr.strip().partition("\n")
         raise UserError(problem, "", fix)

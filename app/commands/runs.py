@@ -1,18 +1,21 @@
 """`atelier train`, `resume`, `runs`, `stop`."""
 
+import tempfile
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from app.commands.options import Base, DataDir, Json, about_base, answer, console, notes
-from app.commands.processes import run_foreground
+from app.commands.processes import run_foreground, told_by
 from trainer.contract.compose import DEFAULT_PRESET, Layer, compose, load_preset, parse_assignments
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import EXIT_DONE, EXIT_STOPPED, UserError
 from trainer.contract.home import find_dataset, find_home
+from trainer.contract.preflight import others, preflight_of
 from trainer.contract.rundir import ACTIVE, RunDir, State, create_run, find_run, list_runs, steps
 from trainer.formats.bases import check_base, preset_shelf
 from trainer.pictures.decode import PICTURE_SUFFIXES
@@ -27,6 +30,10 @@ def train(
     name: Annotated[str, typer.Option(help="Name of the run and of its file.")] = "",
     trigger: Annotated[str, typer.Option(help="Word that calls the new thing.")] = "",
     set_: Annotated[list[str] | None, typer.Option("--set", help="Any setting: section.key=value. Repeatable.")] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what it would take, from one step and one picture; train nothing."),
+    ] = False,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -34,9 +41,23 @@ def train(
     home = find_home(data_dir)
     config = build_config(home, dataset, preset, {"base": base, "trigger": trigger}, parse_assignments(set_ or []))
     about_base(config.model.base)
-    run = create_run(home, name or Path(config.dataset.path).name, config)
+    name = name or Path(config.dataset.path).name
+    if dry_run:
+        _plan(name, config, as_json)
+        return
+    run = create_run(home, name, config)
     notes.print(f"run: {run.path}", soft_wrap=True)
     _foreground(run, as_json)
+
+
+def _plan(name: str, config: RunConfig, as_json: bool) -> None:
+    """Measure in a folder that nobody sees, and say what was found."""
+    with tempfile.TemporaryDirectory() as folder, notes.status("loading the base, measuring a step and a picture"):
+        told = told_by("plan", str(create_run(Path(folder), name, config).path))
+    found = preflight_of(told)
+    lines = [f"{found.words()}, {found.steps_left} steps", found.samples()]
+    lines += [f"also on the card: {others(found.processes)}"] if found.processes else []
+    answer(as_json, "\n".join([*lines, *(f"[yellow]{escape(text)}[/]" for text in told["notices"])]), **told)
 
 
 def build_config(home: Path, dataset: str, preset: str, flags: dict[str, str], assigned: Layer) -> RunConfig:

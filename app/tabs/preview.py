@@ -17,10 +17,17 @@ from app.views.bases import BASES, note_html
 from app.views.page import Page, empty, kindly, quiet, say
 from trainer.contract.catalog import SAMPLERS
 from trainer.contract.errors import UserError
-from trainer.contract.requests import GenerateRequest, Picture
+from trainer.contract.requests import GenerateRequest, Picture, base_settings
 
 ID = "preview"
 ROWS = 4
+# Gradio tells that a slider was let go after a drag, but not after a key: a key that moves it is let go like a drag.
+KEYS = """() => document.addEventListener("keyup", (event) => {
+    const moves = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "PageUp", "PageDown"];
+    if (event.target.matches?.(".adapter-row input[type=range]") && moves.includes(event.key))
+        event.target.dispatchEvent(new PointerEvent("pointerup", {bubbles: true}));
+})"""
+Drawn = dict[GenerateRequest, str]  # a request without adapters -> the base's picture
 START = empty("See what was learned", "Write what to draw, add an adapter and press Draw. Then move its slider.")
 
 
@@ -57,7 +64,7 @@ class Controls:
 def build(page: Page) -> None:
     """Lay out the tab."""
     engine = Engine(page.home)
-    drawn: dict[tuple[Any, ...], str] = {}
+    drawn: Drawn = {}
     with gr.Row(elem_classes="halves"):
         with gr.Column(scale=4, min_width=340):
             controls, draw, add, dice = _controls(page)
@@ -84,6 +91,7 @@ def build(page: Page) -> None:
     gr.on([draw.click, controls.prompt.submit, *(row.strength.release for row in controls.rows)], **event)
     dice.click(lambda: random.randrange(2**31), None, controls.seed, **quiet()).then(**event)
     _wire_rows(controls, add, event)
+    page.blocks.load(None, None, None, js=KEYS)
     page.on_open(lambda: opened(page), [row.file for row in controls.rows])
     first = controls.rows[0]
     page.adapter.change(
@@ -182,13 +190,14 @@ def _asked(controls: Controls, values: dict[Any, Any], page: Page) -> tuple[Gene
         adapters.find(page.home, path)
     if not str(values[controls.prompt] or "").strip():
         raise UserError("there is no prompt", "Prompt", "Write what to draw, a few words are enough.")
+    base = str(values[controls.base]).strip()
     picture = Picture(
         prompt=values[controls.prompt], negative=values[controls.negative] or "", seed=int(values[controls.seed] or 0),
         strengths=(0.0,) * len(pairs),
     )  # fmt: skip
     request = GenerateRequest(
-        id=new_id(), base=str(values[controls.base]).strip(), adapters=tuple(path for path, _ in pairs),
-        pictures=(picture,),
+        id=new_id(), base=base, opened=base_settings(base, [Path(path) for path, _ in pairs]),
+        adapters=tuple(path for path, _ in pairs), pictures=(picture,),
         steps=int(values[controls.steps]), guidance=values[controls.guidance], sampler=values[controls.sampler],
         out=str(pictures.cache(page.home) / "preview"),
     )  # fmt: skip
@@ -196,12 +205,13 @@ def _asked(controls: Controls, values: dict[Any, Any], page: Page) -> tuple[Gene
 
 
 def _draw(
-    page: Page, engine: Engine, drawn: dict[Any, str], asked: tuple[GenerateRequest, tuple[float, ...]], slot: str
+    page: Page, engine: Engine, drawn: Drawn, asked: tuple[GenerateRequest, tuple[float, ...]], slot: str
 ) -> Iterator[Any]:
     """Draw base and result; the base's picture is kept, so that a slider draws one picture only."""
     plain, strengths = asked
     picture = plain.pictures[0]
-    key = (plain.base, picture.prompt, picture.negative, picture.seed, plain.steps, plain.guidance, plain.sampler)
+    alone = picture.model_copy(update={"strengths": ()})
+    key = plain.model_copy(update={"id": "", "adapters": (), "pictures": (alone,)})
     known = drawn.get(key, "")
     base = known if known and Path(known).exists() else ""
     wanted = [] if base else [picture]

@@ -11,12 +11,12 @@ from app import form
 from app.jobs import queue
 from app.settings import change_settings, load_settings
 from app.views import live, sets
-from app.views.bases import BASES, note_html
+from app.views.bases import BASES, note_html, shelf
 from app.views.page import Page, kindly, quiet
 from trainer.contract.compose import LENGTHS, compose, load_preset, presets
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
-from trainer.formats.bases import check_base, preset_shelf
+from trainer.formats.bases import check_base
 
 ID = "train"
 PRESETS = {"style": "A style", "subject": "A subject: one person, animal or thing"}
@@ -45,10 +45,10 @@ def build(page: Page) -> None:
 
 def _preset(base: str, name: str) -> RunConfig:
     """The config that a preset alone gives; a preset that this base lacks is replaced by its first."""
-    shelf = preset_shelf(base)
-    known = presets(shelf)
+    place = shelf(base)
+    known = presets(place)
     chosen = name if name in known else next(iter(known))
-    return compose([load_preset(chosen, shelf), {"model": {"base": base}, "dataset": {"path": "-"}}])
+    return compose([load_preset(chosen, place), {"model": {"base": base}, "dataset": {"path": "-"}}])
 
 
 def _length(config: RunConfig) -> tuple[str, float]:
@@ -62,7 +62,7 @@ def _essential(page: Page, base: str, preset_name: str, preset: RunConfig) -> tu
         dataset = gr.Dropdown(sets.choices(page.home), label="Pictures", info="A set from the Dataset tab.",
                               allow_custom_value=True, elem_id="train-dataset")  # fmt: skip
         summary = gr.HTML(elem_id="train-summary", padding=False)
-        teach = gr.Radio([(PRESETS.get(name, name), name) for name in presets(preset_shelf(base))], value=preset_name,
+        teach = gr.Radio([(PRESETS.get(name, name), name) for name in presets(shelf(base))], value=preset_name,
                          label="What to teach", elem_id="train-preset")  # fmt: skip
         model = gr.Dropdown(BASES, value=base, label="Base model", allow_custom_value=True, elem_id="train-base",
                             info="Choose, or type a .safetensors file, a diffusers folder or a Hub id.")  # fmt: skip
@@ -172,7 +172,7 @@ def _wire(
 
     def fill(base: str, name: str) -> Any:
         preset = _preset(base, name)
-        known = presets(preset_shelf(base))
+        known = presets(shelf(base))
         unit, length = _length(preset)
         chosen = name if name in known else next(iter(known))
         radio = gr.Radio([(PRESETS.get(key, key), key) for key in known], value=chosen)

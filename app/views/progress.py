@@ -11,11 +11,13 @@ import pandas as pd
 
 from app.jobs.model import Shown
 from app.jobs.queue import Entry
+from trainer.contract.preflight import Preflight, preflight_of
 from trainer.contract.rundir import RunDir
 
 POINTS = 240  # of the curve; more cannot be told apart on a screen
 RECENT = 30  # steps that the speed is taken from
 LOG_BYTES = 6000
+NOTICES = 3  # the last ones are shown; events.jsonl has all
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,14 @@ class Track:
     Attributes:
         offset: bytes of whole lines read.
         steps: step -> (loss, time).
+        preflight: what was measured before the first step of the last start.
+        notices: what a person should know, in order.
     """
 
     offset: int
     steps: dict[int, tuple[float, float]]
+    preflight: Preflight | None = None
+    notices: tuple[str, ...] = ()
 
 
 _tracks: dict[Path, Track] = {}
@@ -54,15 +60,20 @@ def _read_on(path: Path, known: Track) -> Track:
         stream.seek(known.offset)
         added = stream.read()
     whole = added[: added.rfind(b"\n") + 1]  # a torn last line is left for the next look
-    steps = dict(known.steps)
+    steps, preflight, notices = dict(known.steps), known.preflight, dict.fromkeys(known.notices)
     for line in whole.splitlines():
         try:
             event = json.loads(line)
-            if event["kind"] == "step":
-                steps[int(event["step"])] = (float(event["loss"]), float(event["time"]))
+            match event["kind"]:
+                case "step":
+                    steps[int(event["step"])] = (float(event["loss"]), float(event["time"]))
+                case "preflight":
+                    preflight = preflight_of(event)
+                case "notice":
+                    notices[str(event["text"])] = None
         except (ValueError, KeyError, TypeError):
-            continue  # torn by a crash in the middle of the file: no step
-    return Track(known.offset + len(whole), steps)
+            continue  # torn by a crash in the middle of the file, or of another version: as if it were not there
+    return Track(known.offset + len(whole), steps, preflight, tuple(notices))
 
 
 def speed(found: Track) -> float:
@@ -160,12 +171,16 @@ def bar(item: Entry, found: Track) -> str:
     note = (
         " ".join(filter(None, (status.message, status.fix))) if item.shown not in (Shown.DONE, Shown.TRAINING) else ""
     )
+    planned = found.preflight if item.shown in (Shown.PREPARING, Shown.TRAINING) else None
+    lines = [("plan", f"planned: {planned.words()} · {planned.samples()}")] if planned else []
+    lines += [("note", note)] if note else []
+    lines += [("notice", text) for text in found.notices[-NOTICES:]]
     return (
         f'<div class="run" data-state="{item.shown.value}" data-run="{html.escape(item.run.name)}"'
         f' data-step="{status.step}">'
         f"<div class=head><b>{html.escape(item.run.name)}</b> {words}</div>"
         f'<div class="track"><div class="fill" style="width:{share:.1f}%"></div></div>'
         f'<div class="figures">{" ".join(f"<span>{figure}</span>" for figure in figures)}</div>'
-        + (f'<div class="note">{html.escape(note)}</div>' if note else "")
+        + "".join(f'<div class="{kind}">{html.escape(text)}</div>' for kind, text in lines)
         + "</div>"
     )

@@ -38,7 +38,10 @@ footer { display: none !important; }
 .run[data-state=failed] .fill, .run[data-state=lost] .fill { background: var(--error-icon-color, #dc2626); }
 .run .figures { display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: var(--text-sm);
   font-variant-numeric: tabular-nums; }
-.run .note { margin-top: 8px; font-size: var(--text-sm); color: var(--body-text-color-subdued); white-space: pre-line; }
+.run .note, .run .plan, .run .notice { margin-top: 8px; font-size: var(--text-sm);
+  color: var(--body-text-color-subdued); white-space: pre-line; }
+.run .plan { font-variant-numeric: tabular-nums; }
+.run .notice { padding-left: 8px; border-left: 3px solid #d97706; }
 
 #train-problem, .wrong { border-left: 4px solid #dc2626; padding: 4px 12px !important; }
 .report { padding: 8px 2px; } .report ul { margin: 4px 0 0 18px; list-style: disc; font-size: var(--text-sm); }

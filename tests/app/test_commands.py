@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.tiny import make_pictures, make_tiny_sd
 from trainer.contract.rundir import RunDir, State, steps
@@ -151,6 +152,33 @@ def test_an_unreadable_picture_is_named_and_the_rest_is_trained(tmp_path, base):
     assert picture.read_bytes().startswith(b"\x89PNG")
     wrong = atelier(tmp_path / "home", "generate", "--prompt", "x", "--adapter", "nobody:1")
     assert wrong.returncode == 2 and "nobody" in wrong.stderr and "mine" in wrong.stderr
+
+
+def test_a_dry_run_says_what_a_training_would_take_and_leaves_nothing(tmp_path, pictures, base):
+    asked = ["train", "--dataset", pictures, "--base", base, "--dry-run", "--set", "training.steps=50"]
+    done = atelier(tmp_path / "home", *asked, "--json")
+    assert done.returncode == 0, done.stderr
+    told = last_object(done)
+    assert told["ok"] and told["steps_left"] == 50 and told["seconds_left"] > 50 * told["seconds_per_step"] > 0
+    words = atelier(tmp_path / "home", *asked)
+    assert words.returncode == 0 and "about" in words.stdout and "50 steps" in words.stdout, words.stderr
+    assert "sample picture" in words.stdout
+    wrong = atelier(tmp_path / "home", *asked, "--set", "model.clip_skip=9", "--json")
+    assert wrong.returncode == 2 and "clip_skip" in last_object(wrong)["problem"]
+    assert not list((tmp_path / "home" / "runs").iterdir())
+
+
+def test_generate_opens_the_base_as_it_is_told(tmp_path, base):
+    drawn, asked = [], ["generate", "--prompt", "x", "--base", base]
+    for flags in ([], ["--prediction", "v_prediction", "--zero-terminal-snr", "on"]):
+        out = tmp_path / f"{len(drawn)}.png"
+        done = atelier(tmp_path / "home", *asked, "--steps", 2, "--out", out, *flags)
+        assert done.returncode == 0, done.stderr
+        with Image.open(out) as image:
+            drawn.append(image.tobytes())
+    assert drawn[0] != drawn[1]
+    wrong = atelier(tmp_path / "home", *asked, "--vae", tmp_path / "none.safetensors")
+    assert wrong.returncode == 2 and "none.safetensors" in wrong.stderr and "Traceback" not in wrong.stderr
 
 
 def wait_until(condition, seconds: float = 90.0) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from app import doctor
 from app.doctor import Card, Finding, TorchBuild, examine, judge_card, nvidia_cards, torch_build, worst
+from trainer.contract.card import CardProcess
 
 CPU = TorchBuild("2.13.0+cpu", None, None)
 CUDA = TorchBuild("2.13.0", "13.0", None)
@@ -116,6 +117,27 @@ def test_card_and_torch_must_fit(build, cards, system, state, words):
     finding = judge_card(build, cards, system)
     assert finding.state == state
     assert words in f"{finding.found} {finding.fix}"
+
+
+@pytest.mark.parametrize(
+    ("found", "state", "words"),
+    [
+        ([], "ok", "no other program"),
+        ([CardProcess(7, "Xorg", 200 << 20)], "ok", "Xorg (0.2 GiB)"),
+        ([CardProcess(8, "game", 5 << 30), CardProcess(9, "dwm.exe", None)], "warn", "game (5.0 GiB), dwm.exe"),
+    ],
+)
+def test_who_holds_the_card_is_named(found, state, words):
+    (finding,) = doctor._card_users(found)
+    assert finding.state == state and words in finding.found and bool(finding.fix) == (state != "ok")
+
+
+def test_a_driver_that_says_nothing_is_told_where_there_is_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert doctor._card_users("no answer") == []
+    fake_smi(tmp_path, "exit 9")
+    (finding,) = doctor._card_users("no answer")
+    assert finding.state == "warn" and "no answer" in finding.found and finding.fix
 
 
 @pytest.mark.parametrize(("gib", "states"), [(0.5, ("bad", "bad")), (3, ("warn", "warn")), (50, ("ok", "ok"))])

@@ -154,6 +154,10 @@ def slide(page: Page) -> None:
     move(page, "1")
     shown(page, "1.0")
     assert difference(page) > 4
+    page.locator("#preview-strength-0 input[type=range]").focus()
+    for _ in range(4):
+        page.keyboard.press("ArrowLeft")
+    shown(page, "0.8")
 
 
 def move(page: Page, value: str) -> None:

@@ -28,10 +28,10 @@ def pictures(tmp_path_factory):
     return folder
 
 
-def trained(home, base, pictures, name, engine, **adapter):
+def trained(home, base, pictures, name, engine, dtype="auto", **adapter):
     """Train 12 steps; return (hash of the file's tensors, losses)."""
     layer = {
-        "model": {"base": str(base)},
+        "model": {"base": str(base), "dtype": dtype},
         "dataset": {"path": str(pictures), "flip": True, "caption_dropout": 0.2},
         "adapter": {"rank": 4, **adapter},
         "training": {"steps": 12, "batch_size": 2, "accumulation": 2, "save_every": "never"},
@@ -68,6 +68,17 @@ def test_dropout_inside_a_graph_is_drawn_anew_for_every_step_and_again_on_resume
     eager = trained(tmp_path, base, pictures, "eager", {**options, "graph": "off"}, dropout=0.5)
     whole = trained(tmp_path, base, pictures, "whole", options)
     assert dropped == again == eager and dropped != whole
+
+
+def test_in_fp16_the_recorded_steps_see_the_scale_change(tmp_path, base, pictures, monkeypatch):
+    monkeypatch.setattr("trainer.optim.GOOD_STEPS", 3)
+    options = {"deterministic": True, "layout": "nchw"}
+    graph, eager = (
+        trained(tmp_path, base, pictures, name, {**options, "graph": name}, dtype="fp16") for name in ("on", "off")
+    )
+    assert graph == eager
+    monkeypatch.setattr("trainer.optim.GOOD_STEPS", 2000)
+    assert trained(tmp_path, base, pictures, "still", options, dtype="fp16")[1] == pytest.approx(eager[1], rel=0.02)
 
 
 @pytest.mark.parametrize("share", ["half", "full"])

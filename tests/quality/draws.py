@@ -9,6 +9,7 @@ from PIL import Image
 
 from presets.demo.make.style import restyle
 from tests.quality.measure import stack
+from trainer.contract.config import ModelSection
 from trainer.contract.requests import GenerateRequest, Picture
 from trainer.preview.answer import preview_engine
 from trainer.sampling import to_images
@@ -21,7 +22,7 @@ class Studio:
     """The embedded base, loaded once."""
 
     def __init__(self) -> None:
-        self.engine = preview_engine("demo")
+        self.engine = preview_engine(ModelSection(base="demo"))
         self.engine.batch = BATCH
 
     def draw(

@@ -35,9 +35,11 @@ class Arena:
     Attributes:
         master: [N] fp32.
         work: [N] in the base's number type; the same tensor as `master` where that is fp32.
-        grad: [N] like `work`.
-        groups: group name -> slice of the three above.
-        parameters: slot name -> trainable view of `work`, its `.grad` a view of `grad`.
+        added: [N] like `work`: what the backward pass adds into.
+        grad: [N] what clipping and the optimiser read: the same tensor as `added`, but fp32 where that is fp16, which
+            holds gradients multiplied by the loss scale (see `trainer.optim.LossScale`).
+        groups: group name -> slice of the above.
+        parameters: slot name -> trainable view of `work`, its `.grad` a view of `added`.
     """
 
     def __init__(self, slots: Sequence[Slot], device: torch.device, dtype: torch.dtype) -> None:
@@ -52,7 +54,8 @@ class Arena:
             self.groups[slot.group] = slice(start, end)
         self.master = torch.zeros(end, device=device)
         self.work = self.master if dtype == torch.float32 else self.master.to(dtype)
-        self.grad = torch.zeros_like(self.work)
+        self.added = torch.zeros_like(self.work)
+        self.grad = torch.zeros_like(self.master) if dtype == torch.float16 else self.added
         self.parameters = {name: self._parameter(name) for name in self._places}
 
     def view(self, flat: Tensor, name: str) -> Tensor:
@@ -62,7 +65,7 @@ class Arena:
 
     def _parameter(self, name: str) -> nn.Parameter:
         parameter = nn.Parameter(self.view(self.work, name))
-        parameter.grad = self.view(self.grad, name)  # autograd adds into it instead of making its own
+        parameter.grad = self.view(self.added, name)  # autograd adds into it instead of making its own
         return parameter
 
     def publish(self) -> None:

@@ -8,7 +8,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PERCENT_OR_STEPS = r"^(\d+|\d+(\.\d+)?%|\d+(\.\d+)?ep|never)$"
+AUTO_OR_EVERY = PERCENT_OR_STEPS.replace("never", "never|auto")
 Every = Annotated[str, Field(pattern=PERCENT_OR_STEPS)]
+AutoOrEvery = Annotated[str, Field(pattern=AUTO_OR_EVERY)]
+Prediction = Literal["auto", "epsilon", "v_prediction"]
+Switch = Literal["auto", "on", "off"]
 
 
 class Section(BaseModel):
@@ -25,17 +29,17 @@ class ModelSection(Section):
     )
     revision: str = Field("", description="Commit, tag or branch of a Hub id. Empty: its main branch.")
     vae: str = Field("", description="Another VAE: a .safetensors file or a diffusers folder. Empty: the base's own.")
-    prediction: Literal["auto", "epsilon", "v_prediction"] = Field(
+    prediction: Prediction = Field(
         "auto", description="What the UNet answers: the noise or v (arXiv 2202.00512). `auto`: as the base says."
     )
-    zero_terminal_snr: Literal["auto", "on", "off"] = Field(
+    zero_terminal_snr: Switch = Field(
         "auto", description="Whether the last timestep is pure noise (arXiv 2305.08891). `auto`: as the base says."
     )
     clip_skip: Annotated[int, Field(ge=1, le=12)] | Literal["auto"] = Field(
         "auto", description="Text encoder layer that is read, counted from the end; 2 for anime models of SD 1.x."
     )
-    dtype: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="Number type of the frozen base. `auto`: bf16 on a GPU that computes in it, else fp32."
+    dtype: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="Number type of the frozen base. `auto`: bf16 on a GPU, fp16 on an old one, fp32 on a CPU."
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where to train. `auto`: the GPU if there is one."
@@ -190,7 +194,11 @@ class SamplingSection(Section):
 
     prompts: tuple[str, ...] = Field((), description="Sample prompts. Empty: two training captions.")
     negative: str = Field("", description="What the sample pictures should not show.")
-    every: Every = Field("20%", description="When to draw samples: steps, share of the run, epochs, or `never`.")
+    every: AutoOrEvery = Field(
+        "auto",
+        description="When to draw samples: steps, share of the run, epochs, `never`. `auto`: every 20%, or less often, "
+        "so that they take at most a tenth of the run.",
+    )
     steps: int = Field(20, ge=1, le=200, description="Denoising steps of a sample picture.")
     guidance: float = Field(5.0, ge=1, le=30, description="Classifier-free guidance scale; 1 is off.")
     sampler: str = Field("DPM++ 2M", description="Sampler, by its name in the catalogue.")
@@ -225,7 +233,7 @@ def interval(every: str, total_steps: int, steps_per_epoch: float) -> int | None
     """Turn `500`, `20%` or `2ep` into steps.
 
     Args:
-        every: a value of the fields typed `Every`.
+        every: a value of the fields typed `Every`; for `auto` see `trainer.sampling.affordable_rounds`.
         total_steps: optimiser steps of the whole run.
         steps_per_epoch: optimiser steps of one pass over the set.
 

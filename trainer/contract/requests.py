@@ -11,9 +11,14 @@
 It ends when standard input is closed, so it never outlives the program that started it.
 """
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from trainer.contract.config import Prediction, Switch
+from trainer.contract.rundir import run_of
 
 
 class Asked(BaseModel):
@@ -31,12 +36,34 @@ class Picture(Asked):
     strengths: tuple[float, ...] = ()
 
 
+class BaseSettings(Asked):
+    """How a base is opened, as in the config's model section."""
+
+    revision: str = ""
+    vae: str = ""
+    prediction: Prediction = "auto"
+    zero_terminal_snr: Switch = "auto"
+
+
+def base_settings(base: str, adapters: Iterable[Path]) -> BaseSettings:
+    """Return how the first of these adapters that a run here trained on this base had it opened.
+
+    Whoever draws otherwise sees something else than the run's own samples.
+    """
+    for adapter in adapters:
+        run = run_of(adapter)
+        if run and (model := run.config().model).base == base:
+            return BaseSettings(**model.model_dump(include=set(BaseSettings.model_fields)))
+    return BaseSettings()
+
+
 class GenerateRequest(Asked):
     """Pictures to draw in one go.
 
     Attributes:
         id: names the answer, and the files: `<out>/<id>-0.png`, `-1`, ...
         base: base model, as in `model.base`.
+        opened: what else is said of it.
         adapters: adapter files; every picture has a strength for each.
         pictures: what to draw; each may differ in everything above.
         steps, guidance, sampler: as in the config's sampling section.
@@ -47,6 +74,7 @@ class GenerateRequest(Asked):
 
     id: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,80}$")
     base: str = "demo"
+    opened: BaseSettings = BaseSettings()
     adapters: tuple[str, ...] = ()
     pictures: tuple[Picture, ...] = Field(min_length=1, max_length=256)
     steps: int = Field(20, ge=1, le=200)
@@ -61,6 +89,7 @@ class SweepRequest(Asked):
     """A table of one adapter: prompts down, strengths across. The picture is written to `out`."""
 
     base: str = "demo"
+    opened: BaseSettings = BaseSettings()
     adapter: str
     prompts: tuple[str, ...] = Field(min_length=1, max_length=32)
     strengths: tuple[float, ...] = Field(min_length=1, max_length=16)

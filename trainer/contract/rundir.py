@@ -240,6 +240,12 @@ def find_run(home: Path, name: str) -> RunDir:
     raise UserError(f"there is no run '{name}'", str(home / "runs"), f"Runs: {known}.")
 
 
+def run_of(adapter: Path) -> RunDir | None:
+    """Return the run whose finished adapter a file is, by where it lies."""
+    run = RunDir(adapter.parent.parent)
+    return run if adapter == run.adapter_file and (run.path / "config.toml").is_file() else None
+
+
 def list_runs(home: Path) -> list[RunDir]:
     """Return every run under `home`, newest first."""
     found = [path.parent for path in (home / "runs").glob("*/config.toml")]

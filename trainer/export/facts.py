@@ -12,6 +12,7 @@ from trainer.formats.metadata import AdapterFacts
 from trainer.optim import warmup_steps
 from trainer.protocols import Family
 
+PRECISIONS = {"bf16": "bf16", "fp16": "fp16"}  # of the engine -> as ss_mixed_precision has them
 PACKAGES = ("torch", "diffusers", "transformers")
 
 
@@ -51,7 +52,7 @@ def adapter_facts(
         schedule=config.schedule.name,
         warmup_steps=warmup_steps(config.schedule.warmup, steps),
         seed=training.seed,
-        precision="bf16" if run.engine().get("dtype") == "bf16" else "no",
+        precision=PRECISIONS.get(run.engine().get("dtype", ""), "no"),
         recipe=to_toml(config),
         versions={"lora-atelier": __version__, **{name: version(name) for name in PACKAGES}},
         cover=cover,

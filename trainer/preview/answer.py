@@ -12,9 +12,10 @@ from PIL.PngImagePlugin import PngInfo
 from pydantic import BaseModel, ValidationError
 
 from trainer.contract.catalog import pick
+from trainer.contract.config import ModelSection
 from trainer.contract.errors import UserError
 from trainer.contract.files import replace_atomic
-from trainer.contract.requests import GenerateRequest
+from trainer.contract.requests import GenerateRequest, SweepRequest
 from trainer.device import Engine, preferred_device, preferred_dtype
 from trainer.preview.engine import PreviewEngine
 from trainer.preview.parameters import parameters_of
@@ -22,10 +23,15 @@ from trainer.preview.parameters import parameters_of
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def preview_engine(base: str) -> PreviewEngine:
+def model_of(request: GenerateRequest | SweepRequest) -> ModelSection:
+    """The base of a request, and how it is opened."""
+    return ModelSection(base=request.base, **request.opened.model_dump())
+
+
+def preview_engine(model: ModelSection) -> PreviewEngine:
     """Load a base for previews, on the GPU if there is one."""
     device = preferred_device()
-    return PreviewEngine(base, Engine(device, preferred_dtype(device), torch.get_num_threads()))
+    return PreviewEngine(model, Engine(device, preferred_dtype(device), torch.get_num_threads()))
 
 
 def parse(kind: type[Model], text: str) -> Model:
@@ -84,6 +90,6 @@ def answer_file(request_file: str) -> None:
     text = sys.stdin.read() if request_file == "-" else Path(request_file).read_text("utf-8")
     request = parse(GenerateRequest, text)
     began = time.monotonic()
-    files, notices = answer(preview_engine(request.base), request, lambda done, total: None)
+    files, notices = answer(preview_engine(model_of(request)), request, lambda done, total: None)
     said = {"files": [str(file) for file in files], "notices": notices, "seconds": round(time.monotonic() - began, 2)}
     sys.stdout.write(json.dumps(said) + "\n")

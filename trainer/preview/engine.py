@@ -25,13 +25,13 @@ class PreviewEngine:
     """Draws pictures from one base.
 
     Args:
-        base: as in `model.base`.
+        model: the base and how it is opened.
         engine: device, number type, threads.
     """
 
-    def __init__(self, base: str, engine: Engine) -> None:
-        self.base, self.engine = base, engine
-        self.family = load_family(ModelSection(base=base), engine)
+    def __init__(self, model: ModelSection, engine: Engine) -> None:
+        self.model, self.engine = model, engine
+        self.family = load_family(model, engine)
         self.mixer = Mixer(self.family.parts)
         self._files: dict[tuple[str, int, int], AdapterFile] = {}
         self._texts: dict[object, Text] = {}

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from trainer.contract.errors import UserError
 from trainer.contract.requests import GenerateRequest
-from trainer.preview.answer import answer, parse, preview_engine
+from trainer.preview.answer import answer, model_of, parse, preview_engine
 from trainer.preview.engine import PreviewEngine
 
 
@@ -67,9 +67,9 @@ class Session:
                 self._say(request.id, "done", files=[str(file) for file in files], notices=notices, seconds=seconds)
 
     def _answer(self, request: GenerateRequest):
-        if self._engine is None or self._engine.base != request.base:
+        if self._engine is None or self._engine.model != model_of(request):
             self._engine = None  # give its memory back before the next is loaded
-            self._engine = preview_engine(request.base)
+            self._engine = preview_engine(model_of(request))
 
         def on_step(done: int, total: int) -> None:
             if request.id in self._cancelled:

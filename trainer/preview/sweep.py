@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from trainer.contract.files import replace_atomic
 from trainer.contract.requests import GenerateRequest, Picture, SweepRequest
-from trainer.preview.answer import answer, parse, preview_engine
+from trainer.preview.answer import answer, model_of, parse, preview_engine
 
 MARGIN, LABEL = 8, 22  # pixels
 PAPER, INK = (255, 255, 255), (40, 40, 46)
@@ -19,7 +19,7 @@ def sweep_file(request_file: str) -> None:
     """Draw the table that a request file asks for; print one JSON object."""
     text = sys.stdin.read() if request_file == "-" else Path(request_file).read_text("utf-8")
     request = parse(SweepRequest, text)
-    engine = preview_engine(request.base)
+    engine = preview_engine(model_of(request))
     with tempfile.TemporaryDirectory() as folder:
         files, notices = answer(engine, as_pictures(request, folder), lambda done, total: None)
         images = []
@@ -40,7 +40,7 @@ def as_pictures(request: SweepRequest, folder: str) -> GenerateRequest:
         for row, prompt in enumerate(request.prompts)
         for strength in request.strengths
     )
-    same = request.model_dump(include={"base", "steps", "guidance", "sampler", "size", "clip_skip"})
+    same = request.model_dump(include={"base", "opened", "steps", "guidance", "sampler", "size", "clip_skip"})
     return GenerateRequest(id="sweep", adapters=(request.adapter,), pictures=pictures, out=folder, **same)
 
 

@@ -79,7 +79,7 @@ def ours(base, file, folder, strength: float) -> np.ndarray:
         guidance=4.0,
         out=str(folder),
     )
-    (path,), notices = answer(PreviewEngine(str(base), ENGINE), request, lambda done, total: None)
+    (path,), notices = answer(PreviewEngine(ModelSection(base=str(base)), ENGINE), request, lambda done, total: None)
     assert notices == []
     return np.asarray(Image.open(path), dtype=np.float32)
 
@@ -123,7 +123,7 @@ def test_strength_zero_is_the_base_bit_for_bit(case, tmp_path):
         guidance=4.0,
         out=str(tmp_path),
     )
-    (path,), _ = answer(PreviewEngine(str(case.base), ENGINE), request, lambda done, total: None)
+    (path,), _ = answer(PreviewEngine(ModelSection(base=str(case.base)), ENGINE), request, lambda done, total: None)
     assert np.array_equal(with_zero, np.asarray(Image.open(path), dtype=np.float32))
     assert np.abs(with_zero - ours(case.base, case.file, tmp_path, 1.0)).mean() > 2
 

@@ -162,7 +162,7 @@ def test_a_preview_reads_the_layer_that_the_adapter_was_trained_on(tmp_path):
             out=str(tmp_path / "out"),
             **options,
         )
-        file = answer(PreviewEngine(str(folder), ENGINE), request, lambda done, total: None)[0][0]
+        file = answer(PreviewEngine(ModelSection(base=str(folder)), ENGINE), request, lambda done, total: None)[0][0]
         with Image.open(file) as image:
             assert ("Clip skip: 2" in image.info["parameters"]) == (options.get("clip_skip", 2) == 2)
             return image.convert("RGB").tobytes()
@@ -185,7 +185,7 @@ def test_a_long_prompt_goes_with_an_adapter_of_the_text_encoder(base, tmp_path):
     assert main(["train", str(run.path)]) == 0
     pictures = (Picture(prompt=LONG, strengths=(0.5,)), Picture(prompt="a cat", strengths=(1.0,)))
     options = {"adapters": (str(run.adapter_file),), "pictures": pictures, "steps": 2, "out": str(tmp_path / "out")}
-    engine = PreviewEngine(str(folder), ENGINE)
+    engine = PreviewEngine(ModelSection(base=str(folder)), ENGINE)
     engine.batch = 2  # as on a GPU: both in one forward pass
     files, notices = answer(engine, GenerateRequest(id="x", base=str(folder), **options), lambda done, total: None)
     assert len(files) == 2 and not notices

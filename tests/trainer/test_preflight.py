@@ -1,0 +1,184 @@
+"""What is measured before the first step, and what follows from it: the words, the warnings, when samples are drawn."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from tests.trainer.test_resume import make_run
+from trainer.__main__ import main
+from trainer.contract.card import CardProcess, card_processes
+from trainer.contract.preflight import GIB, Preflight, about, pace, preflight_of
+from trainer.contract.rundir import State
+from trainer.preflight import Memory
+from trainer.sampling import MOST_ROUNDS, SHARE, Rounds, affordable_rounds
+from trainer.state import load_latest
+
+
+def sampled(run) -> list[int]:
+    return [event["step"] for event in run.events() if event["kind"] == "sample"]
+
+
+def preflight(run) -> Preflight:
+    return preflight_of([event for event in run.events() if event["kind"] == "preflight"][-1])
+
+
+def configured(home, base, pictures, sampling="auto", **training):
+    """A run of the given rhythm of samples."""
+    run = make_run(home, base, pictures, **training)
+    text = (run.path / "config.toml").read_text()
+    (run.path / "config.toml").write_text(text.replace('every = "50%"', f'every = "{sampling}"'))
+    return run
+
+
+def test_the_dry_step_leaves_no_trace(tmp_path, tiny_sd, tiny_set, monkeypatch):
+    measured = make_run(tmp_path / "measured", tiny_sd, tiny_set, steps=5, accumulation=2)
+    assert main(["train", str(measured.path)]) == 0
+    monkeypatch.setattr("trainer.assemble.seconds_per_step", lambda *_: 0.01)
+    blind = make_run(tmp_path / "blind", tiny_sd, tiny_set, steps=5, accumulation=2)
+    assert main(["train", str(blind.path)]) == 0
+    assert preflight(blind).seconds_per_step == 0.01
+    assert measured.adapter_file.read_bytes() == blind.adapter_file.read_bytes()
+
+
+def test_it_is_told_before_the_first_step_and_again_on_resume(tmp_path, tiny_sd, tiny_set, capsys):
+    run = make_run(tmp_path, tiny_sd, tiny_set, steps=6)
+    assert main(["train", str(run.path)]) == 0
+    kinds = [event["kind"] for event in run.events()]
+    assert kinds.index("sample") < kinds.index("preflight") < kinds.index("step")
+    found = preflight(run)
+    assert (found.steps_left, found.samples_every, found.samples_prompts, found.rung) == (6, 3, 2, "none")
+    assert found.seconds_left == pytest.approx(
+        6 * found.seconds_per_step + found.samples_seconds + found.saves_seconds, abs=0.01
+    )
+    assert found.samples_seconds > 0 and found.saves_seconds > 0 and found.total == 0
+    assert about(found.seconds_left) in capsys.readouterr().out
+    assert main(["train", str(run.path)]) == 0, "nothing is left to measure"
+    assert len([event for event in run.events() if event["kind"] == "preflight"]) == 1
+
+
+def test_a_plan_is_measured_without_a_step(tmp_path, tiny_sd, tiny_set, capsys):
+    run = make_run(tmp_path, tiny_sd, tiny_set, steps=6)
+    assert main(["plan", str(run.path)]) == 0
+    told = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert told.pop("notices") == []
+    assert preflight_of(told) == preflight(run)
+    assert load_latest(run) is None and not [event for event in run.events() if event["kind"] == "step"]
+
+
+@pytest.mark.parametrize("prompts", [1, 2, 5])
+@pytest.mark.parametrize("total", [1, 7, 300, 20_000])
+@pytest.mark.parametrize("seconds", [1e-6, 0.01, 0.3, 4.0, 1000.0])
+def test_samples_take_a_tenth_of_a_run_or_the_least_there_can_be(prompts, total, seconds):
+    work = total * 0.1
+    rounds = affordable_rounds(prompts, total, work, seconds)
+    pictures = (1 + rounds.left(0, total)) * rounds.prompts * seconds
+    least = rounds.prompts == 1 and rounds.left(0, total) == 1
+    assert least or pictures <= SHARE * (work + pictures) + 1e-9
+    assert 1 <= rounds.left(0, total) <= MOST_ROUNDS
+    if seconds == 1e-6:
+        assert (rounds.every, rounds.prompts) == (math.ceil(total / MOST_ROUNDS), prompts)
+
+
+def test_rounds_that_are_left_are_those_that_come():
+    for total in (1, 6, 7):
+        for every in range(1, total + 1):
+            rounds = Rounds(every, 1)
+            for step in range(total):
+                due = [s for s in range(step + 1, total + 1) if s == total or s % every == 0]
+                assert rounds.left(step, total) == len(due)
+
+
+def test_a_short_run_draws_few_samples_by_itself_and_many_where_it_is_told_to(tmp_path, tiny_sd, tiny_set, monkeypatch):
+    monkeypatch.setattr("trainer.assemble.seconds_per_step", lambda *_: 1e-5)  # so that no picture can be afforded
+    frugal = configured(tmp_path / "frugal", tiny_sd, tiny_set, steps=12)
+    assert main(["train", str(frugal.path)]) == 0
+    assert sampled(frugal) == [0, 12]
+    assert (preflight(frugal).samples_every, preflight(frugal).samples_prompts) == (12, 1)
+    told = configured(tmp_path / "told", tiny_sd, tiny_set, "4", steps=12)
+    assert main(["train", str(told.path)]) == 0
+    assert sampled(told) == [0, 0, 4, 4, 8, 8, 12, 12]
+    assert preflight(told).samples_every == 4
+
+
+def test_a_long_run_draws_samples_at_every_fifth(tmp_path, tiny_sd, tiny_set, monkeypatch):
+    monkeypatch.setattr("trainer.assemble.seconds_per_step", lambda *_: 1e5)
+    run = configured(tmp_path, tiny_sd, tiny_set, steps=10)
+    assert main(["train", str(run.path)]) == 0
+    assert sorted(set(sampled(run))) == [0, 2, 4, 6, 8, 10] and len(sampled(run)) == 12
+
+
+def test_samples_change_nothing_of_what_is_learnt(tmp_path, tiny_sd, tiny_set):
+    states = []
+    for every in ("never", "1", "auto"):
+        run = configured(tmp_path / every, tiny_sd, tiny_set, every, steps=4)
+        assert main(["train", str(run.path)]) == 0
+        states.append((run.checkpoints / "step-000004" / "state.safetensors").read_bytes())
+    assert states[0] == states[1] == states[2]
+
+
+def test_a_resume_keeps_the_rhythm_of_the_samples(tmp_path, tiny_sd, tiny_set, monkeypatch):
+    run = configured(tmp_path, tiny_sd, tiny_set, steps=12)
+    run.request("stop")
+    monkeypatch.setattr("trainer.__main__.RunDir.take_request", lambda self, what: what == "stop")
+    assert main(["train", str(run.path)]) == 130
+    stopped = run.status().step
+    kept = {"every": 4, "prompts": 1, "seconds": 0.5}  # others than would be measured
+    assert run.engine()["samples"].keys() == kept.keys()
+    run.write_engine({**run.engine(), "samples": kept})
+    monkeypatch.undo()
+    assert main(["train", str(run.path)]) == 0
+    assert sampled(run)[-3:] == [4, 8, 12] and run.engine()["samples"] == kept
+    assert preflight(run).samples_seconds == pytest.approx(0.5 * 3) and stopped == 1
+
+
+def test_samples_that_do_not_fit_are_tried_again_leaner_and_given_up_after_three(
+    tmp_path, tiny_sd, tiny_set, monkeypatch
+):
+    shots = []
+
+    def fail(family, shot, texts, seed):
+        shots.append(shot.lean)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("trainer.chores.draw", fail)
+    run = configured(tmp_path, tiny_sd, tiny_set, "1", steps=6)
+    assert main(["train", str(run.path)]) == 0
+    assert shots == [False, True, True]
+    said = [event["text"] for event in run.events() if event["kind"] == "notice"]
+    assert len(said) == 3 and "no more are tried" in said[-1]
+    assert run.status().state == State.DONE
+
+
+CHROME = CardProcess(4711, "chrome", int(0.75 * GIB))
+
+
+@pytest.mark.parametrize(
+    ("reserved", "free", "processes", "spills", "words"),
+    [
+        (5, 18, (), True, ""),
+        (23.5, 0.2, (), False, ""),
+        (23.5, 0.2, (), True, "host memory"),
+        (22.8, 0.2, (CHROME,), False, "chrome (0.8 GiB)"),
+        (22.8, 0.2, (CHROME,), True, "host memory"),
+    ],
+)
+def test_a_card_that_is_full_is_warned_of_and_who_fills_it(reserved, free, processes, spills, words):
+    held = int(reserved * GIB)
+    now = Memory(held, held, held, int(free * GIB), 24 * GIB, processes)
+    assert words in now.short(spills) if words else now.short(spills) == ""
+
+
+def test_words():
+    found = Preflight("none", 1 / 12.9, 3000, None, 0, 0, 7, 240, 6 * GIB, int(6.2 * GIB), 17 * GIB, 24 * GIB)
+    assert found.words() == "about 4 min · 12.9 steps/s · 6.2 of 24 GiB · every block kept"
+    assert [about(seconds) for seconds in (0.2, 70, 100, 3600, 7810)] == [
+        "about 1 s", "about 70 s", "about 2 min", "about 1 h 00 min", "about 2 h 10 min"
+    ]  # fmt: skip
+    assert [pace(2.5), pace(0.5), pace(0.01)] == ["2.5 s a step", "2 steps/s", "100 steps/s"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a driver to ask")
+def test_without_a_driver_there_is_a_reason_instead_of_a_list():
+    assert isinstance(card_processes(), str) and isinstance(card_processes("GPU-0"), str)
