@@ -8,6 +8,8 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from trainer.families.vocabulary import byte_alphabet
+
 WIDTH, HEADS, LAYERS = 32, 2, 2
 
 
@@ -93,8 +95,7 @@ def tiny_vae(scaling_factor: float = 0.18215) -> AutoencoderKL:
 def make_tokenizer(folder: Path, padding: str = "<|endoftext|>") -> int:
     """Write a CLIP tokenizer that knows single bytes only; return the size of its vocabulary."""
     folder.mkdir(parents=True, exist_ok=True)
-    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]  # CLIP's byte alphabet: printable bytes as they are
-    letters = [chr(code) for code in shown] + [chr(256 + index) for index in range(256 - len(shown))]
+    letters = byte_alphabet()
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     (folder / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(tokens)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")

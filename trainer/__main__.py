@@ -22,11 +22,14 @@ from trainer.console import Reporter, reporter
 from trainer.contract.errors import EXIT_ASKED, EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, UserError
 from trainer.contract.preflight import preflight_of
 from trainer.contract.rundir import RunDir, State
+from trainer.formats.bases import find_base
+from trainer.startup import quick_imports, read_ahead, wake_device
 
 # Read when torch is loaded: how often a thread looks again before it sleeps. Seconds for a step of the practice base on
 # two cores, alone and with another training beside it: never asleep 0.17 and over 3, always asleep 0.35 and 0.33, a
 # thousand looks 0.20 and 0.41, three thousand 0.17 and 0.65.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")  # torch would look through all packages for other devices
 
 Drive = Callable[[Any], int]  # an assembled run -> exit code
 LET_GO_SECONDS = 15.0  # a trainer whose terminal was just killed saves and stops within this
@@ -107,9 +110,13 @@ def _on_device(run: RunDir, report: Reporter, drive: Drive) -> int:
 def _attempt(run: RunDir, report: Reporter, drive: Drive) -> int | None:
     """Go on from the last checkpoint; None where the UNet or a step did not fit the GPU's memory."""
     report.told("starting", 0, 1)
-    import torch  # noqa: PLC0415 - it takes seconds: the bar is shown first
+    wanted = run.config().model
+    read_ahead(find_base(wanted.base))
+    with quick_imports():
+        import torch  # noqa: PLC0415 - it takes seconds: the bar is shown first
 
-    from trainer.assemble import assemble  # noqa: PLC0415
+        wake_device(wanted.device)
+        from trainer.assemble import assemble  # noqa: PLC0415
 
     try:
         return drive(assemble(run, report))
@@ -141,7 +148,8 @@ def _device(run: RunDir) -> Iterator[None]:
 
 def generate(request: str) -> int:
     """Draw the pictures of a request file (`-` for standard input)."""
-    from trainer.preview.answer import answer_file  # noqa: PLC0415
+    with quick_imports():
+        from trainer.preview.answer import answer_file  # noqa: PLC0415
 
     answer_file(request)
     return EXIT_DONE
@@ -149,7 +157,8 @@ def generate(request: str) -> int:
 
 def sweep(request: str) -> int:
     """Draw a table of prompts and strengths from a request file."""
-    from trainer.preview.sweep import sweep_file  # noqa: PLC0415
+    with quick_imports():
+        from trainer.preview.sweep import sweep_file  # noqa: PLC0415
 
     sweep_file(request)
     return EXIT_DONE
@@ -157,7 +166,8 @@ def sweep(request: str) -> int:
 
 def serve() -> int:
     """Answer requests from standard input until it is closed."""
-    from trainer.preview.serve import serve as loop  # noqa: PLC0415
+    with quick_imports():
+        from trainer.preview.serve import serve as loop  # noqa: PLC0415
 
     loop(sys.stdin, sys.stdout)
     return EXIT_DONE

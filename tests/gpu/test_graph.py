@@ -51,15 +51,12 @@ def test_replayed_steps_are_the_eager_ones_bit_for_bit(tmp_path, base, pictures,
     assert graph == eager
 
 
-def test_with_a_text_encoder_replays_repeat_and_stay_near_the_eager_steps(tmp_path, base, pictures):
-    """Something in transformers' CLIP rounds otherwise while a graph is recorded; 7e-5 of the loss on an H200."""
+def test_with_a_text_encoder_replayed_steps_are_the_eager_ones_too(tmp_path, base, pictures):
     options = {"deterministic": True, "layout": "nchw"}
-    graph, again, eager = (
-        trained(tmp_path, base, pictures, name, {**options, "graph": name.split()[0]}, text_encoder=True)
-        for name in ("on", "on again", "off")
+    graph, eager = (
+        trained(tmp_path, base, pictures, name, {**options, "graph": name}, text_encoder=True) for name in ("on", "off")
     )
-    assert graph == again
-    assert graph[1] == pytest.approx(eager[1], rel=1e-3)
+    assert graph == eager
 
 
 def test_dropout_inside_a_graph_is_drawn_anew_for_every_step_and_again_on_resume(tmp_path, base, pictures):

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from transformers import CLIPTokenizer
+from torch import Tensor
+
+from trainer.families.text_encoder import TextEncoder
+from trainer.families.vocabulary import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -24,14 +26,14 @@ class Reading:
     normed: bool
 
 
-def tokenize(tokenizers: Sequence[CLIPTokenizer], texts: Sequence[str], limit: int, least: int = 1) -> Tensor:
+def tokenize(tokenizers: Sequence[Tokenizer], texts: Sequence[str], limit: int, least: int = 1) -> Tensor:
     """Texts -> [B, K, N, M] token ids.
 
     Every chunk has its own start and end mark, as A1111 and ComfyUI feed long prompts at inference; all texts get as
     many chunks as the longest needs, at least `least` and at most `limit`, and what does not fit is cut off.
     """
-    written = [[_ids(tokenizer, text) for text in texts] for tokenizer in tokenizers]
-    room = tokenizers[0].model_max_length - 2
+    written = [[tokenizer.ids(text) for text in texts] for tokenizer in tokenizers]
+    room = tokenizers[0].room
     longest = max(len(ids) for ids in written[0])
     chunks = min(limit, max(least, -(-longest // room)))
     pairs = zip(tokenizers, written, strict=True)
@@ -39,16 +41,16 @@ def tokenize(tokenizers: Sequence[CLIPTokenizer], texts: Sequence[str], limit: i
     return torch.tensor(rows).transpose(0, 1).contiguous()
 
 
-def too_long(tokenizer: CLIPTokenizer, text: str, limit: int) -> bool:
+def too_long(tokenizer: Tokenizer, text: str, limit: int) -> bool:
     """Whether a text does not fit into `limit` chunks."""
-    return len(_ids(tokenizer, text)) > limit * (tokenizer.model_max_length - 2)
+    return len(tokenizer.ids(text)) > limit * tokenizer.room
 
 
-def encode(encoder: nn.Module, tokens: Tensor, reading: Reading) -> tuple[Tensor, Tensor]:
+def encode(encoder: TextEncoder, tokens: Tensor, reading: Reading) -> tuple[Tensor, Tensor]:
     """Read one encoder.
 
     Args:
-        encoder: a CLIP text model of transformers.
+        encoder: a CLIP text model.
         tokens: [B, N, M] on the encoder's device.
         reading: which layer.
 
@@ -56,31 +58,16 @@ def encode(encoder: nn.Module, tokens: Tensor, reading: Reading) -> tuple[Tensor
         [B, N x M, D] hidden states, chunk after chunk, and [B, P] pooled text of the first chunk (P = 0 for an encoder
         without a projection).
     """
-    said = encoder(tokens.flatten(0, 1), output_hidden_states=reading != Reading(1, normed=True))
-    hidden = said.last_hidden_state
-    if reading != Reading(1, normed=True):
-        hidden = said.hidden_states[-reading.skip]
-        hidden = getattr(encoder, "text_model", encoder).final_layer_norm(hidden) if reading.normed else hidden
     batch, chunks, _ = tokens.shape
-    pooled = getattr(said, "text_embeds", None)
-    first = hidden.new_zeros(batch, 0) if pooled is None else pooled.view(batch, chunks, -1)[:, 0]
-    return hidden.reshape(batch, -1, hidden.shape[-1]), first
+    hidden, pooled = encoder(tokens.flatten(0, 1), reading.skip)
+    if reading.normed:
+        hidden = encoder.final_layer_norm(hidden)
+    return hidden.reshape(batch, -1, hidden.shape[-1]), pooled.view(batch, chunks, -1)[:, 0]
 
 
-def _ids(tokenizer: CLIPTokenizer, text: str) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=False, truncation=False, verbose=False).input_ids
-    return ids
-
-
-def _chunked(tokenizer: CLIPTokenizer, ids: list[int], chunks: int) -> list[list[int]]:
-    start, end, fill, size = (
-        tokenizer.bos_token_id,
-        tokenizer.eos_token_id,
-        tokenizer.pad_token_id,
-        tokenizer.model_max_length,
-    )
-    rows = []
+def _chunked(tokenizer: Tokenizer, ids: list[int], chunks: int) -> list[list[int]]:
+    room, rows = tokenizer.room, []
     for index in range(chunks):
-        part = [start, *ids[index * (size - 2) : (index + 1) * (size - 2)], end]
-        rows.append(part + [fill] * (size - len(part)))
+        part = [tokenizer.start, *ids[index * room : (index + 1) * room], tokenizer.end]
+        rows.append(part + [tokenizer.pad] * (room + 2 - len(part)))
     return rows

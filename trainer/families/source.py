@@ -1,26 +1,18 @@
 """The parts of a base model, each loaded when it is asked for, wherever they come from."""
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors import SafetensorError
 from torch import nn
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
-from transformers.utils.logging import disable_progress_bar
 
 from trainer.contract.errors import UserError
+from trainer.families.parts import CPU, INCOMPLETE, Weights, build, modern, read_tensors
+from trainer.families.vocabulary import Tokenizer, read_tokenizer
 from trainer.formats.bases import BaseFacts, read_json
-
-CLASSES: dict[str, Any] = {
-    "unet": UNet2DConditionModel,
-    "vae": AutoencoderKL,
-    "text_encoder": CLIPTextModel,
-    "text_encoder_2": CLIPTextModelWithProjection,
-}
-
-disable_progress_bar()  # its bar for 40 tensors hides ours
 
 
 class Source(Protocol):
@@ -40,11 +32,11 @@ class Source(Protocol):
     def scheduler(self) -> dict[str, Any]:
         """The noise schedule as diffusers writes it."""
 
-    def tokenizer(self, part: str) -> CLIPTokenizer:
+    def tokenizer(self, part: str) -> Tokenizer:
         """`tokenizer` or `tokenizer_2`."""
 
-    def model(self, part: str, dtype: torch.dtype) -> nn.Module:
-        """`unet`, `vae`, `text_encoder` or `text_encoder_2`: frozen, in evaluation mode, on the CPU.
+    def model(self, part: str, dtype: torch.dtype, device: torch.device = CPU) -> nn.Module:
+        """`unet`, `vae`, `text_encoder` or `text_encoder_2`: frozen, in evaluation mode, on that device.
 
         Raises:
             UserError: the part is missing, broken, or not whole.
@@ -66,35 +58,35 @@ class FolderSource:
         """See `Source`."""
         return noise_schedule(read_json(self.facts.path, "scheduler/scheduler_config.json"), self.facts)
 
-    def tokenizer(self, part: str) -> CLIPTokenizer:
+    def tokenizer(self, part: str) -> Tokenizer:
         """See `Source`."""
-        return _load(self.facts.path, part, CLIPTokenizer.from_pretrained)
+        return _load(self.facts.path, part, read_tokenizer)
 
-    def model(self, part: str, dtype: torch.dtype) -> nn.Module:
+    def model(self, part: str, dtype: torch.dtype, device: torch.device = CPU) -> nn.Module:
         """See `Source`."""
-        return _load(self.facts.path, part, lambda folder: read_folder(part, folder, dtype))
+        return _load(self.facts.path, part, lambda folder: read_folder(part, folder, dtype, device))
 
 
-def read_folder(part: str, folder: str, dtype: torch.dtype) -> nn.Module:
-    """Load the part that a folder holds: frozen, in evaluation mode, on the CPU.
+def read_folder(part: str, folder: Path, dtype: torch.dtype, device: torch.device = CPU) -> nn.Module:
+    """Load the part that a folder holds: frozen, in evaluation mode, on that device.
 
     Raises:
         UserError: weights are missing.
-        OSError, ValueError, RuntimeError, KeyError: as the libraries raise them.
+        OSError, ValueError, RuntimeError, KeyError, SafetensorError: files are missing or broken.
     """
-    model, info = CLASSES[part].from_pretrained(
-        folder, torch_dtype=dtype, use_safetensors=True, output_loading_info=True
-    )
-    refuse_missing(info["missing_keys"], folder)  # transformers would go on with random weights and a warning
-    return model.requires_grad_(False).eval()
+    weights: Weights = {}
+    for file in _weight_files(folder, "model" if part.startswith("text") else "diffusion_pytorch_model"):
+        weights |= read_tensors(file, None, dtype, device)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    return build(part, config, modern(weights) if part == "vae" else weights, str(folder))
 
 
-def refuse_missing(names: Iterable[str], where: str) -> None:
-    """Raise UserError if there is a name of a missing weight."""
-    missing = sorted(names)
-    if missing:
-        problem = f"{len(missing)} weights are missing, first {missing[0]}"
-        raise UserError(problem, where, "Get a complete copy of the model.")
+def _weight_files(folder: Path, stem: str) -> list[Path]:
+    """The file of a part's weights, or all that its index names."""
+    index = folder / f"{stem}.safetensors.index.json"
+    if not index.is_file():
+        return [folder / f"{stem}.safetensors"]
+    return [folder / name for name in sorted({*json.loads(index.read_text("utf-8"))["weight_map"].values()})]
 
 
 def noise_schedule(config: dict[str, Any], facts: BaseFacts) -> dict[str, Any]:
@@ -105,13 +97,13 @@ def noise_schedule(config: dict[str, Any], facts: BaseFacts) -> dict[str, Any]:
     return schedule
 
 
-def _load(folder: Path, part: str, read: Callable[[str], Any]) -> Any:
+def _load(folder: Path, part: str, read: Callable[[Path], Any]) -> Any:
     """Read one part of a pipeline, saying which one where it fails."""
     if not (folder / part).is_dir():
-        raise UserError(f"the folder '{part}' is missing", str(folder), "Get a complete copy of the model.")
+        raise UserError(f"the folder '{part}' is missing", str(folder), INCOMPLETE)
     try:
-        return read(str(folder / part))
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        return read(folder / part)
+    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
         problem = f"'{part}' cannot be read: {first_line(error)}"
         raise UserError(problem, str(folder), "Get a complete copy with .safetensors weights.") from error
 

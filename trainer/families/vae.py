@@ -8,13 +8,15 @@ from safetensors import SafetensorError
 from torch import nn
 
 from trainer.contract.errors import UserError
-from trainer.families.checkpoint import build, read_tensors
-from trainer.families.source import CLASSES, first_line, read_folder
+from trainer.families.checkpoint import convert
+from trainer.families.parts import read_tensors
+from trainer.families.source import first_line, read_folder
 from trainer.formats.architecture import resolution_of, vae_config
+from trainer.formats.bases import read_json
 from trainer.formats.checkpoint import kind_of
 from trainer.formats.header import read_header, refuse_pickle
 
-WHERE = "model.vae"
+WHERE, KIND = "model.vae", "AutoencoderKL"
 ALLOWED = "Give a .safetensors VAE (or a checkpoint that holds one) or a diffusers VAE folder (with config.json)."
 NAMES = re.compile(r"(?:first_stage_model\.|vae\.)?(?=(?:encoder|decoder|quant_conv|post_quant_conv)\.)")
 
@@ -49,10 +51,10 @@ def _from_folder(path: Path, dtype: torch.dtype) -> nn.Module:
     folder = path / "vae" if (path / "model_index.json").is_file() else path
     if not (folder / "config.json").is_file():
         raise UserError("the folder holds no config.json", fix=ALLOWED)
-    kind = CLASSES["vae"].load_config(folder).get("_class_name")
-    if kind != CLASSES["vae"].__name__:
-        raise UserError(f"the folder holds {kind}, not AutoencoderKL", fix=ALLOWED)
-    return read_folder("vae", str(folder), dtype)
+    kind = read_json(folder, "config.json").get("_class_name")
+    if kind != KIND:
+        raise UserError(f"the folder holds {kind}, not {KIND}", fix=ALLOWED)
+    return read_folder("vae", folder, dtype)
 
 
 def _from_file(path: Path, dtype: torch.dtype, family: str) -> nn.Module:
@@ -65,4 +67,4 @@ def _from_file(path: Path, dtype: torch.dtype, family: str) -> nn.Module:
         raise UserError(f"it is {kind_of(tensors).title}, and holds no VAE", fix=ALLOWED)
     shapes = {short: tensors[name].shape for short, name in names.items()}
     config = vae_config(shapes, family, resolution_of(family, "epsilon"))
-    return build("vae", config, read_tensors(path, names, dtype), str(path))
+    return convert("vae", config, read_tensors(path, names, dtype), str(path))

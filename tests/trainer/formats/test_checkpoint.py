@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from tests.full_size import TEXTS, UNETS, VAE, full_size, shapes_of, write_hollow
 from tests.tiny_checkpoints import prefixed, scattered, tiny_checkpoint, tiny_unet, tiny_vae, unet_to_ldm, vae_to_ldm
 from trainer.contract.errors import UserError
-from trainer.families.checkpoint import build
+from trainer.families.checkpoint import convert
 from trainer.formats.architecture import config_of
 from trainer.formats.bases import BaseFacts, check_base, describe_base
 from trainer.formats.checkpoint import CONV_IN, UNET, Checkpoint, read_checkpoint
@@ -127,7 +127,7 @@ def test_every_tensor_of_a_full_size_file_finds_its_place(full, tmp_path, family
     checkpoint = read_checkpoint(write_hollow(tmp_path / "full.safetensors", shapes_of(full[family])))
     for part in checkpoint.parts():
         weights = {short: full[family][name] for short, name in checkpoint.names(part).items()}
-        model = build(part, config_of(checkpoint, part, "epsilon"), weights, "full")
+        model = convert(part, config_of(checkpoint, part, "epsilon"), weights, "full")
         assert {weight.device.type for weight in model.parameters()} == {"meta"}
     assert not weights  # emptied on the way: the converted ones are enough
 
@@ -165,7 +165,7 @@ def test_a_shortened_sdxl_gets_its_own_depths():
     checkpoint = Checkpoint(Path("short"), "sdxl", Header({}, infos, 0))
     config = config_of(checkpoint, "unet", "epsilon")
     weights = {short: tensors[name] for short, name in checkpoint.names("unet").items()}
-    built = build("unet", config, weights, "shortened")
+    built = convert("unet", config, weights, "shortened")
     assert built.state_dict().keys() == unet.state_dict().keys()
     for name, tensor in unet.state_dict().items():
         assert torch.equal(built.state_dict()[name], tensor), name

@@ -1,0 +1,69 @@
+"""What a run imports: a budget of names instead of seconds, since every machine has its own."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.trainer.test_resume import make_run
+from trainer.startup import read_ahead
+
+ROOT = Path(__file__).parents[2]
+
+# What came with diffusers and transformers on a machine that has everything, and the seconds that each
+# took there on two cores (Python 3.12, torch 2.11 with CUDA's libraries).
+HEAVY = {
+    "transformers": 0.9,
+    "peft": 0.7,
+    "sklearn": 0.8,
+    "scipy": 0.8,
+    "pandas": 0.3,
+    "torchvision": 0.3,
+    "torchaudio": 0.1,
+    "tensorboard": 0.5,
+    "jax": 1.0,
+    "flax": 1.0,
+    "matplotlib": 0.5,
+    "gradio": 2.0,
+    "huggingface_hub.hf_api": 0.2,
+}
+
+
+def imported(*command):
+    """Every module that a process imported, in order."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-P", *command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return re.findall(r"^import time:\s+\d+ \|\s+\d+ \|\s+(\S+)$", done.stderr, re.MULTILINE)
+
+
+def test_a_whole_run_with_samples_imports_nothing_that_it_does_not_need(tmp_path, tiny_sd, tiny_set):
+    run = make_run(tmp_path, tiny_sd, tiny_set, steps=2)
+    names = imported("-m", "trainer", "train", str(run.path))
+    assert {"torch", "diffusers", "trainer.loop"} <= set(names)
+    assert [event["step"] for event in run.events() if event["kind"] == "sample"], "the budget holds for samples too"
+    assert not HEAVY.keys() & set(names)
+
+
+def test_what_was_left_out_can_be_imported_afterwards():
+    code = """
+import sys
+from trainer.startup import UNUSED, quick_imports
+import importlib.metadata
+with quick_imports():
+    from trainer.families.locate import load_family
+    assert all(sys.modules[name] is None for name in UNUSED)
+assert not UNUSED.keys() & sys.modules.keys()
+assert "torch" in importlib.metadata.packages_distributions()
+import peft, transformers
+"""
+    assert {"diffusers", "peft", "transformers"} <= set(imported("-c", code))
+
+
+@pytest.mark.parametrize("base", ["folder", "file", "gone", None])
+def test_reading_ahead_is_a_hint_and_never_fails(base, tiny_sd, tmp_path):
+    places = {"folder": tiny_sd, "file": tiny_sd / "unet" / "diffusion_pytorch_model.safetensors"}
+    read_ahead(places.get(base, tmp_path / "gone") if base else None)

@@ -1,0 +1,78 @@
+"""What makes the first step come soon: imports that are not needed are left out, and what can be done beside them is.
+
+Seconds are of two cores, Python 3.12, torch 2.11, every package of a machine for research installed.
+"""
+
+import gc
+import importlib.metadata
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# What diffusers imports only because it is there, for parts of it that no run uses; with the seconds that it took.
+# PEFT alone brought torchaudio, scikit-learn and pandas with it.
+UNUSED = {"transformers": 0.9, "peft": 1.7, "torchvision": 0.3, "scipy": 0.8}
+
+
+@contextmanager
+def quick_imports() -> Iterator[None]:
+    """Within this, the packages in `UNUSED` count as not installed, and nothing looks for garbage.
+
+    None in `sys.modules` is Python's own way to say that a module cannot be found (Language Reference, 5.3.1). Whoever
+    needs one of them later imports it as ever. diffusers also asks which distribution each package belongs to, for
+    names that differ; nobody needs the answer, and to find it every file of every installed package is looked for on
+    the disk. A process that has diffusers already gains nothing and is left alone.
+    """
+    if "diffusers" in sys.modules:
+        yield
+        return
+    hidden = [name for name in UNUSED if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    asked, importlib.metadata.packages_distributions = importlib.metadata.packages_distributions, dict
+    gc.disable()  # it would walk through a million objects that stay, again and again
+    try:
+        yield
+    finally:
+        importlib.metadata.packages_distributions = asked
+        for name in hidden:
+            sys.modules.pop(name, None)
+        gc.freeze()
+        gc.enable()
+
+
+def wake_device(wanted: str) -> None:
+    """Begin to open the GPU, if one is wanted and there; it takes a second or two, and imports can go on meanwhile."""
+    if wanted != "cpu":
+        threading.Thread(target=_touch, name="wake-device", daemon=True).start()
+
+
+def _touch() -> None:
+    import torch  # noqa: PLC0415 - the caller has it already
+
+    try:
+        if torch.cuda.is_available():
+            some = torch.zeros(1, 8, 8, 8, device=f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
+            torch.nn.functional.conv2d(some, some[:, :, :1, :1])  # cuDNN is loaded in pieces, at first use
+    except RuntimeError:
+        return  # the run meets the same a moment later, and says what it means
+
+
+def read_ahead(base: Path | None) -> None:
+    """Let the system fetch a base's weights from the disk, so that they are in memory when they are asked for."""
+    if base is not None and hasattr(os, "posix_fadvise"):
+        threading.Thread(target=_fetch, args=(base,), name="read-ahead", daemon=True).start()
+
+
+def _fetch(base: Path) -> None:
+    parts = (base / part for part in ("text_encoder", "text_encoder_2", "vae", "unet"))  # in the order of their use
+    for path in [base] if base.is_file() else [path for part in parts for path in sorted(part.glob("*.safetensors"))]:
+        if path.suffixes != [".safetensors"]:
+            continue  # `.fp16.safetensors` and the like: the same weights once more
+        try:
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+        except OSError:
+            return  # it is a hint only
