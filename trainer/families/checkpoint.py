@@ -67,6 +67,8 @@ class CheckpointSource:
         try:
             weights = read_tensors(self.facts.path, self.checkpoint.names(part), dtype, device)
             return convert(part, config, weights, str(self.facts.path))
+        except torch.OutOfMemoryError:
+            raise  # a lower rung of the memory ladder may do
         except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
             problem = f"the {part} cannot be read: {first_line(error)}"
             raise UserError(problem, str(self.facts.path), "Get a complete copy of the checkpoint.") from error

@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from accelerate import init_empty_weights
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
@@ -24,7 +23,8 @@ from trainer.contract.ladder import RUNGS
 from trainer.device import Engine
 from trainer.families.blocks import Resnet, TransformerBlock, kernels_for, lean
 from trainer.families.clip import Reading, encode, tokenize, too_long
-from trainer.families.source import CLASSES, Source
+from trainer.families.parts import CPU, MAKERS
+from trainer.families.source import Source
 from trainer.families.vae import load_vae
 from trainer.protocols import Posterior, Target, Text
 from trainer.weights.layers import FrozenLayer, layers, store, stored_bytes
@@ -132,18 +132,20 @@ class StableDiffusion:
         return self._parts[name]
 
     def _small_part(self, name: str) -> nn.Module:
-        return self.source.model(name, torch.float32 if name == "vae" else self.engine.dtype).to(self.engine.device)
+        dtype = torch.float32 if name == "vae" else self.engine.dtype
+        return self.source.model(name, dtype, self.engine.device)
 
     def _unet(self) -> nn.Module:
         """The UNet, its weights stored as the rung says, one layer after the other."""
         engine = self.engine
         base = RUNGS[engine.rung].base if engine.rung in RUNGS else "plain"
         # fp16 keeps more of a weight than bf16, and is what most files hold.
-        whole = base == "plain" or engine.dtype == torch.float32
-        model = self.source.model("unet", engine.dtype if whole else torch.float16)
+        plain = base == "plain"
+        dtype = engine.dtype if plain or engine.dtype == torch.float32 else torch.float16
+        model = self.source.model("unet", dtype, engine.device if plain else CPU)
         self._quicken(model)
-        if base == "plain":
-            return model.to(engine.device, memory_format=engine.memory_format)
+        if plain:
+            return model.to(memory_format=engine.memory_format)
         place = (engine.device, engine.dtype, engine.memory_format)
         if base == "streamed":
             stream(model, list(_blocks(model)), *place)
@@ -154,8 +156,8 @@ class StableDiffusion:
     @cached_property
     def _hollow(self) -> nn.Module:
         """The UNet's modules without weights, to be looked at before it is loaded."""
-        with init_empty_weights():
-            return CLASSES["unet"].from_config(self.source.config("unet"))
+        with torch.device("meta"):
+            return MAKERS["unet"](self.source.config("unet"))
 
     def _quicken(self, unet: Any) -> None:
         if self.engine.kernels != "torch":

@@ -103,6 +103,8 @@ def _load(folder: Path, part: str, read: Callable[[Path], Any]) -> Any:
         raise UserError(f"the folder '{part}' is missing", str(folder), INCOMPLETE)
     try:
         return read(folder / part)
+    except torch.OutOfMemoryError:
+        raise  # a lower rung of the memory ladder may do
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
         problem = f"'{part}' cannot be read: {first_line(error)}"
         raise UserError(problem, str(folder), "Get a complete copy with .safetensors weights.") from error
