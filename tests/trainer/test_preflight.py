@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,10 +10,13 @@ import torch
 from tests.trainer.test_resume import make_run
 from trainer.__main__ import main
 from trainer.contract.card import CardProcess, card_processes
+from trainer.contract.config import ModelSection
 from trainer.contract.preflight import GIB, Preflight, about, pace, preflight_of
 from trainer.contract.rundir import State
+from trainer.device import Engine
+from trainer.families.locate import load_family
 from trainer.preflight import Memory
-from trainer.sampling import MOST_ROUNDS, SHARE, Rounds, affordable_rounds
+from trainer.sampling import MOST_ROUNDS, SHARE, Rounds, Shot, affordable_rounds, denoise, encode_pairs, starting_noise
 from trainer.state import load_latest
 
 
@@ -149,6 +153,23 @@ def test_samples_that_do_not_fit_are_tried_again_leaner_and_given_up_after_three
     said = [event["text"] for event in run.events() if event["kind"] == "notice"]
     assert len(said) == 3 and "no more are tried" in said[-1]
     assert run.status().state == State.DONE
+
+
+def test_the_leaner_way_to_draw_draws_the_same(tiny_sd):
+    family = load_family(ModelSection(base=str(tiny_sd)), Engine(torch.device("cpu"), torch.float32, 1))
+    shot = Shot(64, 64, 3, 4.0, "DPM++ 2M")
+    (text,) = encode_pairs(family, "blurry", ["a cat"])
+    rows, predict = [], family.predict
+
+    def watched(noisy, *rest):
+        rows.append(len(noisy))
+        return predict(noisy, *rest)
+
+    family.predict = watched
+    noise = starting_noise(family, shot, [1])
+    usual, lean = (denoise(family, replace(shot, lean=lean), noise, text) for lean in (False, True))
+    assert rows == [2] * 3 + [1] * 6
+    torch.testing.assert_close(lean, usual, rtol=1e-3, atol=1e-3)
 
 
 CHROME = CardProcess(4711, "chrome", int(0.75 * GIB))
