@@ -99,16 +99,18 @@ def test_streaming_gives_the_file_of_int8(tmp_path, bases, tiny_set):
         assert (runs[0].path / state).read_bytes() == (runs[1].path / state).read_bytes()
 
 
+@pytest.mark.xdist_group("resume")
 @pytest.mark.parametrize("rung", ["int8", "streaming", pytest.param("nf4", marks=needs_bitsandbytes)])
 def test_a_run_in_fewer_bits_goes_on_to_the_same_file(tmp_path, tiny_sd, tiny_set, rung):
-    whole = on_rung(make_run(tmp_path / "whole", tiny_sd, tiny_set, steps=40), rung)
-    assert start(whole).wait() == 0
-    broken = on_rung(make_run(tmp_path / "broken", tiny_sd, tiny_set, steps=40), rung)
+    whole, broken = (
+        on_rung(make_run(tmp_path / name, tiny_sd, tiny_set, steps=30), rung) for name in ("whole", "broken")
+    )
+    assert main(["train", str(whole.path)]) == 0
     process = start(broken)
     wait_for_step(broken, process, 9)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    assert start(broken).wait() == 0
+    assert main(["train", str(broken.path)]) == 0
     assert broken.adapter_file.read_bytes() == whole.adapter_file.read_bytes()
     assert [event["step"] for event in broken.events() if event["kind"] == "start"][-1] > 0
 

@@ -27,7 +27,7 @@ from trainer.families.parts import CPU, MAKERS
 from trainer.families.source import Source
 from trainer.families.vae import load_vae
 from trainer.protocols import Posterior, Target, Text
-from trainer.weights.layers import FrozenLayer, layers, store, stored_bytes
+from trainer.weights.layers import FrozenLayer, keep_no_inputs, layers, store, stored_bytes
 from trainer.weights.streaming import PLACES, stream
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -276,7 +276,8 @@ class StableDiffusion:
         )[0]
 
     def checkpoint(self, share: str) -> None:
-        """See `Family`."""
+        """See `Family`. What a frozen convolution saw is never needed again; torch's own would keep it."""
+        keep_no_inputs(self.part("unet"))
         if share == "none":
             return
         blocks = [m for m in self.part("unet").modules() if isinstance(m, BLOCKS)]

@@ -8,6 +8,7 @@ Weights of convolutions are widened for each call instead, and so are those of a
 import importlib
 import importlib.util
 from dataclasses import dataclass
+from functools import cache
 from types import ModuleType
 
 import torch
@@ -81,5 +82,6 @@ def kernels_for(device: torch.device) -> ModuleType:
     return importlib.import_module(f"trainer.weights.int8_{name}")
 
 
+@cache
 def _runs_triton() -> bool:
     return torch.cuda.get_device_capability()[0] >= AMPERE and importlib.util.find_spec("triton") is not None

@@ -43,7 +43,8 @@ def widen(q: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _whole_numbers(rows: Tensor, weight: Tensor) -> Tensor:
-    fits = len(rows) >= CUBLAS_ROWS and not any(size % CUBLAS_MULTIPLE for size in weight.shape)
-    if rows.is_cuda and not fits:
-        return rows.float() @ weight.t().float()
-    return torch._int_mm(rows, weight.t()).float()
+    if rows.is_cuda:
+        fits = len(rows) >= CUBLAS_ROWS and not any(size % CUBLAS_MULTIPLE for size in weight.shape)
+    else:
+        fits = rows.shape[1] > 1  # with one feature, torch 2.13 answers with numbers from nowhere on a CPU
+    return torch._int_mm(rows, weight.t()).float() if fits else rows.float() @ weight.t().float()

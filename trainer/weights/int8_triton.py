@@ -4,6 +4,8 @@ Tile sizes come from a short table, never from trying them out: a start stays fa
 graph. Shapes: N rows, I and O features.
 """
 
+from functools import cache
+
 import torch
 import triton
 import triton.language as tl
@@ -141,6 +143,7 @@ def tile(count: int, wide: int, processors: int) -> tuple[int, int, int, int]:
     return next((row for row, number in zip(fitting, tiles, strict=True) if number >= processors), fitting[-1])
 
 
+@cache
 def _processors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count
 

@@ -137,6 +137,14 @@ def store(
         layer.weight = None  # the list holds on to the layer
 
 
+def keep_no_inputs(model: nn.Module) -> None:
+    """Put convolutions that keep nothing in the place of torch's, over the same weights; not of 1x1 ones, which an
+    adapter may sit on."""
+    for path, layer in list(model.named_modules()):
+        if isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1):
+            replace(model, path, FrozenLayer(Plain(layer), (layer.stride, layer.padding, layer.dilation)))
+
+
 def stored_bytes(layer: nn.Linear | nn.Conv2d, base: str, itemsize: int) -> float:
     """What a layer takes if the base is stored so; it may be on the meta device.
 

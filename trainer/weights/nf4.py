@@ -15,6 +15,7 @@ from torch import Tensor
 from trainer.contract.errors import UserError
 
 BLOCK = 64  # weights that share a scale
+FUNCTIONS = "bitsandbytes.functional"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Nf4:
 
     def whole(self) -> Tensor:
         """See `Weight`."""
-        return bitsandbytes().dequantize_4bit(self.packed, self.state).view(self.shape)
+        return importlib.import_module(FUNCTIONS).dequantize_4bit(self.packed, self.state).view(self.shape)
 
 
 def to_nf4(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Nf4:
@@ -79,4 +80,4 @@ def bitsandbytes() -> Any:
             "engine.base",
             "Run `pip install bitsandbytes`, or take engine.base=int8.",
         )
-    return importlib.import_module("bitsandbytes.functional")
+    return importlib.import_module(FUNCTIONS)

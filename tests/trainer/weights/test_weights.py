@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -11,7 +11,7 @@ from trainer.adapters.lora import attach
 from trainer.contract.config import AdapterSection
 from trainer.protocols import Target
 from trainer.weights.int8 import FEW, to_int8
-from trainer.weights.layers import FrozenLayer, layers, store, stored_bytes
+from trainer.weights.layers import FrozenLayer, keep_no_inputs, layers, store, stored_bytes
 from trainer.weights.nf4 import installed, to_nf4
 from trainer.weights.plain import Plain
 
@@ -47,6 +47,7 @@ def shape_of(layer: nn.Module) -> dict:
 
 
 @settings(deadline=None, max_examples=60)
+@example(16, 2, 1, False, 0)
 @given(st.integers(1, 70), st.integers(1, 90), st.integers(1, 90), st.booleans(), st.integers(0, 2**20))
 def test_int8_products_are_near_those_of_the_widened_weight(rows, out, wide, biased, seed):
     weight, bias = random(out, wide, seed=seed), random(out, seed=seed + 1) if biased else None
@@ -158,3 +159,23 @@ def test_a_plain_weight_is_the_layers_own():
     layer = nn.Conv2d(4, 6, 1)
     plain = Plain(layer)
     assert plain.whole() is layer.weight and plain.bias is layer.bias and plain.shape == (6, 4, 1, 1)
+
+
+def test_convolutions_that_keep_nothing_give_the_same_bits():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.Conv2d(8, 4, 1))
+    model.requires_grad_(False)
+    x = random(2, 4, 9, 9).requires_grad_()
+
+    def passed():
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: (kept.append(t.shape), t)[1], lambda t: t):
+            y = model(x)
+        return y.detach(), torch.autograd.grad(y.square().sum(), x)[0], kept
+
+    y, grad, kept = passed()
+    assert kept.count((2, 4, 9, 9)) == 1, "torch keeps the input of a frozen convolution"
+    keep_no_inputs(model)
+    lean_y, lean_grad, lean_kept = passed()
+    assert torch.equal(y, lean_y) and torch.equal(grad, lean_grad)
+    assert (2, 4, 9, 9) not in lean_kept and len(lean_kept) < len(kept)
