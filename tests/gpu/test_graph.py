@@ -8,6 +8,7 @@ from tests.tiny_sdxl import make_tiny_sdxl
 from trainer.__main__ import main
 from trainer.contract.compose import compose
 from trainer.contract.rundir import create_run, steps
+from trainer.families.locate import find_source
 from trainer.formats.header import read_header
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -91,3 +92,12 @@ def test_every_attention_kernel_trains(tmp_path, base, pictures, kernel):
     _, losses = trained(tmp_path, base, pictures, kernel, {"attention": kernel})
     _, plain = trained(tmp_path, base, pictures, "plain", {})
     assert losses == pytest.approx(plain, rel=0.05)
+
+
+def test_parts_are_read_onto_the_device_as_the_cpu_reads_them(base):
+    source, device = find_source(str(base)), torch.device("cuda")
+    for part in ("unet", "vae", "text_encoder"):
+        there, here = (source.model(part, torch.bfloat16, place) for place in (device, torch.device("cpu")))
+        for name, weight in here.state_dict().items():
+            assert there.state_dict()[name].device.type == "cuda"
+            assert torch.equal(there.state_dict()[name].cpu(), weight), name

@@ -52,6 +52,12 @@ def modern(weights: Mapping[str, Tensor]) -> Weights:
     return {_OLD_ATTENTION.sub(lambda match: _NEW_ATTENTION[match[1]], name): at for name, at in weights.items()}
 
 
+def hollow(part: str, config: dict[str, Any]) -> nn.Module:
+    """A part's modules, their weights without memory; for the arguments see `build`."""
+    with torch.device("meta"):
+        return MAKERS[part](config)
+
+
 def build(part: str, config: dict[str, Any], weights: Mapping[str, Tensor], where: str) -> nn.Module:
     """Make a part of its tensors: frozen, in evaluation mode, on the device where they are.
 
@@ -64,8 +70,7 @@ def build(part: str, config: dict[str, Any], weights: Mapping[str, Tensor], wher
     Raises:
         UserError: a weight is missing, is of another shape, or has no place in the UNet.
     """
-    with torch.device("meta"):
-        model = MAKERS[part](config)
+    model = hollow(part, config)
     found = {name.removeprefix("text_model."): tensor for name, tensor in weights.items()}
     expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
     if missing := sorted(expected.keys() - found.keys()):

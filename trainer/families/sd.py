@@ -23,7 +23,7 @@ from trainer.contract.ladder import RUNGS
 from trainer.device import Engine
 from trainer.families.blocks import Resnet, TransformerBlock, kernels_for, lean
 from trainer.families.clip import Reading, encode, tokenize, too_long
-from trainer.families.parts import CPU, MAKERS
+from trainer.families.parts import CPU, hollow
 from trainer.families.source import Source
 from trainer.families.vae import load_vae
 from trainer.protocols import Posterior, Target, Text
@@ -156,8 +156,7 @@ class StableDiffusion:
     @cached_property
     def _hollow(self) -> nn.Module:
         """The UNet's modules without weights, to be looked at before it is loaded."""
-        with torch.device("meta"):
-            return MAKERS["unet"](self.source.config("unet"))
+        return hollow("unet", self.source.config("unet"))
 
     def _quicken(self, unet: Any) -> None:
         if self.engine.kernels != "torch":

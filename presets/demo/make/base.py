@@ -111,7 +111,7 @@ def make_corpus(options: Options, model: AutoencoderKL, pictures: np.ndarray, ca
     mean, std = vae.encode(model, pictures)
     words = CLIPTokenizer.from_pretrained(options.work / "tokenizer")
     ids = words(
-        ["", *captions], padding="max_length", max_length=tokenizer.CONTEXT, truncation=True, return_tensors="pt"
+        ["", *captions], padding="max_length", max_length=tokenizer.LENGTH, truncation=True, return_tensors="pt"
     ).input_ids
     scale, ids = model.config.scaling_factor, ids.to(options.device)
     return unet.Corpus((mean * scale).half(), (std * scale).half(), ids[1:].contiguous(), ids[0])

@@ -12,16 +12,9 @@ from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
+from trainer.families.vocabulary import END, LENGTH, SPECIAL, START, byte_alphabet
+
 VOCAB_SIZE = 2048
-START, END = "<|startoftext|>", "<|endoftext|>"
-CONTEXT = 77
-
-
-def byte_alphabet() -> list[str]:
-    """GPT-2's printable stand-ins for the 256 bytes, in CLIP's order: printable bytes first, then the rest."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return [chr(byte) for byte in printable] + [chr(256 + i) for i in range(len(others))]
 
 
 def merged(word: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
@@ -68,13 +61,12 @@ def write(folder: Path, captions: Iterable[str]) -> None:
     alphabet = byte_alphabet()
     merges = learn_merges(captions, VOCAB_SIZE - 2 * len(alphabet) - 2)
     tokens = [*alphabet, *(char + "</w>" for char in alphabet), *(a + b for a, b in merges), START, END]
-    special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
     config = {
         "tokenizer_class": "CLIPTokenizer",
-        "model_max_length": CONTEXT,
+        "model_max_length": LENGTH,
         "do_lower_case": True,
         "errors": "replace",
-        **special,
+        **SPECIAL,
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(
@@ -82,4 +74,4 @@ def write(folder: Path, captions: Iterable[str]) -> None:
     )
     (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges), "utf-8")
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-    (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2) + "\n", "utf-8")
+    (folder / "special_tokens_map.json").write_text(json.dumps(SPECIAL, indent=2) + "\n", "utf-8")

@@ -14,7 +14,7 @@ from diffusers import DPMSolverMultistepScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from presets.demo.make.tokenizer import CONTEXT, VOCAB_SIZE
+from presets.demo.make.tokenizer import LENGTH, VOCAB_SIZE
 from presets.demo.make.training import Average, TimeBox, adamw, captured, compiled, half_precision, set_rate, ticks
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def build_text_encoder() -> CLIPTextModel:
             projection_dim=WIDTH,
             num_hidden_layers=4,
             num_attention_heads=5,
-            max_position_embeddings=CONTEXT,
+            max_position_embeddings=LENGTH,
             bos_token_id=VOCAB_SIZE - 2,
             eos_token_id=VOCAB_SIZE - 1,
             pad_token_id=VOCAB_SIZE - 1,

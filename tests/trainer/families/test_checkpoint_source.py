@@ -253,3 +253,9 @@ def test_a_tokenizer_of_another_model_is_refused(files, tmp_path):
     source = CheckpointSource(BaseFacts(copy, "sd1", "epsilon", False))
     with pytest.raises(UserError, match="49408 tokens and the text encoder 514: they do not belong together"):
         source.tokenizer("tokenizer")
+
+
+@pytest.mark.parametrize(("family", "part"), PARTS)
+def test_nothing_of_a_part_stays_without_memory(files, family, part):
+    model = find_source(str(files[family])).model(part, torch.float32)
+    assert {at.device.type for at in (*model.parameters(), *model.buffers())} == {"cpu"}
