@@ -19,6 +19,7 @@ from trainer.adapters.packed import pack
 from trainer.contract.config import AdapterSection
 from trainer.protocols import Target
 from trainer.weights.layers import FrozenLayer, frozen, replace
+from trainer.weights.plain import Weight
 
 Shape = tuple[int, ...]
 Layer = nn.Linear | nn.Conv2d | FrozenLayer
@@ -132,7 +133,7 @@ class LoraLayer(nn.Module):
     """A frozen linear layer or 1x1 convolution with a trained update beside it.
 
     Attributes:
-        base: the frozen layer; weight: what it multiplies by.
+        base: the frozen layer.
         A: [R, I]; B: [O, R].
         scale: alpha / rank, times the strength.
         dropout: shared by all layers.
@@ -140,8 +141,12 @@ class LoraLayer(nn.Module):
 
     def __init__(self, base: Layer, A: nn.Parameter, B: nn.Parameter, scale: float, dropout: Dropout) -> None:
         super().__init__()
-        self.weight = frozen(base)
         self.base, self.A, self.B, self.scale, self.dropout = base, A, B, scale, dropout
+
+    @property
+    def weight(self) -> Weight:
+        """What the base multiplies by."""
+        return frozen(self.base)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., I] -> [..., O] for a linear layer, [B, I, H, W] -> [B, O, H, W] for a convolution."""

@@ -176,12 +176,25 @@ class SpatialTransformer(nn.Module):
         """Whether a block does what this one does."""
         return block.is_input_continuous and all(map(TransformerBlock.fits, block.transformer_blocks))
 
-    def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: object) -> tuple[Tensor]:
-        """Pictures [B, C, h, w] and text [B, L, D] -> [B, C, h, w]; of diffusers' other arguments none is ever set."""
+    @property
+    def alone(self) -> bool:
+        """Whether there is one block only. What is around it would keep as much as it does, and goes with it."""
+        return len(self.transformer_blocks) == 1
+
+    def forward(
+        self, hidden_states: Tensor, encoder_hidden_states: Tensor, whole: bool = False, **_: object
+    ) -> tuple[Tensor]:
+        """Pictures [B, C, h, w] and text [B, L, D] -> [B, C, h, w]; of diffusers' other arguments none is ever set.
+
+        `whole`: this is already computed under checkpointing.
+        """
+        again = self.gradient_checkpointing and torch.is_grad_enabled() and not whole
+        if again and self.alone:
+            return self._gradient_checkpointing_func(self, hidden_states, encoder_hidden_states, True)
         x, size = self.norm(hidden_states), hidden_states.shape[2:]
         x = self.proj_in(_rows(x)) if self.linear else _rows(self.proj_in(x))
         for block in self.transformer_blocks:
-            if self.gradient_checkpointing and torch.is_grad_enabled():
+            if again:
                 x = self._gradient_checkpointing_func(block, x, encoder_hidden_states)
             else:
                 x = block(x, encoder_hidden_states)
@@ -214,6 +227,15 @@ def lean(unet: nn.Module, kernels: Kernels, attend: Attend = F.scaled_dot_produc
                 setattr(unet.get_submodule(parent), name, ours(block, kernels, attend))
     if unet.conv_norm_out is not None and isinstance(unet.conv_act, nn.SiLU):
         unet.conv_norm_out, unet.conv_act = Normalise(unet.conv_norm_out, kernels, silu=True), nn.Identity()
+
+
+def recomputable(unet: nn.Module) -> list[nn.Module]:
+    """What can be computed again as a whole in the backward pass, in the order of the modules."""
+    kinds = (ResnetBlock2D, BasicTransformerBlock, Resnet, TransformerBlock)
+    whole = [module for module in unet.modules() if isinstance(module, SpatialTransformer) and module.alone]
+    inside = {id(module.transformer_blocks[0]) for module in whole}
+    found = (module for module in unet.modules() if isinstance(module, kinds) or module in whole)
+    return [module for module in found if id(module) not in inside]
 
 
 def kernels_for(name: str) -> Kernels:

@@ -21,7 +21,7 @@ from trainer.contract.config import ModelSection
 from trainer.contract.errors import UserError
 from trainer.contract.ladder import RUNGS
 from trainer.device import Engine
-from trainer.families.blocks import Resnet, TransformerBlock, kernels_for, lean
+from trainer.families.blocks import Resnet, TransformerBlock, kernels_for, lean, recomputable
 from trainer.families.clip import Reading, encode, tokenize, too_long
 from trainer.families.parts import CPU, hollow
 from trainer.families.source import Source
@@ -41,7 +41,7 @@ UNET_TARGETS = {
 # What may be stored in fewer bits; the layers around them are small, and what they get wrong reaches everything.
 STORED = ("down_blocks", "mid_block", "up_blocks")
 TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
-BLOCKS = (ResnetBlock2D, BasicTransformerBlock, Resnet, TransformerBlock)  # computed again, and fetched, as a whole
+BLOCKS = (ResnetBlock2D, BasicTransformerBlock, Resnet, TransformerBlock)  # fetched as a whole
 TEXT_TOKENS = 77  # of a chunk of CLIP's
 TILE = 32  # latent pixels: side of what the VAE works on where memory is short
 DEMO_NAME = "lora-atelier-demo"
@@ -67,8 +67,8 @@ class Kind:
     pooled: bool = False
 
 
-KEPT = {"none": 225, "half": 141, "full": 56}
-KEPT_XL = {"none": 406, "half": 224, "full": 41}
+KEPT = {"none": 210, "half": 133, "full": 56}
+KEPT_XL = {"none": 340, "half": 192, "full": 44}
 KINDS = {
     "sd1": Kind(("text_encoder",), Reading(1, True), {"epsilon": "sd_v1", "v_prediction": "sd_v1_v"}, KEPT),
     # OpenCLIP's second last layer; the files that everyone has leave the last one out
@@ -279,8 +279,7 @@ class StableDiffusion:
         keep_no_inputs(self.part("unet"))
         if share == "none":
             return
-        blocks = [m for m in self.part("unet").modules() if isinstance(m, BLOCKS)]
-        chosen = set(map(id, blocks[:: 1 if share == "full" else 2]))
+        chosen = set(map(id, recomputable(self.part("unet"))[:: 1 if share == "full" else 2]))
 
         def run(block: nn.Module, *arguments: Any) -> Any:
             if id(block) not in chosen:

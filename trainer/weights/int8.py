@@ -45,6 +45,11 @@ class Int8:
         """See `Weight`."""
         return self.q.device
 
+    @property
+    def settled(self) -> bool:
+        """Whether it has memory of its own; what is fetched from the host lies in a place of others."""
+        return self.q.untyped_storage().nbytes() == self.q.numel()
+
     def forward(self, x: Tensor) -> Tensor:
         """See `Weight`."""
         if len(x) < FEW:

@@ -12,6 +12,8 @@ from trainer.families.blocks import CrossAttention, lean
 from trainer.families.sd import UNET_TARGETS, _paths
 from trainer.kernels.reference import REFERENCE
 from trainer.protocols import Target
+from trainer.weights.layers import layers, store
+from trainer.weights.streaming import stream
 
 
 @pytest.fixture(scope="module", params=[make_tiny_sd, make_tiny_sdxl])
@@ -34,8 +36,8 @@ def adapted(folder, paths=lambda path: True, **options):
 def learned(adapter, attention):
     """Answer and gradient of one attention's input, with the adapter's gradient."""
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(2, 6, attention.to_q.base.in_features, generator=generator).requires_grad_()
-    text = torch.randn(2, 5, attention.to_k.base.in_features, generator=generator)
+    x = torch.randn(2, 6, attention.to_q.weight.shape[1], generator=generator).requires_grad_()
+    text = torch.randn(2, 5, attention.to_k.weight.shape[1], generator=generator)
     adapter.arena.grad.zero_()
     adapter.dropout.begin()
     adapter.dropout.generator.manual_seed(7)
@@ -77,3 +79,31 @@ def test_dropout_masks_differ_between_the_layers_and_repeat_with_the_seed(folder
 def test_layers_that_are_not_all_trained_stay_apart(folder):
     _, attentions = adapted(folder, paths=lambda path: not path.endswith("to_k"))
     assert all(attention.packed is None for attention in attentions)
+
+
+def test_an_int8_base_is_joined_too_and_a_streamed_one_is_not(folder):
+    outcomes = {}
+    for base in ("int8", "streamed"):
+        unet = UNet2DConditionModel.from_pretrained(folder / "unet").requires_grad_(False)
+        lean(unet, REFERENCE)
+        blocks = [
+            (f"mid_block.{path}", m) for path, m in unet.mid_block.named_modules() if isinstance(m, CrossAttention)
+        ]
+        place = (torch.device("cpu"), torch.float32, torch.contiguous_format)
+        if base == "int8":
+            store(layers(blocks), unet, base, *place)
+        else:
+            stream(unet, blocks, *place)
+        targets = [Target("unet", f"{path}.{name}") for path, _ in blocks for name in ("to_q", "to_k", "to_v")]
+        adapter = attach(targets, {"unet": unet}, AdapterSection(rank=4), 0)
+        adapter.arena.work.normal_(0, 0.1, generator=torch.Generator().manual_seed(0))
+        attention = blocks[0][1]
+        outcomes[base] = attention.packed
+        if attention.packed is not None:
+            together, packed = learned(adapter, attention), attention.packed
+            attention.packed = None
+            apart, attention.packed = learned(adapter, attention), packed
+            for mine, right in zip(together, apart, strict=True):
+                torch.testing.assert_close(mine, right, rtol=2e-2, atol=2e-2 * right.abs().max().item())
+            assert attention.to_v.base.frozen.q.data_ptr() > packed.weight.q.data_ptr()
+    assert outcomes["int8"] is not None and outcomes["streamed"] is None

@@ -10,7 +10,7 @@ from torch import nn
 
 from tests.tiny import make_tiny_sd
 from tests.tiny_sdxl import make_tiny_sdxl
-from trainer.families.blocks import Resnet, SpatialTransformer, TransformerBlock, lean
+from trainer.families.blocks import Resnet, SpatialTransformer, lean, recomputable
 from trainer.kernels.reference import REFERENCE
 
 
@@ -86,5 +86,13 @@ def test_blocks_can_be_computed_again_in_the_backward_pass(ours):
     given = inputs(ours, 8, 8)
     for right, mine in zip(answer(ours, *given), answer(again, *given), strict=True):
         assert torch.equal(mine, right)
-    blocks = sum(isinstance(module, Resnet | TransformerBlock) for module in ours.modules())
-    assert len(set(seen)) == blocks - 1  # diffusers leaves the first block of the middle out
+    # diffusers leaves the first block of the middle out
+    assert set(seen) == set(recomputable(again)) - {again.mid_block.resnets[0]}
+
+
+def test_a_transformer_of_one_block_is_computed_again_with_what_is_around_it(ours):
+    units = set(map(id, recomputable(ours)))
+    for module in ours.modules():
+        if isinstance(module, SpatialTransformer):
+            assert (id(module) in units) == (len(module.transformer_blocks) == 1)
+            assert all((id(block) in units) != (id(module) in units) for block in module.transformer_blocks)
