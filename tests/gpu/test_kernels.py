@@ -3,6 +3,9 @@
 import pytest
 import torch
 
+from tests.against_peft import cosine_to_peft
+from tests.tiny import make_tiny_sd
+from tests.tiny_sdxl import make_tiny_sdxl
 from trainer.attention import Shape, probe
 from trainer.kernels.reference import REFERENCE
 
@@ -73,6 +76,11 @@ def test_add_norm(kind, ours):
 def test_add_bias(kind, ours):
     given = [torch.randn(2, 70, 5, 3, **kind).requires_grad_() for _ in range(2)]
     check(ours.add_bias, REFERENCE.add_bias, given, [torch.randn(70, **kind)])
+
+
+@pytest.mark.parametrize("make", [make_tiny_sd, make_tiny_sdxl])
+def test_the_adapters_gradient_is_that_of_peft(tmp_path, ours, make):
+    assert cosine_to_peft(make(tmp_path / "base"), ours, DEVICE) > 0.9999
 
 
 @pytest.mark.parametrize("width", [40, 64, 80, 160])
