@@ -14,7 +14,7 @@ from pathlib import Path
 
 # What diffusers imports only because it is there, for parts of it that no run uses; with the seconds that it took.
 # PEFT alone brought torchaudio, scikit-learn and pandas with it.
-UNUSED = {"transformers": 0.9, "peft": 1.7, "torchvision": 0.3, "scipy": 0.8}
+UNUSED = {"transformers": 0.9, "peft": 1.7, "torchvision": 0.3, "scipy": 0.8, "bitsandbytes": 0.3}
 
 
 @contextmanager

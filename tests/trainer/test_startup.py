@@ -28,6 +28,7 @@ HEAVY = {
     "matplotlib": 0.5,
     "gradio": 2.0,
     "huggingface_hub.hf_api": 0.2,
+    "bitsandbytes": 0.3,
 }
 
 
