@@ -113,14 +113,15 @@ def _attempt(run: RunDir, report: Reporter, drive: Drive) -> int | None:
     wanted = run.config().model
     read_ahead(find_base(wanted.base))
     with quick_imports():
-        import torch  # noqa: PLC0415 - it takes seconds: the bar is shown first
-
         wake_device(wanted.device)
         from trainer.assemble import assemble  # noqa: PLC0415
+        from trainer.device import ran_out  # noqa: PLC0415
 
     try:
         return drive(assemble(run, report))
-    except torch.OutOfMemoryError:
+    except RuntimeError as error:
+        if not ran_out(error):
+            raise
         traceback.print_exc()
         return None
 

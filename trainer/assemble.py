@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from trainer.data.order import Order
 from trainer.device import Engine, choose_attention, choose_engine, choose_layout
 from trainer.families.locate import load_family
 from trainer.graph import Graphed
+from trainer.kernels.check import trouble
 from trainer.memory import plan
 from trainer.objectives import add_noise, alphas_cumprod, min_snr_weight, target, weighted_mse
 from trainer.optim import LossScale, clip_gradient, warmup_steps
@@ -29,6 +30,7 @@ from trainer.preflight import seconds_per_step
 from trainer.protocols import Batch, Family, Optimizer, Report, Text
 from trainer.sampling import encode_pairs
 from trainer.state import load_latest, restore
+from trainer.weights.nf4 import bitsandbytes
 
 CACHE_FILE = "cache.safetensors"
 
@@ -166,7 +168,9 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     config = run.config()
     run.write_status(State.PREPARING, message="loading the base model")
     report.told("loading the base model", 0, 1)
-    engine = choose_engine(config, run.engine()).apply()
+    engine = with_kernels(run, choose_engine(config, run.engine()).apply())
+    if config.engine.base == "nf4":
+        bitsandbytes()  # says so now if it is missing
     with _no_rung_helps():
         family = load_family(config.model, engine)
         pixels = config.training.batch_size * latent_pixels(family, config)
@@ -203,6 +207,20 @@ def training_side(family: Family, config: RunConfig) -> int:
     return family.resolution if config.dataset.resolution == "auto" else config.dataset.resolution
 
 
+def with_kernels(run: RunDir, engine: Engine) -> Engine:
+    """Go without our kernels where they cannot run.
+
+    Raises:
+        UserError: they were asked for by name.
+    """
+    if engine.kernels != "triton" or not (reason := trouble()):
+        return engine
+    if run.config().engine.kernels == "triton":
+        raise UserError(f"our kernels cannot run here: {reason}", "engine.kernels", "Leave it at auto.")
+    run.emit("notice", text=f"slower, without our own kernels, which cannot run here: {reason}")
+    return replace(engine, kernels="torch")
+
+
 @contextmanager
 def _no_rung_helps() -> Iterator[None]:
     """Text encoders and VAE are the same on every rung of the memory ladder."""
@@ -223,7 +241,8 @@ def load_adapted(run: RunDir, family: Family, config: RunConfig, pixels: int) ->
         pixels: latent pixels of a batch.
     """
     options, side = config.adapter, training_side(family, config)
-    family.engine, tried = choose_attention(family.engine, family.attentions(config.training.batch_size, side, side))
+    shapes = family.attentions(config.training.batch_size, side, side) if family.engine.device.type == "cuda" else []
+    family.engine, tried = choose_attention(family.engine, shapes)
     if tried:
         run.emit("attention", chosen=family.engine.attention, seconds=tried)
     targets = family.targets(options.targets, options.text_encoder)

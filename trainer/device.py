@@ -1,6 +1,5 @@
 """Device, number type, threads: chosen once, written to engine.json, reused on every resume."""
 
-import importlib.util
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,8 +10,8 @@ import torch
 from accelerate import PartialState
 from torch.backends import cudnn
 
-from trainer.attention import Shape, preferring, probe
-from trainer.contract.config import RunConfig
+from trainer.attention import Shape, attend_for, preferring, probe
+from trainer.contract.config import EngineSection, RunConfig
 from trainer.contract.errors import UserError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -98,7 +97,7 @@ def choose_engine(config: RunConfig, frozen: dict[str, Any]) -> Engine:
         frozen: the content of engine.json; empty at a first start.
 
     Raises:
-        UserError: a GPU is asked for, or was used, and there is none.
+        UserError: a GPU is asked for, or was used, and there is none; or something that only a GPU or an extra has.
     """
     wanted = frozen.get("device") or config.model.device
     device = preferred_device() if wanted == "auto" else torch.device(wanted)
@@ -108,6 +107,7 @@ def choose_engine(config: RunConfig, frozen: dict[str, Any]) -> Engine:
             "model.device",
             "See `atelier doctor`, or start anew with model.device=cpu.",
         )
+    _check(config.engine, device)
     dtype = frozen.get("dtype") or config.model.dtype
     threads = frozen.get("threads") or (
         os.cpu_count() if config.training.threads == "auto" else config.training.threads
@@ -129,11 +129,20 @@ def choose_engine(config: RunConfig, frozen: dict[str, Any]) -> Engine:
 
 
 def _kernels(wanted: str, device: torch.device, begun: bool) -> str:
-    """Our kernels wherever they run, unless the run was begun without them."""
+    """Our kernels on a GPU, unless the run was begun without them."""
     if wanted != "auto":
         return wanted
-    runs = device.type == "cuda" and importlib.util.find_spec("triton") is not None
-    return "triton" if runs and not begun else "torch"
+    return "triton" if device.type == "cuda" and not begun else "torch"
+
+
+def _check(options: EngineSection, device: torch.device) -> None:
+    """Refuse what is asked for by name and cannot be had."""
+    if options.attention == "xformers":
+        attend_for(options.attention)
+    only = {"graph": options.graph == "on", "kernels": options.kernels == "triton"}
+    for name in [name for name, asked in only.items() if asked and device.type != "cuda"]:
+        problem = f"{getattr(options, name)} is for CUDA devices, and this run is on the {device.type}"
+        raise UserError(problem, f"engine.{name}", "Leave it at auto.")
 
 
 def choose_layout(engine: Engine, latent_pixels: int) -> Engine:
@@ -154,12 +163,20 @@ def choose_attention(engine: Engine, shapes: Sequence[Shape]) -> tuple[Engine, d
     Returns:
         The engine, and the seconds that each kernel took; none where nothing was open.
     """
+    if engine.device.type != "cuda":
+        return replace(engine, attention="torch"), {}
     if engine.attention != "auto":
         return engine, {}
-    if engine.device.type != "cuda" or engine.deterministic:
+    if engine.deterministic:
         return replace(engine, attention="torch"), {}
     found = probe(shapes, engine.dtype, engine.device)
     return replace(engine, attention=found.chosen), found.seconds
+
+
+def ran_out(error: RuntimeError) -> bool:
+    """Whether an error is that of a device without free memory; its libraries have words of their own for it."""
+    said = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "ALLOC_FAILED" in said or "out of memory" in said
 
 
 def preferred_device() -> torch.device:

@@ -9,6 +9,8 @@ from typing import Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from trainer.device import ran_out
+
 WARM_UPS = 3  # kernels are chosen and workspaces made before anything is recorded
 
 Tensors = TypeVar("Tensors", bound=tuple[Tensor, ...])
@@ -65,9 +67,9 @@ class Graphed(Generic[Tensors]):
         kept = [tensor.to("cpu", copy=True) for tensor in self._scratch]  # the device's memory is short just now
         try:
             return self._record(batch)
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
+            if ran_out(error):
+                raise
             reason = str(error).strip().partition("\n")[0]
             self._told(f"a step could not be recorded as a CUDA graph and is run kernel by kernel, slower: {reason}")
             return None

@@ -97,11 +97,13 @@ def step_down(run: RunDir) -> None:
     gc.collect()  # graphs and their pools
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()  # that of the attempt that failed says nothing of the next
     options, frozen = run.config().engine, run.engine()
-    name = lower(frozen.get("rung", list(RUNGS)[-1]), options, _missing())
+    rung = frozen.get("rung", list(RUNGS)[-1])
+    name = lower(rung, options, _missing())
     if name is None:
         raise UserError(
-            f"the GPU has too little memory for this run, even as lean as it can be ({RUNGS[frozen['rung']].words})",
+            f"the GPU has too little memory for this run, even as lean as it can be ({RUNGS[rung].words})",
             "engine.memory",
             _advice(options),
         )

@@ -155,7 +155,7 @@ class EngineSection(Section):
         "auto", description="Replay forward and backward as a CUDA graph. `auto`: on a GPU."
     )
     layout: Literal["auto", "nchw", "nhwc"] = Field(
-        "auto", description="Memory layout of the UNet's convolutions. `auto`: nhwc on a GPU."
+        "auto", description="Memory layout of the UNet's convolutions. `auto`: nhwc with our kernels."
     )
     attention: Literal["auto", "torch", "cudnn", "flash", "efficient", "math", "xformers"] = Field(
         "auto", description="Attention kernel. `auto`: the fastest on the card, found by a short probe."

@@ -18,9 +18,14 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
 from trainer.attention import Attend
-from trainer.kernels.reference import REFERENCE, Kernels
+from trainer.kernels.reference import Kernels
 
 WIDEST_GROUP = 128  # channels; our kernel's limit
+
+
+def narrow(norm: nn.GroupNorm) -> bool:
+    """Whether our kernel takes groups of that many channels."""
+    return norm.num_channels // norm.num_groups <= WIDEST_GROUP
 
 
 class Normalise(nn.Module):
@@ -65,13 +70,17 @@ class Resnet(nn.Module):
             and block.downsample is None
             and block.output_scale_factor == 1.0
             and isinstance(block.nonlinearity, nn.SiLU)
-            and max(norm.num_channels // norm.num_groups for norm in (block.norm1, block.norm2)) <= WIDEST_GROUP
+            and narrow(block.norm1)
+            and narrow(block.norm2)
         )
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """x [B, C, h, w], timestep embedding after its activation [B, E] -> [B, C', h, w]."""
-        hidden = self.conv1(self.norm1(x))
-        hidden = self.conv2(self.norm2(hidden, self.time_emb_proj(emb), self.bias1))
+        hidden, shift = self.conv1(self.norm1(x)), self.time_emb_proj(emb)
+        if shift.requires_grad:  # SDXL's comes from the pooled text, whose encoder may be trained: see `group_norm`
+            hidden = self.conv2(self.norm2(hidden + (shift + self.bias1)[:, :, None, None]))
+        else:
+            hidden = self.conv2(self.norm2(hidden, shift, self.bias1))
         around = x if self.conv_shortcut is None else self.conv_shortcut(x)
         return self.kernels.add_bias(around, hidden, self.bias2)
 
@@ -174,7 +183,8 @@ class SpatialTransformer(nn.Module):
     @staticmethod
     def fits(block: Transformer2DModel) -> bool:
         """Whether a block does what this one does."""
-        return block.is_input_continuous and all(map(TransformerBlock.fits, block.transformer_blocks))
+        blocks = block.transformer_blocks
+        return block.is_input_continuous and narrow(block.norm) and all(map(TransformerBlock.fits, blocks))
 
     @property
     def alone(self) -> bool:
@@ -210,6 +220,7 @@ def _picture(x: Tensor, size: torch.Size) -> Tensor:
     return x.unflatten(1, size).permute(0, 3, 1, 2)
 
 
+BLOCKS = (ResnetBlock2D, BasicTransformerBlock, Resnet, TransformerBlock)  # of either kind, none inside another
 SWAPS = ((ResnetBlock2D, Resnet), (Transformer2DModel, SpatialTransformer))
 
 
@@ -225,23 +236,20 @@ def lean(unet: nn.Module, kernels: Kernels, attend: Attend = F.scaled_dot_produc
             if isinstance(block, theirs) and ours.fits(block) and getattr(block, "skip_time_act", True):
                 parent, _, name = path.rpartition(".")
                 setattr(unet.get_submodule(parent), name, ours(block, kernels, attend))
-    if unet.conv_norm_out is not None and isinstance(unet.conv_act, nn.SiLU):
+    if unet.conv_norm_out is not None and narrow(unet.conv_norm_out) and isinstance(unet.conv_act, nn.SiLU):
         unet.conv_norm_out, unet.conv_act = Normalise(unet.conv_norm_out, kernels, silu=True), nn.Identity()
 
 
 def recomputable(unet: nn.Module) -> list[nn.Module]:
     """What can be computed again as a whole in the backward pass, in the order of the modules."""
-    kinds = (ResnetBlock2D, BasicTransformerBlock, Resnet, TransformerBlock)
     whole = [module for module in unet.modules() if isinstance(module, SpatialTransformer) and module.alone]
     inside = {id(module.transformer_blocks[0]) for module in whole}
-    found = (module for module in unet.modules() if isinstance(module, kinds) or module in whole)
+    found = (module for module in unet.modules() if isinstance(module, BLOCKS) or module in whole)
     return [module for module in found if id(module) not in inside]
 
 
-def kernels_for(name: str) -> Kernels:
-    """Kernels by the name that `Engine.kernels` has."""
-    if name == "torch":
-        return REFERENCE
-    from trainer.kernels.fused import FUSED  # noqa: PLC0415 - needs Triton
+def our_kernels() -> Kernels:
+    """Our kernels. Needs Triton."""
+    from trainer.kernels.fused import FUSED  # noqa: PLC0415 - imports Triton
 
     return FUSED

@@ -11,8 +11,6 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from diffusers.models.attention import BasicTransformerBlock
-from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -21,7 +19,7 @@ from trainer.contract.config import ModelSection
 from trainer.contract.errors import UserError
 from trainer.contract.ladder import RUNGS
 from trainer.device import Engine
-from trainer.families.blocks import Resnet, TransformerBlock, kernels_for, lean, recomputable
+from trainer.families.blocks import BLOCKS, lean, our_kernels, recomputable
 from trainer.families.clip import Reading, encode, tokenize, too_long
 from trainer.families.parts import CPU, hollow
 from trainer.families.source import Source
@@ -41,7 +39,6 @@ UNET_TARGETS = {
 # What may be stored in fewer bits; the layers around them are small, and what they get wrong reaches everything.
 STORED = ("down_blocks", "mid_block", "up_blocks")
 TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
-BLOCKS = (ResnetBlock2D, BasicTransformerBlock, Resnet, TransformerBlock)  # fetched as a whole
 TEXT_TOKENS = 77  # of a chunk of CLIP's
 TILE = 32  # latent pixels: side of what the VAE works on where memory is short
 DEMO_NAME = "lora-atelier-demo"
@@ -160,7 +157,7 @@ class StableDiffusion:
 
     def _quicken(self, unet: Any) -> None:
         if self.engine.kernels != "torch":
-            lean(unet, kernels_for(self.engine.kernels), attend_for(self.engine.attention))
+            lean(unet, our_kernels(), attend_for(self.engine.attention))
         elif self.engine.attention == "xformers":
             attend_for("xformers")  # says how to install it where it is missing
             unet.enable_xformers_memory_efficient_attention()
@@ -174,7 +171,8 @@ class StableDiffusion:
         found = []
         for level, kind in enumerate(config["down_block_types"]):
             if "CrossAttn" in kind:
-                count = 2 * (depths[level] if isinstance(depths, list | tuple) else depths)
+                depth = depths[level] if isinstance(depths, list | tuple) else depths
+                count = 2 * (sum(depth) if isinstance(depth, list | tuple) else depth)
                 head = heads[level] if isinstance(heads, list | tuple) else heads
                 tokens = math.prod(side // 2**level for side in size)
                 found += [
@@ -291,7 +289,8 @@ class StableDiffusion:
 
     def kept_bytes(self, share: str) -> float:
         """See `Family`."""
-        return self.kind.kept[share] * 1024.0
+        more = 1.0 if self.engine.kernels == "triton" else 1.2
+        return self.kind.kept[share] * 1024.0 * more * self.engine.dtype.itemsize / 2
 
     def unet_bytes(self, base: str) -> int:
         """See `Family`."""

@@ -245,12 +245,17 @@ def group_norm(
         groups: that C is divided into, of at most 128 channels.
         eps: added to the variance.
         silu: whether the SiLU follows.
-        shift: [B, C], added to x before anything else, without a gradient; given together with `conv_bias`.
+        shift: [B, C], added to x before anything else, constant; given together with `conv_bias`.
         conv_bias: [C], likewise.
 
     Returns:
         [B, C, H, W], channels last, in the type of x; sums are taken in fp32.
+
+    Raises:
+        ValueError: groups are too wide, or a gradient of the shift is wanted: both would come out wrong.
     """
+    if x.shape[1] // groups > WIDEST or (shift is not None and shift.requires_grad):
+        raise ValueError(f"no kernel for {x.shape[1]} channels in {groups} groups, or for the shift's gradient")
     return GroupNorm.apply(x, weight, bias, groups, eps, silu, shift, conv_bias)
 
 

@@ -1,4 +1,4 @@
-"""What our kernels compute, in torch's own: the definition of each, and what runs where Triton does not."""
+"""What our kernels compute, in torch's own: the definition of each, against which they are tested."""
 
 from collections.abc import Callable
 from typing import NamedTuple

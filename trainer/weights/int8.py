@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trainer.kernels.check import trouble
+
 FEW = 16  # rows below which the rounding of activations costs more than it saves; the tensor cores' smallest tile, too
 AMPERE = 8  # compute capability from which the kernels are worth it
 
@@ -44,11 +46,6 @@ class Int8:
     def device(self) -> torch.device:
         """See `Weight`."""
         return self.q.device
-
-    @property
-    def settled(self) -> bool:
-        """Whether it has memory of its own; what is fetched from the host lies in a place of others."""
-        return self.q.untyped_storage().nbytes() == self.q.numel()
 
     def forward(self, x: Tensor) -> Tensor:
         """See `Weight`."""
@@ -89,4 +86,4 @@ def kernels_for(device: torch.device) -> ModuleType:
 
 @cache
 def _runs_triton() -> bool:
-    return torch.cuda.get_device_capability()[0] >= AMPERE and importlib.util.find_spec("triton") is not None
+    return torch.cuda.get_device_capability()[0] >= AMPERE and not trouble()

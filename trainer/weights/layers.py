@@ -6,7 +6,6 @@ backward pass. Module paths stay as they were.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from dataclasses import replace as change
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input
 
-from trainer.weights.int8 import Int8, to_int8
+from trainer.weights.int8 import to_int8
 from trainer.weights.nf4 import BLOCK, to_nf4
 from trainer.weights.plain import Plain, Weight
 
@@ -72,24 +71,11 @@ def frozen(layer: nn.Module) -> Weight:
 def join(found: Sequence[nn.Module]) -> Weight | None:
     """Linear layers of the same input -> one weight over all of them, of which each layer then holds its rows.
 
-    None where they have biases, or are stored in a way that cannot be joined.
+    None where they are not plain, or have biases. In fewer bits they stay apart: rounded together, the gradient would
+    have one scale for all of them.
     """
-    if any(frozen(layer).bias is not None for layer in found):
+    if not all(isinstance(layer, nn.Linear) and layer.bias is None for layer in found):
         return None
-    if all(isinstance(layer, nn.Linear) for layer in found):
-        return _join_plain(found)
-    weights = [frozen(layer) for layer in found]
-    if not all(isinstance(weight, Int8) and weight.settled for weight in weights):
-        return None
-    sizes = [len(weight.q) for weight in weights]
-    whole = Int8(*(torch.cat([getattr(w, part) for w in weights]) for part in ("q", "scale")), None, weights[0].dtype)
-    parts = zip(found, weights, whole.q.split(sizes), whole.scale.split(sizes), strict=True)
-    for layer, weight, q, scale in parts:
-        layer.frozen = change(weight, q=q, scale=scale)
-    return whole
-
-
-def _join_plain(found: Sequence[nn.Linear]) -> Plain:
     whole = nn.Linear(1, 1, bias=False, device="meta")
     whole.weight = nn.Parameter(torch.cat([layer.weight for layer in found]), requires_grad=False)
     for layer, rows in zip(found, whole.weight.split([len(layer.weight) for layer in found]), strict=True):
