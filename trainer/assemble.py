@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -242,9 +242,9 @@ def load_adapted(run: RunDir, family: Family, config: RunConfig, pixels: int) ->
     """
     options, side = config.adapter, training_side(family, config)
     shapes = family.attentions(config.training.batch_size, side, side) if family.engine.device.type == "cuda" else []
-    family.engine, tried = choose_attention(family.engine, shapes)
-    if tried:
-        run.emit("attention", chosen=family.engine.attention, seconds=tried)
+    family.engine, found = choose_attention(family.engine, shapes)
+    if found:
+        run.emit("attention", **asdict(found))
     targets = family.targets(options.targets, options.text_encoder)
     trained = options.rank * sum(map(sum, family.widths(targets)))
     engine = family.engine = plan(run, family.engine, family, pixels, trained)

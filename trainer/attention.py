@@ -2,7 +2,7 @@
 
 import importlib.util
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,7 +25,7 @@ SDPA = {
 CANDIDATES = ("torch", "cudnn", "flash", "efficient", "xformers")  # `torch` is torch's own choice
 TOLERANCE = 0.02  # relative error of an answer or gradient against fp32; bf16 rounds to 0.004
 GAIN = 0.95  # share of torch's time below which another kernel is worth leaving its choice
-ROUNDS = 5
+ROUNDS = 20
 
 
 class Shape(NamedTuple):
@@ -41,10 +41,17 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True)
 class Probe:
-    """What was found: seconds of all shapes for every kernel that computes them rightly, and the choice."""
+    """What was found.
+
+    Attributes:
+        chosen: name of the kernel.
+        seconds: of all shapes, for every kernel that computes them rightly.
+        refused: why the others do not.
+    """
 
     chosen: str
     seconds: dict[str, float]
+    refused: dict[str, str]
 
 
 def attend_for(name: str) -> Attend:
@@ -85,18 +92,21 @@ def probe(shapes: Sequence[Shape], dtype: torch.dtype, device: torch.device) -> 
         device: a CUDA device.
     """
     candidates = CANDIDATES if importlib.util.find_spec("xformers") else CANDIDATES[:-1]
-    seconds = {}
+    seconds, refused = {}, {}
     for name in candidates:
         only = sdpa_kernel(SDPA[name]) if name in SDPA else nullcontext()
         try:
             with only:
-                if all(is_right(attend_for(name), shape.width, dtype, device) for shape in shapes):
+                if all(is_right(attend_for(name), width, dtype, device) for width in {shape.width for shape in shapes}):
                     seconds[name] = sum(shape.count * _time(attend_for(name), shape, dtype, device) for shape in shapes)
-        except (RuntimeError, NotImplementedError, ValueError):  # what a kernel says that cannot do a shape
-            continue
+                else:
+                    refused[name] = "wrong gradients"
+        except (RuntimeError, ValueError, ImportError) as error:  # what a kernel says that cannot do a shape
+            refused[name] = str(error).strip().partition("\n")[0] or type(error).__name__
+    torch.cuda.empty_cache()
     best = min(seconds, key=lambda name: seconds[name], default="torch")
     worth = "torch" not in seconds or seconds[best] < GAIN * seconds["torch"]
-    return Probe(best if worth else "torch", seconds)
+    return Probe(best if worth else "torch", seconds, refused)
 
 
 def is_right(attend: Attend, width: int, dtype: torch.dtype, device: torch.device) -> bool:
@@ -121,7 +131,7 @@ def _error(mine: Tensor, right: Tensor) -> float:
 
 
 def _time(attend: Attend, shape: Shape, dtype: torch.dtype, device: torch.device) -> float:
-    """Seconds of one forward and backward pass, once everything is warm."""
+    """Seconds of one forward and backward pass, replayed as a graph: launched one by one, the host would be timed."""
     sizes = (shape.queries, shape.keys, shape.keys)
     given = [
         torch.randn(shape.pictures, size, shape.heads, shape.width, dtype=dtype, device=device).requires_grad_()
@@ -129,13 +139,20 @@ def _time(attend: Attend, shape: Shape, dtype: torch.dtype, device: torch.device
     ]
     slope = torch.randn(shape.pictures, shape.heads, shape.queries, shape.width, dtype=dtype, device=device)
 
-    def run(times: Iterable[int]) -> float:
-        torch.cuda.synchronize(device)
-        start = time.perf_counter()
-        for _ in times:
-            torch.autograd.grad(attend(*(tensor.transpose(1, 2) for tensor in given)), given, slope)
-        torch.cuda.synchronize(device)
-        return time.perf_counter() - start
+    def once() -> None:
+        torch.autograd.grad(attend(*(tensor.transpose(1, 2) for tensor in given)), given, slope)
 
-    run(range(2))
-    return run(range(ROUNDS)) / ROUNDS
+    graph, side = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)
+    side.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(side):
+        once()
+    torch.cuda.synchronize(device)
+    with torch.cuda.graph(graph, stream=side):
+        once()
+    graph.replay()
+    torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    for _ in range(ROUNDS):
+        graph.replay()
+    torch.cuda.synchronize(device)
+    return (time.perf_counter() - start) / ROUNDS

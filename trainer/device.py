@@ -10,7 +10,7 @@ import torch
 from accelerate import PartialState
 from torch.backends import cudnn
 
-from trainer.attention import Shape, attend_for, preferring, probe
+from trainer.attention import Probe, Shape, attend_for, preferring, probe
 from trainer.contract.config import EngineSection, RunConfig
 from trainer.contract.errors import UserError
 
@@ -153,7 +153,7 @@ def choose_layout(engine: Engine, latent_pixels: int) -> Engine:
     return replace(engine, layout="nhwc" if pays else "nchw")
 
 
-def choose_attention(engine: Engine, shapes: Sequence[Shape]) -> tuple[Engine, dict[str, float]]:
+def choose_attention(engine: Engine, shapes: Sequence[Shape]) -> tuple[Engine, Probe | None]:
     """Choose the attention kernel that was left open, by a short probe.
 
     Args:
@@ -161,16 +161,16 @@ def choose_attention(engine: Engine, shapes: Sequence[Shape]) -> tuple[Engine, d
         shapes: the model's attentions at the size that is trained.
 
     Returns:
-        The engine, and the seconds that each kernel took; none where nothing was open.
+        The engine, and what the probe found; None where nothing was open.
     """
     if engine.device.type != "cuda":
-        return replace(engine, attention="torch"), {}
+        return replace(engine, attention="torch"), None
     if engine.attention != "auto":
-        return engine, {}
+        return engine, None
     if engine.deterministic:
-        return replace(engine, attention="torch"), {}
+        return replace(engine, attention="torch"), None
     found = probe(shapes, engine.dtype, engine.device)
-    return replace(engine, attention=found.chosen), found.seconds
+    return replace(engine, attention=found.chosen), found
 
 
 def ran_out(error: RuntimeError) -> bool:

@@ -80,7 +80,8 @@ def test_add_bias(kind, ours):
 
 @pytest.mark.parametrize("make", [make_tiny_sd, make_tiny_sdxl])
 def test_the_adapters_gradient_is_that_of_peft(tmp_path, ours, make):
-    assert cosine_to_peft(make(tmp_path / "base"), ours, DEVICE) > 0.9999
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        assert cosine_to_peft(make(tmp_path / "base"), ours, DEVICE) > 0.9999
 
 
 @pytest.mark.parametrize("width", [40, 64, 80, 160])

@@ -42,7 +42,7 @@ def test_a_preferred_kernel_gives_way_to_one_that_can():
 
 def test_the_choice_is_kept_on_resume_and_never_open_on_a_cpu():
     config = compose([{"dataset": {"path": "x"}, "training": {"steps": 1}, "model": {"device": "cpu"}}])
-    engine, tried = choose_attention(choose_engine(config, {}), [])
-    assert (engine.attention, tried) == ("torch", {})
+    engine, found = choose_attention(choose_engine(config, {}), [])
+    assert (engine.attention, found) == ("torch", None)
     assert choose_engine(config, {**engine.choices(), "attention": "flash"}).attention == "flash"
     assert choose_engine(config, {**engine.choices(), "attention": "auto"}).attention == "torch"  # of an older run
