@@ -211,7 +211,8 @@ def _draw(
     plain, strengths = asked
     picture = plain.pictures[0]
     alone = picture.model_copy(update={"strengths": ()})
-    key = plain.model_copy(update={"id": "", "adapters": (), "pictures": (alone,)})
+    # The first adapter stays in it: the engine takes the clip skip from there.
+    key = plain.model_copy(update={"id": "", "adapters": plain.adapters[:1], "pictures": (alone,)})
     known = drawn.get(key, "")
     base = known if known and Path(known).exists() else ""
     wanted = [] if base else [picture]
