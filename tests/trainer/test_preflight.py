@@ -2,7 +2,9 @@
 
 import json
 import math
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from PIL import Image
 
 from tests.trainer.test_resume import make_run
 from trainer.__main__ import main
-from trainer.contract.card import CardProcess, card_processes
+from trainer.contract.card import CardProcess, NoAnswer, card_processes, held_by
 from trainer.contract.config import ModelSection
 from trainer.contract.ladder import RUNGS
 from trainer.contract.preflight import GIB, Preflight, about, pace, preflight_of
@@ -257,4 +259,26 @@ def test_words():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a driver to ask")
 def test_without_a_driver_there_is_a_reason_instead_of_a_list():
-    assert isinstance(card_processes(), str) and isinstance(card_processes("GPU-0"), str)
+    assert isinstance(card_processes(), NoAnswer) and isinstance(card_processes("GPU-0"), NoAnswer)
+
+
+def test_why_the_driver_did_not_answer_decides_what_to_do(monkeypatch):
+    pynvml = pytest.importorskip("pynvml")
+    errors = (pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH, pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+    for code, word in zip(errors, ("Restart", "Update"), strict=True):
+
+        def fail(code=code):
+            raise pynvml.NVMLError(code)
+
+        monkeypatch.setattr(pynvml, "nvmlInit", fail)
+        found = card_processes()
+        assert found.fix.startswith(word) and "pip install" not in found.fix
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert "pip install nvidia-ml-py" in card_processes().fix
+
+
+def test_a_process_on_two_cards_is_counted_on_both_and_once_where_two_lists_have_it():
+    def computing(card):
+        return [SimpleNamespace(pid=1, usedGpuMemory=card), SimpleNamespace(pid=2, usedGpuMemory=None)]
+
+    assert held_by([3 * GIB, 5 * GIB], (computing, computing)) == {1: 8 * GIB, 2: None}
