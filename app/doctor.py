@@ -16,7 +16,7 @@ from typing import Literal
 
 import psutil
 
-from trainer.contract.card import CardProcess, card_processes
+from trainer.contract.card import CardProcess, NoAnswer, card_processes
 from trainer.contract.preflight import others
 from trainer.pictures.decode import register_heif
 
@@ -169,12 +169,12 @@ def _graphics(build: TorchBuild | None) -> Finding:
     return judge_card(build, nvidia_cards(), platform.system())
 
 
-def _card_users(found: list[CardProcess] | str) -> list[Finding]:
+def _card_users(found: list[CardProcess] | NoAnswer) -> list[Finding]:
     """Who holds the card's memory; nothing is said where there is no card."""
     name = "on the graphics card"
-    if isinstance(found, str):
-        fix = f"Run: {_PIP} nvidia-ml-py. Without it, nothing warns of other programs that hold the card's memory."
-        return [] if shutil.which("nvidia-smi") is None else [Finding(name, "warn", f"not known: {found}", fix)]
+    if isinstance(found, NoAnswer):
+        fix = f"{found.fix} Until then nothing warns of other programs that hold the card's memory."
+        return [] if shutil.which("nvidia-smi") is None else [Finding(name, "warn", f"not known: {found.reason}", fix)]
     large = sum(process.bytes or 0 for process in found) > GIB
     fix = "Close what is not needed before training: its memory is missing there." if large else ""
     return [Finding(name, "warn" if large else "ok", others(found) or "no other program", fix)]

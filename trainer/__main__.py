@@ -1,5 +1,8 @@
 """The trainer as a command: `python -P -m trainer train RUN_DIR | plan RUN_DIR | generate FILE | sweep FILE | serve`.
 
+`plan`, `generate` and `sweep` print one JSON object as the last line of standard output: the answer, or, where what was
+asked cannot be done, {"problem": ..., "where": ..., "fix": ...}.
+
 Exit codes: 0 done, 1 a fault of ours, 2 a fault in what was asked, 130 stopped by the user and saved.
 """
 
@@ -10,9 +13,11 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +26,7 @@ from filelock import FileLock, Timeout
 from trainer.console import Reporter, reporter
 from trainer.contract.errors import EXIT_ASKED, EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, UserError
 from trainer.contract.preflight import preflight_of
-from trainer.contract.rundir import RunDir, State
+from trainer.contract.rundir import FOREGROUND, RunDir, State
 from trainer.formats.bases import find_base
 from trainer.startup import quick_imports, read_ahead, wake_device
 
@@ -81,11 +86,12 @@ def plan(folder: str) -> int:
     run.config()
 
     def drive(assembled: Any) -> int:
+        assembled.chores.most = 1
         assembled.restore()
         return EXIT_DONE
 
     with _alone(run), reporter() as report:
-        _on_device(run, report, drive)
+        _on_device(run, report, drive, patience=0)
     events = list(run.events())
     notices = [event["text"] for event in events if event["kind"] == "notice"]
     found = [event for event in events if event["kind"] == "preflight"]
@@ -95,10 +101,10 @@ def plan(folder: str) -> int:
     return EXIT_DONE
 
 
-def _on_device(run: RunDir, report: Reporter, drive: Drive) -> int:
+def _on_device(run: RunDir, report: Reporter, drive: Drive, patience: float = -1) -> int:
     """Assemble a run and drive it, once more on a lower rung wherever it does not fit the GPU's memory."""
     report.told("waiting for another run to finish", 0, 1)
-    with _device(run):
+    with _device(run, patience):
         while (code := _attempt(run, report, drive)) is None:
             # Here and not where it happened: nothing holds on any more to what that attempt had on the GPU.
             from trainer.memory import step_down  # noqa: PLC0415
@@ -139,12 +145,17 @@ def _alone(run: RunDir) -> Iterator[None]:
 
 
 @contextmanager
-def _device(run: RunDir) -> Iterator[None]:
-    """One training at a time: per machine on a GPU, per data folder on a CPU. Others wait their turn."""
+def _device(run: RunDir, patience: float) -> Iterator[None]:
+    """One training at a time: per machine on a GPU, per data folder on a CPU. Others wait: seconds, -1 for ever."""
     gpu = run.config().model.device != "cpu" and Path("/proc/driver/nvidia").exists()
     place = Path(tempfile.gettempdir()) / "lora-atelier-gpu.lock" if gpu else run.path.parent / ".training.lock"
-    with FileLock(place):
-        yield
+    try:
+        with FileLock(place, timeout=patience):
+            yield
+    except Timeout:
+        problem = "a training holds the graphics card" if gpu else "another training is running"
+        fix = "Ask again when it is done, or stop it: atelier runs, then atelier stop NAME."
+        raise UserError(problem, run.name, fix) from None
 
 
 def generate(request: str) -> int:
@@ -181,6 +192,20 @@ COMMANDS: dict[str, tuple[Callable[..., int], str | None]] = {
     "sweep": (sweep, "request"),
     "serve": (serve, None),
 }
+ANSWERED = ("plan", "generate", "sweep")  # their standard output is read by the program that started them
+
+
+def _end_with_parent() -> None:
+    """Let a TERM, and the end of the program that started this one, do what Ctrl-C does: nothing temporary stays."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="watch-parent", daemon=True).start()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -194,11 +219,16 @@ def main(arguments: list[str] | None = None) -> int:
         if argument:
             command.add_argument(argument)
     values: dict[str, Any] = vars(parser.parse_args(arguments))
-    function, argument = COMMANDS[values.pop("command")]
+    name = values.pop("command")
+    function, argument = COMMANDS[name]
+    if name in ANSWERED and os.environ.get(FOREGROUND):
+        _end_with_parent()
     try:
         return function(*values.values())
     except UserError as error:
         sys.stderr.write(f"{error}\n")
+        if name in ANSWERED:  # standard error has the libraries' words too
+            sys.stdout.write(json.dumps(asdict(error)) + "\n")
         return EXIT_ASKED
     except KeyboardInterrupt:
         return EXIT_STOPPED

@@ -8,6 +8,8 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
+from statistics import fmean
 
 import torch
 from PIL import Image
@@ -47,6 +49,7 @@ class Chores:
         steps_per_epoch: optimiser steps of one pass over the set.
         report: hears what is told to a person.
         stop: set by a signal handler; asks for a stop like `requests/stop` does.
+        most: pictures of a round, where it should be fewer than planned.
     """
 
     run: RunDir
@@ -60,6 +63,7 @@ class Chores:
     steps_per_epoch: float
     report: Report
     stop: threading.Event = field(default_factory=threading.Event)
+    most: int | None = None
     _ledger: Ledger = field(default_factory=Ledger)
     _reported: float = 0.0
     _saved: float = 0.0
@@ -96,8 +100,6 @@ class Chores:
             self.run.write_status(State.PREPARING, total=self.total, message="drawing the first samples")
             self.report.told("drawing the first samples", 0, 1)
             self._sample(0)
-        # Kept, because a resume would measure other times, and pictures should not change their rhythm.
-        self.run.write_engine({**self.run.engine(), "samples": asdict(self._rounds)})
         if step < self.total:
             self._announce(step, seconds, *self._work_left(step, seconds, size))
         self._reported = self._saved = time.monotonic()
@@ -218,25 +220,26 @@ class Chores:
     def _draw(self, step: int) -> None:
         options, side = self.config.sampling, self.family.resolution
         shot = Shot(side, side, options.steps, options.guidance, options.sampler, self._lean)
-        began = time.monotonic()
-        for index, image in enumerate(draw(self.family, shot, self.texts()[: self._rounds.prompts], options.seed)):
+        count = min(self._rounds.prompts, self.most or self._rounds.prompts)
+        stamps = [time.monotonic()]
+        for index, image in enumerate(draw(self.family, shot, self.texts()[:count], options.seed)):
             name = f"s{step:06d}-{index}.png"
             replace_atomic(self.run.samples / name, lambda path, image=image: path.write_bytes(_png(image)))
             self.run.emit("sample", step=step, prompt=self.prompts[index], seed=options.seed + index, file=name)
             if index == 0:
                 self._cover = _png(image)
-            if step == 0:
-                self._timed(time.monotonic() - began)
-                began = time.monotonic()
-            if index + 1 >= self._rounds.prompts:
-                break
+            stamps.append(time.monotonic())
+        if step == 0 or not self._rounds.seconds:
+            self._timed([after - before for before, after in pairwise(stamps)])
 
-    def _timed(self, seconds: float) -> None:
-        """A picture of the first round took this long: the fastest counts, since the first one also warms up."""
-        seconds = min(seconds, self._rounds.seconds or seconds)
+    def _timed(self, taken: Sequence[float]) -> None:
+        """The pictures of the first round that succeeded took this long; the first one also warms up."""
+        seconds = fmean(taken[1:] or taken)
         self._rounds = replace(self._rounds, seconds=seconds)
         if self.config.sampling.every == "auto":
             self._rounds = affordable_rounds(self._rounds.prompts, self.total, self._work, seconds)
+        # Kept, because a resume would measure other times, and pictures should not change their rhythm.
+        self.run.write_engine({**self.run.engine(), "samples": asdict(self._rounds)})
 
 
 def _png(image: Image.Image) -> bytes:

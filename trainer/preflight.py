@@ -88,7 +88,8 @@ def memory(device: torch.device) -> Memory:
         return Memory()
     free, total = torch.cuda.mem_get_info(device)
     found = card_processes(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
-    processes = () if isinstance(found, str) else tuple(process for process in found if process.pid != os.getpid())
+    known = found if isinstance(found, list) else ()
+    processes = tuple(process for process in known if process.pid != os.getpid())
     most = torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
     return Memory(torch.cuda.memory_reserved(device), *most, free, total, processes)
 

@@ -68,9 +68,9 @@ def read_ahead(base: Path | None) -> None:
 
 def _fetch(base: Path) -> None:
     parts = (base / part for part in ("text_encoder", "text_encoder_2", "vae", "unet"))  # in the order of their use
-    for path in [base] if base.is_file() else [path for part in parts for path in sorted(part.glob("*.safetensors"))]:
-        if path.suffixes != [".safetensors"]:
-            continue  # `.fp16.safetensors` and the like: the same weights once more
+    found = [path for part in parts for path in sorted(part.glob("*.safetensors"))]
+    whole = [path for path in found if ".fp16" not in path.name]  # those are the same weights once more
+    for path in [base] if base.is_file() else whole or found:
         try:
             with path.open("rb") as file:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)

@@ -23,8 +23,12 @@ Sampler = Annotated[str, typer.Option(help="Sampler.")]
 ClipSkip = Annotated[
     int, typer.Option(min=0, max=12, help="Text encoder layer from the end; 0: as the first adapter was trained.")
 ]
-Revision = Annotated[str, typer.Option(help="Commit, tag or branch of a base from the Hub.")]
-Vae = Annotated[str, typer.Option(help="Another VAE: a .safetensors file or a diffusers folder.")]
+Revision = Annotated[
+    str | None, typer.Option(help="Commit, tag or branch of a base from the Hub; '' for its main branch.")
+]
+Vae = Annotated[
+    str | None, typer.Option(help="Another VAE: a .safetensors file or a diffusers folder; '' for the base's own.")
+]
 PredictionType = Annotated[Prediction | None, typer.Option("--prediction", help="What the base's UNet answers.")]
 ZeroTerminalSnr = Annotated[Switch | None, typer.Option(help="Whether the base's last timestep is pure noise.")]
 Size = Annotated[str, typer.Option(help="WIDTHxHEIGHT in pixels; the base's own size if not given.")]
@@ -43,8 +47,8 @@ def generate(
     sampler: Sampler = "DPM++ 2M",
     size: Size = "",
     clip_skip: ClipSkip = 0,
-    revision: Revision = "",
-    vae: Vae = "",
+    revision: Revision = None,
+    vae: Vae = None,
     prediction: PredictionType = None,
     zero_terminal_snr: ZeroTerminalSnr = None,
     out: Annotated[Path, typer.Option(help="Where to write the picture.")] = Path("picture.png"),
@@ -88,8 +92,8 @@ def sweep(
     sampler: Sampler = "DPM++ 2M",
     size: Size = "",
     clip_skip: ClipSkip = 0,
-    revision: Revision = "",
-    vae: Vae = "",
+    revision: Revision = None,
+    vae: Vae = None,
     prediction: PredictionType = None,
     zero_terminal_snr: ZeroTerminalSnr = None,
     out: Annotated[Path, typer.Option(help="Where to write the table.")] = Path("sweep.png"),
@@ -120,12 +124,15 @@ def sweep(
 
 
 def _opened(base: str, adapters: Sequence[Path], said: tuple[str | None, ...]) -> BaseSettings:
-    """How the base is opened: as the adapters' own runs had it, but for what is said."""
-    given = {name: value for name, value in zip(BaseSettings.model_fields, said, strict=True) if value}
-    return BaseSettings(**{**base_settings(base, adapters).model_dump(), **given})
+    """How the base is opened: as the adapters' own runs had it, but for what is said; an empty text is the default."""
+    names = ("revision", "vae", "prediction", "zero_terminal_snr")
+    given = {name: value for name, value in zip(names, said, strict=True) if value is not None}
+    opened, notices = base_settings(base, adapters)
+    _notices(notices)
+    return opened.model_copy(update=given)
 
 
-def _notices(notices: list[str]) -> None:
+def _notices(notices: Sequence[str]) -> None:
     for notice in notices:
         notes.print(f"[yellow]{notice}[/]")
 

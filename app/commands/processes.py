@@ -6,14 +6,17 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from trainer.contract.errors import EXIT_ASKED, EXIT_DONE, UserError
+from trainer.contract.errors import EXIT_ASKED, EXIT_DONE, EXIT_STOPPED, UserError
 from trainer.contract.rundir import FOREGROUND
+
+LET_GO_SECONDS = 10.0  # for a trainer to end when it is told to
 
 
 def trainer(*arguments: str) -> list[str]:
@@ -54,12 +57,43 @@ def told_by(command: str, argument: str) -> dict[str, Any]:
         UserError: what the trainer said when it could not be done.
         RuntimeError: the trainer failed by a fault of ours; its traceback is on standard error.
     """
-    done = subprocess.run(trainer(command, argument), capture_output=True, text=True, check=False)
-    if done.returncode == EXIT_ASKED:
-        problem, _, fix = done.stderr.strip().partition("\n")
-        raise UserError(problem, "", fix)
-    if done.returncode != EXIT_DONE:
-        sys.stderr.write(done.stderr)
-        raise RuntimeError(f"trainer {command} ended with {done.returncode}")
-    answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    with _child(trainer(command, argument)) as process:
+        out, said = process.communicate()
+    last = next(reversed(out.strip().splitlines()), "")
+    if process.returncode == EXIT_ASKED and last:
+        raise UserError(**json.loads(last))
+    if process.returncode != EXIT_DONE:
+        sys.stderr.write(said)
+        raise RuntimeError(f"trainer {command} ended with {process.returncode}")
+    answer: dict[str, Any] = json.loads(last)
     return answer
+
+
+@contextmanager
+def _child(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    """A process whose words are read. It ends with us, whatever ends us: a TERM unwinds us as Ctrl-C does."""
+
+    def leave(*_: object) -> None:
+        raise SystemExit(EXIT_STOPPED)
+
+    previous = signal.signal(signal.SIGTERM, leave)
+    pipe = subprocess.PIPE
+    try:
+        with subprocess.Popen(
+            command, stdout=pipe, stderr=pipe, text=True, env={**os.environ, FOREGROUND: "1"}
+        ) as process:
+            try:
+                yield process
+            except BaseException:
+                _end(process)
+                raise
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.communicate(timeout=LET_GO_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()

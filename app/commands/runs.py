@@ -43,17 +43,19 @@ def train(
     about_base(config.model.base)
     name = name or Path(config.dataset.path).name
     if dry_run:
-        _plan(name, config, as_json)
+        _plan(home, name, config, as_json)
         return
     run = create_run(home, name, config)
     notes.print(f"run: {run.path}", soft_wrap=True)
     _foreground(run, as_json)
 
 
-def _plan(name: str, config: RunConfig, as_json: bool) -> None:
+def _plan(home: Path, name: str, config: RunConfig, as_json: bool) -> None:
     """Measure in a folder that nobody sees, and say what was found."""
     with tempfile.TemporaryDirectory() as folder, notes.status("loading the base, measuring a step and a picture"):
         told = told_by("plan", str(create_run(Path(folder), name, config).path))
+    if beside := [run.name for run in list_runs(home) if run.status().state in ACTIVE]:
+        told["notices"].append(f"measured beside a training ({', '.join(beside)}): alone it takes less time")
     found = preflight_of(told)
     lines = [f"{found.words()}, {found.steps_left} steps", found.samples()]
     lines += [f"also on the card: {others(found.processes)}"] if found.processes else []

@@ -27,7 +27,9 @@ KEYS = """() => document.addEventListener("keyup", (event) => {
     if (event.target.matches?.(".adapter-row input[type=range]") && moves.includes(event.key))
         event.target.dispatchEvent(new PointerEvent("pointerup", {bubbles: true}));
 })"""
-Drawn = dict[GenerateRequest, str]  # a request without adapters -> the base's picture
+Drawn = dict[GenerateRequest, str]  # a request with the first adapter only -> the base's picture
+# A request with no pictures' strengths yet; the strengths; what is to be said of the adapters' runs.
+Wanted = tuple[GenerateRequest, tuple[float, ...], tuple[str, ...]]
 START = empty("See what was learned", "Write what to draw, add an adapter and press Draw. Then move its slider.")
 
 
@@ -183,8 +185,8 @@ def _invite(page: Page, path: str) -> Any:
     return listed, 1, config.model.base, prompt
 
 
-def _asked(controls: Controls, values: dict[Any, Any], page: Page) -> tuple[GenerateRequest, tuple[float, ...]]:
-    """Turn what stands in the page into a request with no pictures' strengths yet, and the strengths."""
+def _asked(controls: Controls, values: dict[Any, Any], page: Page) -> Wanted:
+    """Turn what stands in the page into what is wanted."""
     pairs = [(values[row.file], float(values[row.strength])) for row in controls.rows if values[row.file]]
     for path, _ in pairs:
         adapters.find(page.home, path)
@@ -195,23 +197,23 @@ def _asked(controls: Controls, values: dict[Any, Any], page: Page) -> tuple[Gene
         prompt=values[controls.prompt], negative=values[controls.negative] or "", seed=int(values[controls.seed] or 0),
         strengths=(0.0,) * len(pairs),
     )  # fmt: skip
+    opened, notices = base_settings(base, [Path(path) for path, _ in pairs])
     request = GenerateRequest(
-        id=new_id(), base=base, opened=base_settings(base, [Path(path) for path, _ in pairs]),
+        id=new_id(), base=base, opened=opened,
         adapters=tuple(path for path, _ in pairs), pictures=(picture,),
         steps=int(values[controls.steps]), guidance=values[controls.guidance], sampler=values[controls.sampler],
         out=str(pictures.cache(page.home) / "preview"),
     )  # fmt: skip
-    return request, tuple(strength for _, strength in pairs)
+    return request, tuple(strength for _, strength in pairs), notices
 
 
-def _draw(
-    page: Page, engine: Engine, drawn: Drawn, asked: tuple[GenerateRequest, tuple[float, ...]], slot: str
-) -> Iterator[Any]:
+def _draw(page: Page, engine: Engine, drawn: Drawn, asked: Wanted, slot: str) -> Iterator[Any]:
     """Draw base and result; the base's picture is kept, so that a slider draws one picture only."""
-    plain, strengths = asked
+    plain, strengths, about_runs = asked
     picture = plain.pictures[0]
     alone = picture.model_copy(update={"strengths": ()})
-    key = plain.model_copy(update={"id": "", "adapters": (), "pictures": (alone,)})
+    # The first adapter stays in it: the engine takes the clip skip from there.
+    key = plain.model_copy(update={"id": "", "adapters": plain.adapters[:1], "pictures": (alone,)})
     known = drawn.get(key, "")
     base = known if known and Path(known).exists() else ""
     wanted = [] if base else [picture]
@@ -225,11 +227,11 @@ def _draw(
                 yield _bar("Drawing", 100 * answer["step"] / max(1, answer["steps"])), gr.skip()
             elif answer["kind"] == "cancelled":
                 return
-        files, notices = list(answer["files"]), list(answer.get("notices", ()))
+        files, notices = list(answer["files"]), [*about_runs, *answer.get("notices", ())]
         base = base or files[0]
         result = files[-1]
     else:
-        result, notices = base, []
+        result, notices = base, list(about_runs)
     while len(drawn) >= 50:
         drawn.pop(next(iter(drawn)))
     drawn[key] = base

@@ -1,15 +1,20 @@
 """The command line on real files: what it does, and what it says when it cannot."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from PIL import Image
 
+from app.commands.processes import told_by
 from tests.tiny import make_pictures, make_tiny_sd
+from trainer.contract.errors import UserError
 from trainer.contract.rundir import RunDir, State, steps
 from trainer.formats.header import read_header
 
@@ -164,8 +169,60 @@ def test_a_dry_run_says_what_a_training_would_take_and_leaves_nothing(tmp_path, 
     assert words.returncode == 0 and "about" in words.stdout and "50 steps" in words.stdout, words.stderr
     assert "sample picture" in words.stdout
     wrong = atelier(tmp_path / "home", *asked, "--set", "model.clip_skip=9", "--json")
-    assert wrong.returncode == 2 and "clip_skip" in last_object(wrong)["problem"]
+    problem = last_object(wrong)
+    assert wrong.returncode == 2 and problem["where"] == "model.clip_skip" and problem["fix"]
     assert not list((tmp_path / "home" / "runs").iterdir())
+
+
+def test_what_the_trainer_refuses_comes_through_whole_whatever_libraries_say(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONWARNINGS", "always")
+    monkeypatch.setattr("app.commands.processes.trainer", lambda *said: [sys.executable, "-P", "-c", NOISY, *said])
+    with pytest.raises(UserError) as caught:
+        told_by("plan", str(tmp_path / "none"))
+    assert caught.value == UserError(
+        "this is not a run folder (no config.toml)", str(tmp_path / "none"), "List the runs: atelier runs"
+    )
+
+
+NOISY = """
+import sys
+sys.stderr.write("a library warns\\n")
+from trainer.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def children(process: subprocess.Popen) -> list[psutil.Process]:
+    try:
+        return psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_dry_run_that_is_ended_leaves_no_process_and_no_folder(tmp_path, pictures, base, how):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    command = [sys.executable, "-P", "-m", "app", "train", "--dataset", pictures, "--base", base, "--dry-run"]
+    command += ["--set", "sampling.steps=200", "--data-dir", tmp_path / "home"]
+    asked = subprocess.Popen(list(map(str, command)), env={**os.environ, "TMPDIR": str(scratch)})
+    wait_until(lambda: list(scratch.glob("*/runs/*/engine.json")) and children(asked))
+    started = children(asked)
+    asked.send_signal(how)
+    asked.wait(30)
+    assert psutil.wait_procs(started, timeout=30)[1] == []
+    if how == signal.SIGTERM:
+        assert not list(scratch.iterdir())
+
+
+def test_a_dry_run_says_that_a_training_runs_beside_it(tmp_path, pictures, base):
+    run = RunDir(tmp_path / "home" / "runs" / "busy")
+    run.path.mkdir(parents=True)
+    (run.path / "config.toml").touch()
+    run.write_status(State.TRAINING)  # signed by this process, which lives
+    done = atelier(tmp_path / "home", "train", "--dataset", pictures, "--base", base, "--dry-run", "--json")
+    assert done.returncode == 0, done.stderr
+    assert any("busy" in notice for notice in last_object(done)["notices"])
 
 
 def test_generate_opens_the_base_as_it_is_told(tmp_path, base):

@@ -9,7 +9,7 @@ import pytest
 
 from app import doctor
 from app.doctor import Card, Finding, TorchBuild, examine, judge_card, nvidia_cards, torch_build, worst
-from trainer.contract.card import CardProcess
+from trainer.contract.card import CardProcess, NoAnswer
 
 CPU = TorchBuild("2.13.0+cpu", None, None)
 CUDA = TorchBuild("2.13.0", "13.0", None)
@@ -134,10 +134,10 @@ def test_who_holds_the_card_is_named(found, state, words):
 
 def test_a_driver_that_says_nothing_is_told_where_there_is_one(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert doctor._card_users("no answer") == []
+    assert doctor._card_users(NoAnswer("no answer", "Do this.")) == []
     fake_smi(tmp_path, "exit 9")
-    (finding,) = doctor._card_users("no answer")
-    assert finding.state == "warn" and "no answer" in finding.found and finding.fix
+    (finding,) = doctor._card_users(NoAnswer("no answer", "Do this."))
+    assert finding.state == "warn" and "no answer" in finding.found and finding.fix.startswith("Do this.")
 
 
 @pytest.mark.parametrize(("gib", "states"), [(0.5, ("bad", "bad")), (3, ("warn", "warn")), (50, ("ok", "ok"))])

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from app.preview import Engine, new_id
+from app.tabs.preview import _draw
 from trainer.contract.errors import UserError
 from trainer.contract.requests import GenerateRequest, Picture
 
@@ -46,6 +48,19 @@ def test_a_newer_request_of_the_page_cancels_the_older(engine: Engine) -> None:
     assert time.monotonic() - began < 2
     old.join(5)
     assert ends[0]["kind"] == "cancelled"
+
+
+def test_the_base_is_drawn_again_for_another_first_adapter_since_that_sets_the_clip_skip(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    drawn: dict[GenerateRequest, str] = {}
+    for adapters, known in ((("a", "b"), 1), (("a",), 1), (("b",), 2), ((), 3)):
+        plain = request("cat").model_copy(update={"adapters": adapters, "out": str(tmp_path)})
+        for number in range(2):
+            Image.new("RGB", (8, 8)).save(f"{plain.id}-{number}.png")
+        list(_draw(None, engine, drawn, (plain, (1.0,) * len(adapters), ("a run is broken",)), "page"))  # type: ignore[arg-type]
+        assert len(drawn) == known
 
 
 def test_another_page_waits_its_turn_instead(engine: Engine) -> None:

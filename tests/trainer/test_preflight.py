@@ -2,15 +2,20 @@
 
 import json
 import math
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
+from filelock import FileLock
+from PIL import Image
 
 from tests.trainer.test_resume import make_run
 from trainer.__main__ import main
-from trainer.contract.card import CardProcess, card_processes
+from trainer.contract.card import CardProcess, NoAnswer, card_processes, held_by
 from trainer.contract.config import ModelSection
+from trainer.contract.ladder import RUNGS
 from trainer.contract.preflight import GIB, Preflight, about, pace, preflight_of
 from trainer.contract.rundir import State
 from trainer.device import Engine
@@ -71,6 +76,21 @@ def test_a_plan_is_measured_without_a_step(tmp_path, tiny_sd, tiny_set, capsys):
     assert load_latest(run) is None and not [event for event in run.events() if event["kind"] == "step"]
 
 
+def test_a_plan_draws_one_picture(tmp_path, tiny_sd, tiny_set):
+    run = make_run(tmp_path, tiny_sd, tiny_set, steps=6)
+    assert main(["plan", str(run.path)]) == 0
+    assert len(list(run.samples.iterdir())) == 1
+    assert preflight(run).samples_prompts == 2, "what is foretold is of the run itself"
+
+
+def test_a_plan_does_not_wait_for_a_training(tmp_path, tiny_sd, tiny_set, capsys):
+    run = make_run(tmp_path, tiny_sd, tiny_set, steps=6)
+    with FileLock(run.path.parent / ".training.lock"):
+        assert main(["plan", str(run.path)]) == 2
+    told = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert "another training" in told["problem"] and told["where"] == run.name and "atelier stop" in told["fix"]
+
+
 @pytest.mark.parametrize("prompts", [1, 2, 5])
 @pytest.mark.parametrize("total", [1, 7, 300, 20_000])
 @pytest.mark.parametrize("seconds", [1e-6, 0.01, 0.3, 4.0, 1000.0])
@@ -98,7 +118,7 @@ def test_a_short_run_draws_few_samples_by_itself_and_many_where_it_is_told_to(tm
     monkeypatch.setattr("trainer.assemble.seconds_per_step", lambda *_: 1e-5)  # so that no picture can be afforded
     frugal = configured(tmp_path / "frugal", tiny_sd, tiny_set, steps=12)
     assert main(["train", str(frugal.path)]) == 0
-    assert sampled(frugal) == [0, 12]
+    assert sampled(frugal) == [0, 0, 12]
     assert (preflight(frugal).samples_every, preflight(frugal).samples_prompts) == (12, 1)
     told = configured(tmp_path / "told", tiny_sd, tiny_set, "4", steps=12)
     assert main(["train", str(told.path)]) == 0
@@ -155,6 +175,41 @@ def test_samples_that_do_not_fit_are_tried_again_leaner_and_given_up_after_three
     assert run.status().state == State.DONE
 
 
+def takes(monkeypatch, seconds, fails=()):
+    """Let the pictures of a round take so many seconds of the clock, and the rounds of these numbers fail."""
+    now, rounds = [0.0], []
+    monkeypatch.setattr("trainer.chores.time.monotonic", lambda: now[0])
+
+    def draw(family, shot, texts, seed):
+        rounds.append(len(texts))
+        if len(rounds) in fails:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        for _, spent in zip(texts, seconds, strict=False):
+            now[0] += spent
+            yield Image.new("RGB", (8, 8))
+
+    monkeypatch.setattr("trainer.chores.draw", draw)
+    return rounds
+
+
+def test_the_budget_of_pictures_is_found_by_the_first_round_that_succeeds(tmp_path, tiny_sd, tiny_set, monkeypatch):
+    monkeypatch.setattr("trainer.assemble.seconds_per_step", lambda *_: 1.0)
+    takes(monkeypatch, [0.5, 0.5], fails=[1])
+    run = configured(tmp_path, tiny_sd, tiny_set, steps=20)
+    assert main(["train", str(run.path)]) == 0
+    assert run.engine()["samples"] == {"every": 20, "prompts": 2, "seconds": 0.5}
+    assert sampled(run) == [4, 4, 20, 20]
+
+
+def test_the_first_picture_warms_up_and_does_not_count(tmp_path, tiny_sd, tiny_set, monkeypatch):
+    monkeypatch.setattr("trainer.assemble.seconds_per_step", lambda *_: 1.0)
+    rounds = takes(monkeypatch, [1000.0, 0.1])
+    run = configured(tmp_path, tiny_sd, tiny_set, steps=20)
+    assert main(["train", str(run.path)]) == 0
+    assert rounds[0] == 2 and run.engine()["samples"]["seconds"] == pytest.approx(0.1)
+    assert run.engine()["samples"]["prompts"] == 2 and len(rounds) == 6
+
+
 def test_the_leaner_way_to_draw_draws_the_same(tiny_sd):
     family = load_family(ModelSection(base=str(tiny_sd)), Engine(torch.device("cpu"), torch.float32, 1))
     shot = Shot(64, 64, 3, 4.0, "DPM++ 2M")
@@ -193,7 +248,9 @@ def test_a_card_that_is_full_is_warned_of_and_who_fills_it(reserved, free, proce
 
 def test_words():
     found = Preflight("none", 1 / 12.9, 3000, None, 0, 0, 7, 240, 6 * GIB, int(6.2 * GIB), 17 * GIB, 24 * GIB)
-    assert found.words() == "about 4 min · 12.9 steps/s · 6.2 of 24 GiB · every block kept"
+    assert found.words() == "about 4 min · 12.9 steps/s · 6.2 of 24 GiB · nothing is computed again"
+    for name, row in RUNGS.items():
+        assert replace(found, rung=name).words().endswith(row.words)
     assert [about(seconds) for seconds in (0.2, 70, 100, 3600, 7810)] == [
         "about 1 s", "about 70 s", "about 2 min", "about 1 h 00 min", "about 2 h 10 min"
     ]  # fmt: skip
@@ -202,4 +259,26 @@ def test_words():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a driver to ask")
 def test_without_a_driver_there_is_a_reason_instead_of_a_list():
-    assert isinstance(card_processes(), str) and isinstance(card_processes("GPU-0"), str)
+    assert isinstance(card_processes(), NoAnswer) and isinstance(card_processes("GPU-0"), NoAnswer)
+
+
+def test_why_the_driver_did_not_answer_decides_what_to_do(monkeypatch):
+    pynvml = pytest.importorskip("pynvml")
+    errors = (pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH, pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+    for code, word in zip(errors, ("Restart", "Update"), strict=True):
+
+        def fail(code=code):
+            raise pynvml.NVMLError(code)
+
+        monkeypatch.setattr(pynvml, "nvmlInit", fail)
+        found = card_processes()
+        assert found.fix.startswith(word) and "pip install" not in found.fix
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert "pip install nvidia-ml-py" in card_processes().fix
+
+
+def test_a_process_on_two_cards_is_counted_on_both_and_once_where_two_lists_have_it():
+    def computing(card):
+        return [SimpleNamespace(pid=1, usedGpuMemory=card), SimpleNamespace(pid=2, usedGpuMemory=None)]
+
+    assert held_by([3 * GIB, 5 * GIB], (computing, computing)) == {1: 8 * GIB, 2: None}

@@ -1,14 +1,17 @@
 """What a run imports: a budget of names instead of seconds, since every machine has its own."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.trainer.test_resume import make_run
-from trainer.startup import read_ahead
+from trainer import startup
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,7 +67,18 @@ import peft, transformers
     assert {"diffusers", "peft", "transformers"} <= set(imported("-c", code))
 
 
-@pytest.mark.parametrize("base", ["folder", "file", "gone", None])
-def test_reading_ahead_is_a_hint_and_never_fails(base, tiny_sd, tmp_path):
-    places = {"folder": tiny_sd, "file": tiny_sd / "unet" / "diffusion_pytorch_model.safetensors"}
-    read_ahead(places.get(base, tmp_path / "gone") if base else None)
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system takes no such hint")
+@pytest.mark.parametrize(("base", "files"), [("folder", 3), ("file", 1), ("gone", 0), (None, 0)])
+def test_reading_ahead_asks_for_each_weight_once_and_never_fails(base, files, tiny_sd, tmp_path, monkeypatch):
+    folder = shutil.copytree(tiny_sd, tmp_path / "sd")
+    unet = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    shutil.copy(unet, unet.with_suffix(".fp16.safetensors"))
+    lone = shutil.copy(unet, tmp_path / "sd_xl_base_1.0.safetensors")
+    asked = []
+    monkeypatch.setattr(startup.os, "posix_fadvise", lambda file, *_: asked.append(os.fstat(file).st_ino))
+    startup.read_ahead({"folder": folder, "file": lone, "gone": tmp_path / "gone", None: None}[base])
+    for thread in threading.enumerate():
+        if thread.name == "read-ahead":
+            thread.join(30)
+    assert len(asked) == len(set(asked)) == files
+    assert base != "file" or asked == [lone.stat().st_ino]

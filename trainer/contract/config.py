@@ -13,6 +13,7 @@ Every = Annotated[str, Field(pattern=PERCENT_OR_STEPS)]
 AutoOrEvery = Annotated[str, Field(pattern=AUTO_OR_EVERY)]
 Prediction = Literal["auto", "epsilon", "v_prediction"]
 Switch = Literal["auto", "on", "off"]
+NumberType = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 class Section(BaseModel):
@@ -38,7 +39,7 @@ class ModelSection(Section):
     clip_skip: Annotated[int, Field(ge=1, le=12)] | Literal["auto"] = Field(
         "auto", description="Text encoder layer that is read, counted from the end; 2 for anime models of SD 1.x."
     )
-    dtype: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+    dtype: NumberType = Field(
         "auto", description="Number type of the frozen base. `auto`: bf16 on a GPU, fp16 on an old one, fp32 on a CPU."
     )
     device: Literal["auto", "cpu", "cuda"] = Field(

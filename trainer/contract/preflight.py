@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from trainer.contract.card import CardProcess
+from trainer.contract.ladder import RUNGS
 
 GIB = 2**30
-RUNGS = {"none": "every block kept", "half": "half of the blocks computed again", "full": "every block computed again"}
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,13 @@ class Preflight:
         return {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(self).items()}
 
     def words(self) -> str:
-        """One line, such as "about 4 min · 12.9 steps/s · 6.2 of 24 GiB · every block kept"."""
+        """One line, such as "about 4 min · 12.9 steps/s · 6.2 of 24 GiB · nothing is computed again"."""
         parts = [about(self.seconds_left), pace(self.seconds_per_step)]
         if self.total:
-            parts += [f"{self.reserved / GIB:.1f} of {self.total / GIB:.0f} GiB", RUNGS.get(self.rung, self.rung)]
+            parts += [
+                f"{self.reserved / GIB:.1f} of {self.total / GIB:.0f} GiB",
+                RUNGS[self.rung].words if self.rung in RUNGS else self.rung,
+            ]
         return " · ".join(parts)
 
     def samples(self) -> str:

@@ -11,13 +11,15 @@
 It ends when standard input is closed, so it never outlives the program that started it.
 """
 
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from trainer.contract.config import Prediction, Switch
+from trainer.contract.config import NumberType, Prediction, Switch
+from trainer.contract.errors import UserError
 from trainer.contract.rundir import run_of
 
 
@@ -43,18 +45,28 @@ class BaseSettings(Asked):
     vae: str = ""
     prediction: Prediction = "auto"
     zero_terminal_snr: Switch = "auto"
+    dtype: NumberType = "auto"
 
 
-def base_settings(base: str, adapters: Iterable[Path]) -> BaseSettings:
-    """Return how the first of these adapters that a run here trained on this base had it opened.
+def base_settings(base: str, adapters: Iterable[Path]) -> tuple[BaseSettings, tuple[str, ...]]:
+    """Find how the first of these adapters that a run here trained on this base had it opened.
 
     Whoever draws otherwise sees something else than the run's own samples.
+
+    Returns:
+        That, or the defaults; and a sentence for each run whose config cannot be read, such as a newer version's.
     """
-    for adapter in adapters:
-        run = run_of(adapter)
-        if run and (model := run.config().model).base == base:
-            return BaseSettings(**model.model_dump(include=set(BaseSettings.model_fields)))
-    return BaseSettings()
+    notices = []
+    for run in filter(None, map(run_of, adapters)):
+        try:
+            model = run.config().model
+        except (UserError, tomllib.TOMLDecodeError) as error:
+            why = str(error).splitlines()[0]
+            notices.append(f"the settings of run '{run.name}' cannot be read, its base is opened as usual: {why}")
+            continue
+        if model.base == base:
+            return BaseSettings(**model.model_dump(include=set(BaseSettings.model_fields))), tuple(notices)
+    return BaseSettings(), tuple(notices)
 
 
 class GenerateRequest(Asked):

@@ -82,11 +82,17 @@ def read_folder(part: str, folder: Path, dtype: torch.dtype, device: torch.devic
 
 
 def _weight_files(folder: Path, stem: str) -> list[Path]:
-    """The file of a part's weights, or all that its index names."""
-    index = folder / f"{stem}.safetensors.index.json"
-    if not index.is_file():
-        return [folder / f"{stem}.safetensors"]
-    return [folder / name for name in sorted({*json.loads(index.read_text("utf-8"))["weight_map"].values()})]
+    """The file of a part's weights, or all that its index names; of the fp16 variant where there is nothing else."""
+    whole = folder / f"{stem}.safetensors"
+    for index, file in (
+        (folder / f"{stem}.safetensors.index.json", whole),
+        (folder / f"{stem}.safetensors.index.fp16.json", folder / f"{stem}.fp16.safetensors"),
+    ):
+        if index.is_file():
+            return [folder / name for name in sorted({*json.loads(index.read_text("utf-8"))["weight_map"].values()})]
+        if file.is_file():
+            return [file]
+    return [whole]
 
 
 def noise_schedule(config: dict[str, Any], facts: BaseFacts) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     model.add_tokens(added)
     model.add_special_tokens([token for token in dict.fromkeys(special.values()) if token.content not in known])
     start, end, pad = (model.token_to_id(special[role].content) for role in ("bos_token", "eos_token", "pad_token"))
-    return Tokenizer(model, start, end, pad, min(config.get("model_max_length", LENGTH), LENGTH) - 2)
+    return Tokenizer(model, start, end, pad, min(config.get("model_max_length") or LENGTH, LENGTH) - 2)
 
 
 def byte_alphabet() -> list[str]:

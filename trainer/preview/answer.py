@@ -16,7 +16,7 @@ from trainer.contract.config import ModelSection
 from trainer.contract.errors import UserError
 from trainer.contract.files import replace_atomic
 from trainer.contract.requests import GenerateRequest, SweepRequest
-from trainer.device import Engine, preferred_device, preferred_dtype
+from trainer.device import DTYPES, Engine, preferred_device, preferred_dtype
 from trainer.preview.engine import PreviewEngine
 from trainer.preview.parameters import parameters_of
 
@@ -31,7 +31,8 @@ def model_of(request: GenerateRequest | SweepRequest) -> ModelSection:
 def preview_engine(model: ModelSection) -> PreviewEngine:
     """Load a base for previews, on the GPU if there is one."""
     device = preferred_device()
-    return PreviewEngine(model, Engine(device, preferred_dtype(device), torch.get_num_threads()))
+    dtype = preferred_dtype(device) if model.dtype == "auto" else DTYPES[model.dtype]
+    return PreviewEngine(model, Engine(device, dtype, torch.get_num_threads()))
 
 
 def parse(kind: type[Model], text: str) -> Model:

@@ -57,6 +57,16 @@ def test_the_pooled_text_is_that_of_transformers(config, end, tmp_path):
     assert torch.equal(hidden, said.hidden_states[-2])
 
 
+@pytest.mark.parametrize("shard", ["1GB", "10KB"])
+def test_a_folder_with_the_fp16_variant_only_is_read(config, tmp_path, shard):
+    theirs = saved(CLIPTextModel, config, tmp_path / "whole")
+    theirs.save_pretrained(tmp_path / "variant", variant="fp16", max_shard_size=shard)
+    assert not (tmp_path / "variant" / "model.safetensors").exists()
+    assert (len(list((tmp_path / "variant").glob("*.safetensors"))) > 1) == (shard == "10KB")
+    whole, mine = (read_folder("text_encoder", tmp_path / name, torch.float32) for name in ("whole", "variant"))
+    assert all(torch.equal(tensor, mine.state_dict()[name]) for name, tensor in whole.state_dict().items())
+
+
 def test_gradients_are_those_of_transformers(config, tmp_path):
     theirs = saved(CLIPTextModel, {**config, "eos_token_id": 99}, tmp_path)
     mine = read_folder("text_encoder", tmp_path, torch.float32).requires_grad_(True)

@@ -91,8 +91,9 @@ def test_clips_own_is_the_one_that_its_files_give(tmp_path):
     assert (mine.start, mine.end, mine.pad, len(mine)) == (theirs.start, theirs.end, theirs.pad, len(theirs))
 
 
-def test_a_length_that_the_text_encoder_has_not_is_cut_to_clips(tmp_path):
-    assert read_tokenizer(write_tokenizer(tmp_path / "x", tokenizer_config={"model_max_length": 1e30})).room == 75
+@pytest.mark.parametrize("said", [1e30, None])
+def test_a_length_that_the_text_encoder_has_not_is_cut_to_clips(tmp_path, said):
+    assert read_tokenizer(write_tokenizer(tmp_path / "x", tokenizer_config={"model_max_length": said})).room == 75
 
 
 def test_a_broken_tokenizer_says_what_is_wrong(tmp_path):

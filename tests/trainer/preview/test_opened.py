@@ -7,11 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
+from app.commands import images
 from tests.tiny import tiny_vae
 from trainer.__main__ import main
 from trainer.contract.compose import compose
 from trainer.contract.requests import BaseSettings, GenerateRequest, Picture, SweepRequest, base_settings
 from trainer.contract.rundir import create_run, run_of
+from trainer.preview.answer import model_of, preview_engine
 from trainer.preview.serve import serve
 from trainer.preview.sweep import as_pictures
 
@@ -62,8 +64,8 @@ def drawn(folder, base, opened, adapters=()) -> list[np.ndarray]:
 
 def test_a_preview_shows_what_the_runs_own_sample_shows(run, tmp_path):
     config = run.config()
-    opened = base_settings(config.model.base, [run.adapter_file])
-    assert opened == BaseSettings(vae=config.model.vae, **OWN)
+    opened, notices = base_settings(config.model.base, [run.adapter_file])
+    assert not notices and opened == BaseSettings(vae=config.model.vae, **OWN)
     (preview, plain) = drawn(tmp_path, config.model.base, [opened, BaseSettings()], [run.adapter_file])
     with Image.open(run.samples / "s000003-0.png") as image:
         sample = np.asarray(image, float)
@@ -72,7 +74,13 @@ def test_a_preview_shows_what_the_runs_own_sample_shows(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"vae": ""}, {"zero_terminal_snr": "off"}, {"zero_terminal_snr": "off", "prediction": "epsilon"}]
+    "change",
+    [
+        {"vae": ""},
+        {"dtype": "bf16"},
+        {"zero_terminal_snr": "off"},
+        {"zero_terminal_snr": "off", "prediction": "epsilon"},
+    ],
 )
 def test_each_setting_is_another_engine(run, tmp_path, change):
     own = {"vae": run.config().model.vae, **OWN}
@@ -86,8 +94,36 @@ def test_only_a_run_of_the_same_base_is_asked(run, tmp_path):
     lone = tmp_path / "lone.safetensors"
     lone.write_bytes(file.read_bytes())
     assert run_of(file) == run and run_of(lone) is None
-    assert base_settings(base, []) == base_settings(base, [lone]) == base_settings("demo", [file]) == BaseSettings()
-    assert base_settings(base, [lone, file]).prediction == "v_prediction"
+    usual = BaseSettings(), ()
+    assert base_settings(base, []) == base_settings(base, [lone]) == base_settings("demo", [file]) == usual
+    assert base_settings(base, [lone, file])[0].prediction == "v_prediction"
+
+
+@pytest.mark.parametrize("line", ["of_a_newer_version = 1", "this is no TOML"])
+def test_a_run_whose_config_cannot_be_read_is_told_of_and_drawn_as_usual(run, tmp_path, line):
+    other = tmp_path / "other"
+    (other / "export").mkdir(parents=True)
+    config = (run.path / "config.toml").read_text().replace("[model]", f"[model]\n{line}")
+    (other / "config.toml").write_text(config)
+    file = other / "export" / "other.safetensors"
+    file.write_bytes(run.adapter_file.read_bytes())
+    base = run.config().model.base
+    opened, (notice,) = base_settings(base, [file])
+    assert opened == BaseSettings() and "other" in notice
+    assert base_settings(base, [file, run.adapter_file]) == (BaseSettings(vae=run.config().model.vae, **OWN), (notice,))
+
+
+def test_what_is_said_empty_is_said(run):
+    base, file = run.config().model.base, run.adapter_file
+    assert images._opened(base, [file], (None,) * 4).vae == run.config().model.vae
+    assert images._opened(base, [file], ("", "", None, None)) == BaseSettings(**OWN)
+
+
+def test_a_base_is_opened_in_the_number_type_of_the_run(tiny_sd):
+    request = GenerateRequest(
+        id="x", base=str(tiny_sd), opened=BaseSettings(dtype="bf16"), pictures=(Picture(prompt="x"),), out="o"
+    )
+    assert preview_engine(model_of(request)).engine.dtype == torch.bfloat16
 
 
 def test_a_sweep_hands_it_on(run):
