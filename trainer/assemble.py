@@ -74,6 +74,7 @@ class AssembledRun:
                 [self.adapter.dropout.generator],
                 lambda text: self.chores.run.emit("notice", text=text),
             )
+            self.chores.make_room = self._learn.forget
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything a checkpoint holds; the rest is a function of the config and the step."""

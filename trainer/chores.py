@@ -22,6 +22,7 @@ from trainer.contract.files import replace_atomic
 from trainer.contract.preflight import Preflight
 from trainer.contract.rundir import FOREGROUND, RunDir, State
 from trainer.data.cache import Cache
+from trainer.device import ran_out
 from trainer.export.facts import adapter_facts
 from trainer.export.kohya import export_adapter
 from trainer.ledger import Ledger
@@ -49,6 +50,7 @@ class Chores:
         steps_per_epoch: optimiser steps of one pass over the set.
         report: hears what is told to a person.
         stop: set by a signal handler; asks for a stop like `requests/stop` does.
+        make_room: gives up device memory that the steps hold between them, at the price of some time.
         most: pictures of a round, where it should be fewer than planned.
     """
 
@@ -63,6 +65,7 @@ class Chores:
     steps_per_epoch: float
     report: Report
     stop: threading.Event = field(default_factory=threading.Event)
+    make_room: Callable[[], None] = lambda: None
     most: int | None = None
     _ledger: Ledger = field(default_factory=Ledger)
     _reported: float = 0.0
@@ -205,17 +208,25 @@ class Chores:
         """Draw the samples. Whatever goes wrong with a picture, the run goes on."""
         if self._rounds.every is None or self._failures == MOST_FAILURES:
             return
+        if self._lean:
+            self.make_room()
+        short = False
         try:
             self._draw(step)
             self._failures = 0
         except Exception as error:  # noqa: BLE001 - a picture less is no reason to lose a training
             traceback.print_exc()
-            self._failures += 1
-            self._lean = self._lean or isinstance(error, torch.OutOfMemoryError)
-            ending = "; no more are tried" if self._failures == MOST_FAILURES else ""
-            self.run.emit("notice", text=f"no samples at step {step}: {type(error).__name__}: {error}{ending}")
-        if self._failures and torch.cuda.is_available():
+            short = isinstance(error, RuntimeError) and ran_out(error) and not self._lean
+            if not short:
+                self._failures += 1
+                ending = "; no more are tried" if self._failures == MOST_FAILURES else ""
+                self.run.emit("notice", text=f"no samples at step {step}: {type(error).__name__}: {error}{ending}")
+        if torch.cuda.is_available() and (short or self._failures or self._lean):
             torch.cuda.empty_cache()  # here, where the error no longer holds what was allocated
+        if short:
+            self._lean = True
+            self.run.emit("notice", text="too little memory for samples beside the steps: drawn slower from now on")
+            self._sample(step)
 
     def _draw(self, step: int) -> None:
         options, side = self.config.sampling, self.family.resolution

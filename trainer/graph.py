@@ -62,6 +62,12 @@ class Graphed(Generic[Tensors]):
         recording.graph.replay()
         return recording.output
 
+    def forget(self) -> None:
+        """Give up all recordings and their memory; each is made again when it is needed."""
+        self._recordings.clear()
+        self._pool = None
+        torch.cuda.empty_cache()
+
     def _try_to_record(self, batch: Tensors) -> Recording | None:
         states = [generator.get_state() for generator in self._generators]
         kept = [tensor.to("cpu", copy=True) for tensor in self._scratch]  # the device's memory is short just now

@@ -24,3 +24,19 @@ def test_what_cannot_be_recorded_runs_as_it_is(monkeypatch):
     again = torch.Generator().manual_seed(3)
     assert torch.equal(total, 2 + torch.rand(2, generator=again) + torch.rand(2, generator=again))
     assert len(said) == 1 and "operation not permitted" in said[0]
+
+
+def test_what_was_forgotten_is_recorded_again(monkeypatch):
+    recorded = []
+
+    def record(self, batch):
+        recorded.append(batch)
+        raise RuntimeError("never on a CPU")
+
+    monkeypatch.setattr(Graphed, "_record", record)
+    graphed = Graphed(lambda batch: batch[0].sum(), [])
+    for _ in range(2):
+        graphed((torch.ones(2),))
+    graphed.forget()
+    graphed((torch.ones(2),))
+    assert len(recorded) == 2

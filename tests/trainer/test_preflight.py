@@ -13,6 +13,7 @@ from PIL import Image
 
 from tests.trainer.test_resume import make_run
 from trainer.__main__ import main
+from trainer.chores import Chores
 from trainer.contract.card import CardProcess, NoAnswer, card_processes, held_by
 from trainer.contract.config import ModelSection
 from trainer.contract.ladder import RUNGS
@@ -160,6 +161,7 @@ def test_a_resume_keeps_the_rhythm_of_the_samples(tmp_path, tiny_sd, tiny_set, m
 def test_samples_that_do_not_fit_are_tried_again_leaner_and_given_up_after_three(
     tmp_path, tiny_sd, tiny_set, monkeypatch
 ):
+    """The first time memory is short the round is drawn again at once, with what the steps hold given up."""
     shots = []
 
     def fail(family, shot, texts, seed):
@@ -169,10 +171,30 @@ def test_samples_that_do_not_fit_are_tried_again_leaner_and_given_up_after_three
     monkeypatch.setattr("trainer.chores.draw", fail)
     run = configured(tmp_path, tiny_sd, tiny_set, "1", steps=6)
     assert main(["train", str(run.path)]) == 0
-    assert shots == [False, True, True]
+    assert shots == [False, True, True, True]
     said = [event["text"] for event in run.events() if event["kind"] == "notice"]
-    assert len(said) == 3 and "no more are tried" in said[-1]
+    assert len(said) == 4 and "drawn slower" in said[0] and "no more are tried" in said[-1]
     assert run.status().state == State.DONE
+
+
+def test_where_memory_is_short_the_steps_give_theirs_up_before_every_later_round(
+    tmp_path, tiny_sd, tiny_set, monkeypatch
+):
+    real, seen = Chores._draw, []
+
+    def draw(self, step):
+        if not seen:
+            self.make_room = lambda: seen.append(f"room at {step}")
+        seen.append(step)
+        if len(seen) == 1:
+            raise RuntimeError("CUDA error: CUDNN_STATUS_ALLOC_FAILED")
+        real(self, step)
+
+    monkeypatch.setattr(Chores, "_draw", draw)
+    run = configured(tmp_path, tiny_sd, tiny_set, "3", steps=6)
+    assert main(["train", str(run.path)]) == 0
+    assert seen == [0, "room at 0", 0, "room at 0", 3, "room at 0", 6]
+    assert sampled(run) == [0, 0, 3, 3, 6, 6]
 
 
 def takes(monkeypatch, seconds, fails=()):
@@ -194,7 +216,7 @@ def takes(monkeypatch, seconds, fails=()):
 
 def test_the_budget_of_pictures_is_found_by_the_first_round_that_succeeds(tmp_path, tiny_sd, tiny_set, monkeypatch):
     monkeypatch.setattr("trainer.assemble.seconds_per_step", lambda *_: 1.0)
-    takes(monkeypatch, [0.5, 0.5], fails=[1])
+    takes(monkeypatch, [0.5, 0.5], fails=[1, 2])
     run = configured(tmp_path, tiny_sd, tiny_set, steps=20)
     assert main(["train", str(run.path)]) == 0
     assert run.engine()["samples"] == {"every": 20, "prompts": 2, "seconds": 0.5}
