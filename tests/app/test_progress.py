@@ -73,7 +73,7 @@ def test_what_was_measured_and_what_should_be_known_stand_under_the_bar(tmp_path
     for number in range(5):
         run.emit("notice", text=f"notice {number} of <b>five</b>")
     shown = progress.bar(item, progress.track(run))
-    assert "about 4 min · 10 steps/s · 6.0 of 8 GiB · half of the UNet's blocks are computed again" in shown
+    assert "about 4 min · 10 steps/s · 6.0 of 8 GiB · half of the UNet&#x27;s blocks are computed again" in shown
     assert "2 sample pictures every 500 steps" in shown
     assert "notice 4 of &lt;b&gt;five" in shown and "notice 1" not in shown
     run.write_status(State.DONE, step=100)
