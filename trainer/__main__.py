@@ -119,6 +119,8 @@ def _attempt(run: RunDir, report: Reporter, drive: Drive) -> int | None:
     wanted = run.config().model
     read_ahead(find_base(wanted.base))
     with quick_imports():
+        import torch  # noqa: F401, PLC0415 - it takes seconds: the bar is shown first; and what is woken needs all of it
+
         wake_device(wanted.device)
         from trainer.assemble import assemble  # noqa: PLC0415
         from trainer.device import ran_out  # noqa: PLC0415
