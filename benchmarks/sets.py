@@ -6,21 +6,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-SPECIAL = {
-    "bos_token": "<|startoftext|>",
-    "eos_token": "<|endoftext|>",
-    "unk_token": "<|endoftext|>",
-    "pad_token": "<|endoftext|>",
-}
+from trainer.families.vocabulary import END, SPECIAL, START, byte_alphabet
 
 
-def make_tokenizer(folder: Path, pad: str = "<|endoftext|>") -> None:
+def make_tokenizer(folder: Path, pad: str = END) -> None:
     """A CLIP tokenizer of the real size that knows single bytes only; the rest of the vocabulary is filler."""
     folder.mkdir(parents=True, exist_ok=True)
-    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    letters = [chr(code) for code in shown] + [chr(256 + index) for index in range(256 - len(shown))]
+    letters = byte_alphabet()
     tokens = [*letters, *(f"{letter}</w>" for letter in letters)]
-    tokens += [f"filler{index}" for index in range(49406 - len(tokens))] + ["<|startoftext|>", "<|endoftext|>"]
+    tokens += [f"filler{index}" for index in range(49406 - len(tokens))] + [START, END]
     (folder / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(tokens)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
     config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, **SPECIAL, "pad_token": pad}

@@ -10,16 +10,11 @@ from peft import LoraConfig
 from trainer.adapters.lora import attach
 from trainer.contract.config import AdapterSection
 from trainer.families.blocks import lean
-from trainer.families.sd import UNET_TARGETS
+from trainer.families.sd import UNET_TARGETS, _paths
 from trainer.kernels.reference import Kernels
 from trainer.protocols import Target
 
 RANK, ALPHA = 4, 2.0
-ENDINGS = UNET_TARGETS["transformer"]
-
-
-def targets_of(unet: torch.nn.Module) -> list[str]:
-    return [path for path, _ in unet.named_modules() if path.endswith(tuple(f".{end}" for end in ENDINGS))]
 
 
 def loss_of(unet: UNet2DConditionModel, device: torch.device) -> torch.Tensor:
@@ -51,7 +46,7 @@ def cosine_to_peft(folder: Path, kernels: Kernels | None, device: torch.device) 
     )
     if kernels is not None:
         lean(mine, kernels)
-    paths = targets_of(theirs)
+    paths = _paths(theirs, UNET_TARGETS["transformer"])
     options = AdapterSection(rank=RANK, alpha=ALPHA)
     adapter = attach([Target("unet", path) for path in paths], {"unet": mine}, options, 0)
     adapter.arena.work.normal_(0, 0.1)

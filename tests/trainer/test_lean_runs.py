@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.tiny import make_pictures, make_tiny_sd
 from tests.tiny_sdxl import make_tiny_sdxl
@@ -31,11 +32,16 @@ def pictures(tmp_path_factory):
     return make_pictures(tmp_path_factory.mktemp("set") / "pictures", 4)
 
 
-@pytest.fixture
-def lean_on_the_cpu(monkeypatch):
+def make_lean(monkeypatch):
+    """From now on runs of this process take the lean blocks."""
     monkeypatch.setattr("trainer.device._kernels", lambda *_: "triton")
     monkeypatch.setattr("trainer.assemble.trouble", lambda: "")
     monkeypatch.setattr("trainer.families.sd.our_kernels", lambda: REFERENCE._replace(group_norm=as_strict_as_ours))
+
+
+@pytest.fixture
+def lean_on_the_cpu(monkeypatch):
+    make_lean(monkeypatch)
 
 
 def trained(home, base, pictures, name, engine=None, **adapter):
@@ -70,22 +76,14 @@ def test_streaming_gives_the_file_of_int8(tmp_path, base, pictures, lean_on_the_
 @pytest.mark.parametrize("options", [{}, {"text_encoder": True}], ids=str)
 def test_a_run_learns_what_it_learns_over_diffusers_blocks(tmp_path, base, pictures, monkeypatch, options):
     plain, _, theirs = trained(tmp_path, base, pictures, "plain", **options)
-    monkeypatch.setattr("trainer.device._kernels", lambda *_: "triton")
-    monkeypatch.setattr("trainer.assemble.trouble", lambda: "")
-    monkeypatch.setattr("trainer.families.sd.our_kernels", lambda: REFERENCE._replace(group_norm=as_strict_as_ours))
+    make_lean(monkeypatch)
     lean, _, ours = trained(tmp_path, base, pictures, "lean", **options)
     assert lean.engine()["kernels"] == "triton" and plain.engine()["kernels"] == "torch"
     assert ours == pytest.approx(theirs, rel=1e-4)
-    both = [read_tensors(run.adapter_file) for run in (plain, lean)]
+    both = [{name: at.float() for name, at in load_file(run.adapter_file).items()} for run in (plain, lean)]
     for name, right in both[0].items():
         if name.endswith("lora_up.weight"):
             assert (right.norm() > 0) == (both[1][name].norm() > 0), f"{name} learns in one of them only"
-
-
-def read_tensors(path):
-    from safetensors.torch import load_file  # noqa: PLC0415
-
-    return {name: tensor.float() for name, tensor in load_file(path).items()}
 
 
 def test_kernels_that_cannot_run_are_left_out_with_a_word(tmp_path, base, pictures, monkeypatch):

@@ -71,8 +71,8 @@ class Packed:
         self.weight, self.scale, self.dropout = weight, layers[0].scale, layers[0].dropout
         self.leaves = [matrix for layer in layers for matrix in (layer.A, layer.B)]
         downs, ups = [layer.A for layer in layers], [layer.B for layer in layers]
-        self.matrices = _adjacent(downs).flatten(0, 1), _adjacent(ups)
-        self.grads = _adjacent([A.grad for A in downs]).flatten(0, 1), _adjacent([B.grad for B in ups])
+        self.matrices = _over(downs).flatten(0, 1), _over(ups)
+        self.grads = _over([A.grad for A in downs]).flatten(0, 1), _over([B.grad for B in ups])
 
     def __call__(self, x: Tensor) -> tuple[Tensor, ...]:
         """[B, T, I] -> n times [B, T, O], views of one tensor."""
@@ -97,18 +97,18 @@ def pack(root: nn.Module, trained: Collection[nn.Module]) -> None:
         layers = [getattr(module, name) for name in getattr(module, "shared", ())]
         if not layers or not all(layer in trained for layer in layers):
             continue
-        if adjacent([layer.A for layer in layers]) and adjacent([layer.B for layer in layers]):
+        if _adjacent([layer.A for layer in layers]) and _adjacent([layer.B for layer in layers]):
             weight = join([layer.base for layer in layers])
             module.packed = None if weight is None else Packed(layers, weight)
 
 
-def _adjacent(parts: Sequence[Tensor]) -> Tensor:
+def _over(parts: Sequence[Tensor]) -> Tensor:
     """Matrices of one shape that follow each other in memory -> one tensor over them, [n, ...]."""
     first = parts[0]
     return first.detach().as_strided((len(parts), *first.shape), (first.numel(), *first.stride()))
 
 
-def adjacent(parts: Sequence[Tensor]) -> bool:
+def _adjacent(parts: Sequence[Tensor]) -> bool:
     """Whether matrices are of one shape and follow each other in memory without gaps."""
     first, step = parts[0], parts[0].numel() * parts[0].element_size()
     return all(

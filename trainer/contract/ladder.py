@@ -17,31 +17,27 @@ class Rung:
     Attributes:
         share: of the UNet's blocks that are computed again in the backward pass: none, half, full.
         base: how the frozen weights are stored: plain, int8, nf4, streamed.
-        cost: time of a step against the first rung's, about.
         words: what is done, for people.
     """
 
     share: str
     base: str
-    cost: float
     words: str
 
 
 _INT8 = "the frozen UNet is held in 8 bits (int8)"
 _NF4 = "the frozen UNet is held in 4 bits (NF4)"
 RUNGS: dict[str, Rung] = {
-    "none": Rung("none", "plain", 1.0, "nothing is computed again"),
-    "half": Rung("half", "plain", 1.15, "half of the UNet's blocks are computed again in the backward pass"),
-    "full": Rung("full", "plain", 1.3, "all of the UNet's blocks are computed again in the backward pass"),
-    "int8-none": Rung("none", "int8", 1.1, _INT8),
-    "int8-half": Rung("half", "int8", 1.3, f"{_INT8}, half of its blocks are computed again"),
-    "int8": Rung("full", "int8", 1.4, f"{_INT8}, all of its blocks are computed again"),
-    "nf4-none": Rung("none", "nf4", 1.3, _NF4),
-    "nf4-half": Rung("half", "nf4", 1.5, f"{_NF4}, half of its blocks are computed again"),
-    "nf4": Rung("full", "nf4", 1.7, f"{_NF4}, all of its blocks are computed again"),
-    "streaming": Rung(
-        "full", "streamed", 4.0, "the frozen UNet stays in host memory (int8) and is fetched block by block"
-    ),
+    "none": Rung("none", "plain", "nothing is computed again"),
+    "half": Rung("half", "plain", "half of the UNet's blocks are computed again in the backward pass"),
+    "full": Rung("full", "plain", "all of the UNet's blocks are computed again in the backward pass"),
+    "int8-none": Rung("none", "int8", _INT8),
+    "int8-half": Rung("half", "int8", f"{_INT8}, half of its blocks are computed again"),
+    "int8": Rung("full", "int8", f"{_INT8}, all of its blocks are computed again"),
+    "nf4-none": Rung("none", "nf4", _NF4),
+    "nf4-half": Rung("half", "nf4", f"{_NF4}, half of its blocks are computed again"),
+    "nf4": Rung("full", "nf4", f"{_NF4}, all of its blocks are computed again"),
+    "streaming": Rung("full", "streamed", "the frozen UNet stays in host memory (int8) and is fetched block by block"),
 }
 
 

@@ -18,7 +18,7 @@ PROGRAMS = 528  # wanted at least: four for each multiprocessor of the largest c
 
 
 @triton.jit
-def _tile(pixels, channels, first, count, PIXELS: tl.constexpr, CHANNELS: tl.constexpr):
+def _tile(channels, first, count, PIXELS: tl.constexpr, CHANNELS: tl.constexpr):
     """Offsets and mask of [PIXELS, CHANNELS] elements of a picture."""
     p = first + tl.arange(0, PIXELS)
     c = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
@@ -48,7 +48,7 @@ def _measure(x, means, squares, pixels, channels, chunk, PIXELS: tl.constexpr, C
     total = tl.zeros([PIXELS, CHANNELS], tl.float32)
     square = tl.zeros([PIXELS, CHANNELS], tl.float32)
     for first in range(start, end, PIXELS):
-        offsets, inside, _ = _tile(pixels, channels, first, end, PIXELS, CHANNELS)
+        offsets, inside, _ = _tile(channels, first, end, PIXELS, CHANNELS)
         value = tl.load(x + offsets, mask=inside, other=0).to(tl.float32)
         value = tl.where(inside, value - origin[None, :], 0.0)
         total += value
@@ -96,7 +96,7 @@ def _factors(
 def _apply(x, scale, offset, y, pixels, channels, SILU: tl.constexpr, PIXELS: tl.constexpr, CHANNELS: tl.constexpr):
     """y = act(x * scale + offset)."""
     picture = tl.program_id(2).to(tl.int64)
-    offsets, inside, c = _tile(pixels, channels, tl.program_id(0) * PIXELS, pixels, PIXELS, CHANNELS)
+    offsets, inside, c = _tile(channels, tl.program_id(0) * PIXELS, pixels, PIXELS, CHANNELS)
     offsets += picture * pixels * channels
     factor = tl.load(scale + picture * channels + c, mask=c < channels, other=0)
     added = tl.load(offset + picture * channels + c, mask=c < channels, other=0)
@@ -124,7 +124,7 @@ def _measure_gradient(
     total = tl.zeros([PIXELS, CHANNELS], tl.float32)
     product = tl.zeros([PIXELS, CHANNELS], tl.float32)
     for first in range(start, end, PIXELS):
-        offsets, inside, _ = _tile(pixels, channels, first, end, PIXELS, CHANNELS)
+        offsets, inside, _ = _tile(channels, first, end, PIXELS, CHANNELS)
         value = tl.load(x + offsets, mask=inside, other=0).to(tl.float32)
         slope = tl.load(grad + offsets, mask=inside, other=0).to(tl.float32)
         slope = _slope(value * factor[None, :] + added[None, :], slope, SILU)
@@ -165,7 +165,7 @@ def _apply_gradient(
 ):  # fmt: skip
     """The gradient of x."""
     picture = tl.program_id(2).to(tl.int64)
-    offsets, inside, c = _tile(pixels, channels, tl.program_id(0) * PIXELS, pixels, PIXELS, CHANNELS)
+    offsets, inside, c = _tile(channels, tl.program_id(0) * PIXELS, pixels, PIXELS, CHANNELS)
     offsets += picture * pixels * channels
     place, known = picture * channels + c, c < channels
     factor = tl.load(scale + place, mask=known, other=0)[None, :]

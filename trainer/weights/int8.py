@@ -6,7 +6,6 @@ Weights of convolutions are widened for each call instead, and so are those of a
 """
 
 import importlib
-import importlib.util
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
