@@ -10,7 +10,16 @@ CAPTION_SUFFIXES = (".txt", ".caption")  # the first that is there counts
 
 
 def read_caption(picture: Path) -> str:
-    """Return the caption beside `picture` on one line, or "" where there is none.
+    """Return the first caption beside `picture`, or "" where there is none.
+
+    Raises:
+        OSError: the caption file is there but cannot be read.
+    """
+    return next(iter(read_captions(picture)), "")
+
+
+def read_captions(picture: Path) -> tuple[str, ...]:
+    """Return the captions beside `picture`: every line of its text file that is not empty is one.
 
     Raises:
         OSError: the caption file is there but cannot be read.
@@ -18,12 +27,12 @@ def read_caption(picture: Path) -> str:
     for suffix in CAPTION_SUFFIXES:
         beside = picture.with_suffix(suffix)
         if beside.is_file():
-            return decode_caption(beside.read_bytes())
-    return ""
+            return decode_captions(beside.read_bytes())
+    return ()
 
 
-def decode_caption(data: bytes) -> str:
-    """Turn the bytes of a caption file into one line of text.
+def decode_captions(data: bytes) -> tuple[str, ...]:
+    """Turn the bytes of a caption file into captions, one for each line that is not empty.
 
     UTF-8 (with or without a mark), UTF-16 with its mark (what Notepad calls "Unicode"), otherwise cp1252.
     """
@@ -34,7 +43,7 @@ def decode_caption(data: bytes) -> str:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
             text = data.decode("cp1252", errors="replace")
-    return fold(text.replace("\0", " "))
+    return tuple(line for line in map(fold, text.replace("\0", " ").splitlines()) if line)
 
 
 def write_caption(picture: Path, text: str) -> None:

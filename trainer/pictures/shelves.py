@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from trainer.contract.errors import UserError
-from trainer.pictures.captions import CAPTION_SUFFIXES, decode_caption, fold
+from trainer.pictures.captions import CAPTION_SUFFIXES, decode_captions, fold
 from trainer.pictures.decode import MAX_FILE_BYTES, PICTURE_SUFFIXES, READABLE, read_bytes
 from trainer.pictures.folder import FOREIGN_SUFFIXES, list_files, natural_key, visible
 
@@ -28,7 +28,7 @@ class Item:
     Attributes:
         source: what to call it to a person.
         stem: its file name without folder and suffix.
-        caption: one line, "" where there is none.
+        caption: a line for each caption, "" where there is none.
         read: returns the bytes of its file; raises UserError.
     """
 
@@ -169,7 +169,7 @@ def _caption(shelf: _Shelf, name: PurePosixPath, listed: dict[PurePosixPath, str
         beside = name.with_suffix(suffix)
         if beside in shelf.names:
             try:
-                return decode_caption(shelf.read(beside, MAX_TEXT_BYTES))
+                return "\n".join(decode_captions(shelf.read(beside, MAX_TEXT_BYTES)))
             except UserError as error:
                 notes.append(f"{shelf.label}/{beside} was not used: {error.problem}")
     return listed.get(name, "")

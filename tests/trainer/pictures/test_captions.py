@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.contract.errors import UserError
-from trainer.pictures.captions import decode_caption, fold, read_caption, with_trigger, write_caption
+from trainer.pictures.captions import decode_captions, fold, read_caption, read_captions, with_trigger, write_caption
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=40)
 
@@ -23,14 +23,20 @@ def test_txt_comes_before_caption(tmp_path):
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 def test_encodings_that_windows_writes(encoding):
-    assert decode_caption(" café,\r\n\t naïve  ".encode(encoding)) == "café, naïve"
+    assert decode_captions(" café,\t naïve  \r\n\r\nzweite".encode(encoding)) == ("café, naïve", "zweite")
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_are_read_as_one_line(data):
-    text = decode_caption(data)
-    assert text == fold(text)
-    assert "\0" not in text
+def test_any_bytes_are_read_as_lines(data):
+    for text in decode_captions(data):
+        assert text and text == fold(text)
+        assert "\0" not in text
+
+
+def test_every_line_is_a_caption(tmp_path):
+    (tmp_path / "a.txt").write_text("one\n\n two  words \n")
+    assert read_captions(tmp_path / "a.png") == ("one", "two words")
+    assert read_caption(tmp_path / "a.png") == "one"
 
 
 @given(text=TEXT)
