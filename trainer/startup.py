@@ -11,10 +11,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 # What diffusers imports only because it is there, for parts of it that no run uses; with the seconds that it took.
 # PEFT alone brought torchaudio, scikit-learn and pandas with it.
-UNUSED = {"transformers": 0.9, "peft": 1.7, "torchvision": 0.3, "scipy": 0.8, "bitsandbytes": 0.3}
+UNUSED = {"transformers": 0.9, "peft": 1.7, "torchvision": 0.3, "scipy": 0.8, "bitsandbytes": 0.3, "torch._dynamo": 1.1}
 
 
 @contextmanager
@@ -24,23 +25,33 @@ def quick_imports() -> Iterator[None]:
     None in `sys.modules` is Python's own way to say that a module cannot be found (Language Reference, 5.3.1). Whoever
     needs one of them later imports it as ever. diffusers also asks which distribution each package belongs to, for
     names that differ; nobody needs the answer, and to find it every file of every installed package is looked for on
-    the disk. A process that has diffusers already gains nothing and is left alone.
+    the disk. And it marks what torch's compiler is to leave alone, for which the whole compiler is loaded; none of
+    what it marks is ever compiled here. A process that has diffusers already gains nothing and is left alone.
     """
+    import torch.compiler as marks  # noqa: PLC0415 - this module is read before torch is
+
     if "diffusers" in sys.modules:
         yield
         return
     hidden = [name for name in UNUSED if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     asked, importlib.metadata.packages_distributions = importlib.metadata.packages_distributions, dict
+    marked, marks.disable = marks.disable, _unmarked
     gc.disable()  # it would walk through a million objects that stay, again and again
     try:
         yield
     finally:
         importlib.metadata.packages_distributions = asked
+        marks.disable = marked
         for name in hidden:
             sys.modules.pop(name, None)
         gc.freeze()
         gc.enable()
+
+
+def _unmarked(function: Any = None, **_: Any) -> Any:
+    """`torch.compiler.disable`, as a decorator with arguments or without, that does nothing."""
+    return _unmarked if function is None else function
 
 
 def wake_device(wanted: str) -> None:

@@ -32,6 +32,7 @@ HEAVY = {
     "gradio": 2.0,
     "huggingface_hub.hf_api": 0.2,
     "bitsandbytes": 0.3,
+    "torch._dynamo.convert_frame": 1.1,  # its package is asked for, and refused
 }
 
 

@@ -11,6 +11,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors import safe_open
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from trainer.contract.errors import UserError
 from trainer.families.text_encoder import TextEncoder
@@ -52,9 +53,19 @@ def modern(weights: Mapping[str, Tensor]) -> Weights:
     return {_OLD_ATTENTION.sub(lambda match: _NEW_ATTENTION[match[1]], name): at for name, at in weights.items()}
 
 
+class Uninitialised(TorchFunctionMode):
+    """Within this, weights get no first values; without memory torch would load its compiler to draw them."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(function, "__module__", None) == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
+
+
 def hollow(part: str, config: dict[str, Any]) -> nn.Module:
     """A part's modules, their weights without memory; for the arguments see `build`."""
-    with torch.device("meta"):
+    with torch.device("meta"), Uninitialised():
         return MAKERS[part](config)
 
 
