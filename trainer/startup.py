@@ -4,6 +4,7 @@ Seconds are of two cores, Python 3.12, torch 2.11, every package of a machine fo
 """
 
 import gc
+import importlib
 import importlib.metadata
 import os
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 
 # What diffusers imports only because it is there, for parts of it that no run uses; with the seconds that it took.
 # PEFT alone brought torchaudio, scikit-learn and pandas with it.
-UNUSED = {"transformers": 0.9, "peft": 1.7, "torchvision": 0.3, "scipy": 0.8, "bitsandbytes": 0.3, "torch._dynamo": 1.1}
+UNUSED = {"transformers": 0.9, "peft": 1.7, "torchvision": 0.3, "scipy": 0.8, "bitsandbytes": 0.3}
 
 
 @contextmanager
@@ -39,6 +40,7 @@ def quick_imports() -> Iterator[None]:
     marked, marks.disable = marks.disable, _unmarked
     gc.disable()  # it would walk through a million objects that stay, again and again
     try:
+        _import_unmarked()
         yield
     finally:
         importlib.metadata.packages_distributions = asked
@@ -47,6 +49,23 @@ def quick_imports() -> Iterator[None]:
             sys.modules.pop(name, None)
         gc.freeze()
         gc.enable()
+
+
+def _import_unmarked() -> None:
+    """Import the module of diffusers that would load the compiler, 1.1 s, for its mark `allow_in_graph`.
+
+    It does without where there is none. Only here: another package may be in earnest when it asks for the compiler.
+    """
+    if "torch._dynamo" in sys.modules:
+        return
+    sys.modules["torch._dynamo"] = None  # type: ignore[assignment]
+    try:
+        importlib.import_module("diffusers.utils.torch_utils")
+    except ImportError:  # it did not do without, in this version
+        for name in [name for name in sys.modules if name.partition(".")[0] == "diffusers"]:
+            del sys.modules[name]
+    finally:
+        del sys.modules["torch._dynamo"]
 
 
 def _unmarked(function: Any = None, **_: Any) -> Any:

@@ -83,3 +83,18 @@ def test_reading_ahead_asks_for_each_weight_once_and_never_fails(base, files, ti
             thread.join(30)
     assert len(asked) == len(set(asked)) == files
     assert base != "file" or asked == [lone.stat().st_ino]
+
+
+def test_a_package_that_needs_the_compiler_gets_it():
+    """What diffusers leaves out must not be missing for another package that is imported beside it."""
+    code = """
+import torch
+from trainer.startup import quick_imports
+with quick_imports():
+    import torch._dynamo
+    import trainer.assemble
+assert torch._dynamo.allow_in_graph
+assert torch.compiler.disable.__module__ == "torch.compiler"
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
