@@ -4,7 +4,6 @@ Seconds are of two cores, Python 3.12, torch 2.11, every package of a machine fo
 """
 
 import gc
-import importlib
 import importlib.metadata
 import os
 import sys
@@ -60,7 +59,7 @@ def _import_unmarked() -> None:
         return
     sys.modules["torch._dynamo"] = None  # type: ignore[assignment]
     try:
-        importlib.import_module("diffusers.utils.torch_utils")
+        import diffusers.utils.torch_utils  # noqa: F401, PLC0415 - for what it does not load
     except ImportError:  # it did not do without, in this version
         for name in [name for name in sys.modules if name.partition(".")[0] == "diffusers"]:
             del sys.modules[name]
