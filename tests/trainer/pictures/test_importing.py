@@ -152,6 +152,8 @@ def test_every_file_is_accounted_for(tmp_path):
     (tmp_path / "in" / "wrong.png").write_bytes(encoded("blue", "JPEG"))
     (tmp_path / "in" / "without_suffix").write_bytes(encoded("lime", "WEBP", lossless=True))
     (tmp_path / "in" / "gone.png").symlink_to(tmp_path / "nowhere")
+    picture(tmp_path / "elsewhere" / "b.png", "blue")
+    (tmp_path / "in" / "more").symlink_to(tmp_path / "elsewhere")
     for name in ("raw.dng", "inner.zip", "notes.json", ".DS_Store", "orphan.txt"):
         (tmp_path / "in" / name).touch()
     report = import_pictures([tmp_path / "in"], tmp_path / "out")
@@ -161,7 +163,8 @@ def test_every_file_is_accounted_for(tmp_path):
     assert set(names) == {"broken.png", "raw.dng", "inner.zip", "gone.png"}
     assert "leads nowhere" in names["gone.png"]
     assert (report.seen, report.others) == (8, 3)
-    assert "orphan.txt" in report.notes[0] and "notes.json" in report.notes[1]
+    assert "not followed" in report.notes[0]
+    assert "orphan.txt" in report.notes[1] and "notes.json" in report.notes[2]
 
 
 def test_importing_again_adds_nothing_but_captions_that_were_missing(tmp_path):
