@@ -157,7 +157,9 @@ def _empty(case: Case) -> Finding | None:
 
 def _identical(case: Case) -> Finding | None:
     taught = case.taught()
-    seen = Counter(text for entry in taught for text in {caption.casefold() for caption in entry.captions if caption})
+    seen = Counter(
+        text for entry in taught for text in {caption.casefold() for caption in entry.captions if caption.strip()}
+    )
     value = {
         entry.id: f"“{caption}”, on {seen[caption.casefold()]} pictures"
         for entry in taught
@@ -184,7 +186,7 @@ def _untriggered(case: Case) -> Finding | None:
     value = {
         entry.id: f"“{spoken[entry.id]}” is not in it"
         for entry in case.taught()
-        if not all(has_trigger(fold(caption), spoken[entry.id]) for caption in entry.captions)
+        if not all(has_trigger(fold(caption), spoken[entry.id]) for caption in entry.captions if caption.strip())
     }
     why = "Training puts the trigger in front of them. Written into the captions it stands where you want it."
     return _finding("no_trigger", "note", "Without the trigger", why, value, remedies.write_trigger(value, spoken))

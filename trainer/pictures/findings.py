@@ -40,7 +40,7 @@ class Finding:
         severity: "error" cannot be trained on, "warning" harms the result, "note" is good to know.
         title: what it is, in a few words.
         why: why it matters and what is meant to be done, in a sentence or two.
-        value: what was found on each picture, by its id, in the set's order; {} where it is about the set.
+        value: what was found on each picture, by its id; {} where it is about the whole set.
         groups: ids of pictures that belong together, the best first; () where they stand alone.
         about: what was found on the whole set, "" where the pictures say it.
         fixes: what can be done, the usual one first.
