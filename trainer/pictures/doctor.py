@@ -90,10 +90,9 @@ def _near(case: Case) -> Finding | None:
     entries = [entry for entry in case.entries if entry.id in first.values()]
     if len(entries) < 2:
         return None
-    pairs = hashes.find_pairs(np.stack([case.looks[entry.id].thumb() for entry in entries]))
-    groups = [_best_first(case, [entries[place] for place in places]) for places in hashes.join(pairs)]
-    straight = {entries[place].id for pair in pairs if not pair.mirrored for place in pair[:2]}
-    mirrored = {entries[place].id for pair in pairs if pair.mirrored for place in pair[:2]} - straight
+    alike = hashes.find_alike(np.stack([case.looks[entry.id].thumb() for entry in entries]))
+    groups = [_best_first(case, [entries[place] for place in places]) for places in alike.groups]
+    mirrored = {entries[place].id for place in alike.mirrored}
     why = "Nearly equal pictures count as one that is learned twice as hard; mirrored ones too, if the run flips."
     said = dict.fromkeys(mirrored, ", mirrored")
     return _alike(case, "near_duplicate", "Look the same", why, groups, "looks like {name}", said)
