@@ -12,7 +12,7 @@ from trainer.contract.home import demo_folder
 from trainer.contract.names import safe_name
 from trainer.pictures.captions import CAPTION_SUFFIXES, read_caption
 from trainer.pictures.decode import PICTURE_SUFFIXES
-from trainer.pictures.folder import list_files
+from trainer.pictures.listing import list_files
 
 SAMPLES = {"style": "Sample pictures: a drawing style", "subject": "Sample pictures: one subject"}
 UPLOADABLE = [*sorted(PICTURE_SUFFIXES), *CAPTION_SUFFIXES, ".jsonl", ".zip"]

@@ -32,7 +32,12 @@ def read_captions(picture: Path) -> tuple[str, ...]:
 
 
 def decode_captions(data: bytes) -> tuple[str, ...]:
-    """Turn the bytes of a caption file into captions, one for each line that is not empty.
+    """Turn the bytes of a caption file into captions, one for each line that is not empty; see `decode_text`."""
+    return tuple(line for line in map(fold, decode_text(data).splitlines()) if line)
+
+
+def decode_text(data: bytes) -> str:
+    """Turn the bytes of a text file into text without NULs.
 
     UTF-8 (with or without a mark), UTF-16 with its mark (what Notepad calls "Unicode"), otherwise cp1252.
     """
@@ -43,7 +48,7 @@ def decode_captions(data: bytes) -> tuple[str, ...]:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
             text = data.decode("cp1252", errors="replace")
-    return tuple(line for line in map(fold, text.replace("\0", " ").splitlines()) if line)
+    return text.replace("\0", " ")
 
 
 def write_caption(picture: Path, text: str) -> None:
@@ -63,8 +68,13 @@ def with_trigger(caption: str, trigger: str) -> str:
     caption, trigger = fold(caption), fold(trigger)
     if not trigger or not caption:
         return caption or trigger
-    contained = re.search(rf"(?<!\w){re.escape(trigger)}(?!\w)", caption, flags=re.IGNORECASE)
-    return caption if contained else f"{trigger}, {caption}"
+    return caption if has_trigger(caption, trigger) else f"{trigger}, {caption}"
+
+
+def has_trigger(caption: str, trigger: str) -> bool:
+    """Return whether the whole words of `trigger`, in any case, are in a caption; both folded. "" is in every one."""
+    pattern = rf"(?<!\w){re.escape(trigger)}(?!\w)"
+    return not trigger or re.search(pattern, caption, flags=re.IGNORECASE) is not None
 
 
 def fold(text: str) -> str:
