@@ -9,11 +9,11 @@ from PIL import Image
 
 from tests.trainer.test_resume import make_run
 from trainer.__main__ import main
-from trainer.assemble import CACHE_FILE
 from trainer.contract.rundir import State, steps
-from trainer.data.cache import Cache, CachedPicture, write_cache
+from trainer.data.cache import LIST, write_list
+from trainer.data.store import store_of
+from trainer.data.views import CachedPicture, View
 from trainer.pictures.buckets import Bucket
-from trainer.protocols import Posterior
 from trainer.state import list_checkpoints, load_latest
 
 
@@ -38,9 +38,12 @@ def test_a_run_leaves_what_the_page_needs(tmp_path, tiny_sd, tiny_set):
 
 def test_a_loss_that_is_no_number_stops_the_run_with_advice(tmp_path, tiny_sd, tiny_set, capsys):
     run = make_run(tmp_path, tiny_sd, tiny_set, steps=12)
-    huge = Posterior(torch.full((4, 8, 8), 1e30), torch.ones(4, 8, 8))
-    picture = CachedPicture("huge.png", "x", Bucket(64, 64), (64, 64, 0, 0, 64, 64), (huge,))
-    write_cache(run.path / CACHE_FILE, Cache((picture,), "0", ()))
+    view = View((0.0, 0.0, 64.0, 64.0), False, (64, 64, 0, 0, 64, 64), "0" * 64)
+    given = {"file": "", "digest": "", "size": (64, 64), "mask_file": "", "background": "#ffffff", "texts": ("x",)}
+    shown = {"resolution": 64, "bucket": Bucket(64, 64), "repeats": 1, "prior": False, "sides": 1, "views": (view,)}
+    store = store_of(run)
+    write_list(store.own / LIST, [CachedPicture(key="0/huge", name="huge.png", **given, **shown)], ())
+    store.put(view.latents, {"mean": torch.full((4, 8, 8), 1e30), "std": torch.ones(4, 8, 8)})
     assert main(["train", str(run.path)]) == 2
     assert "learning rate" in capsys.readouterr().err
     assert run.status().state == State.FAILED and "no longer a number" in run.status().message
