@@ -11,7 +11,8 @@ from trainer.pictures.crops import CropOptions
 from trainer.pictures.decode import READABLE
 from trainer.pictures.folder import FOREIGN_SUFFIXES, Skipped
 from trainer.pictures.listing import list_files
-from trainer.pictures.wording import Wording, varies
+from trainer.pictures.tags import is_tags
+from trainer.pictures.wording import KEEP_MARK, Wording
 
 
 @dataclass(frozen=True)
@@ -130,9 +131,8 @@ def _check(options: DatasetSection, pictures: list[Picture]) -> None:
     if options.regularisation_weight != 1 and not any(picture.prior for picture in pictures):
         fix = "Leave it out, or mark a concept with regularisation = true."
         raise UserError("There are no regularisation pictures.", "dataset.regularisation_weight", fix)
-    dropping = Wording(shuffle="off" if options.shuffle == "off" else "auto", tag_dropout=options.tag_dropout)
-    still = replace(dropping, tag_dropout=0.0, shuffle="off")
-    drops = (varies(p.entry.captions, dropping) and not varies(p.entry.captions, still) for p in pictures)
-    if options.tag_dropout and not any(drops):
+    captions = (caption for picture in pictures for caption in picture.entry.captions)
+    tagged = options.shuffle == "on" or any(is_tags(caption) or KEEP_MARK in caption for caption in captions)
+    if options.tag_dropout and not tagged:
         fix = "Leave it out: sentences are never taken apart."
         raise UserError("No caption is made of tags and commas.", "dataset.tag_dropout", fix)
