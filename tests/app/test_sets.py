@@ -9,6 +9,7 @@ from PIL import Image
 from app.views import sets
 from trainer.contract.errors import UserError
 from trainer.contract.home import find_home
+from trainer.pictures.album import locate, open_album
 from trainer.pictures.captions import read_caption, write_caption
 from trainer.pictures.importing import import_pictures
 
@@ -34,7 +35,8 @@ def test_two_pictures_of_one_name_both_come_in_with_their_own_captions(tmp_path:
     report = import_pictures(sets.stage([*arrived, tmp_path / "more.zip"], tmp_path / "staged"), target)
     assert len(report.accepted) == 3
     shades = {"first": 10, "second": 20, "third": 30}
-    found = {read_caption(path): Image.open(path).getpixel((0, 0)) for path in sets.files(target)}
+    entries = open_album(target).entries
+    found = {entry.captions[0]: Image.open(locate(target, entry.file)).getpixel((0, 0)) for entry in entries}
     assert found == {caption: (shade, 90, 90) for caption, shade in shades.items()}
 
 
