@@ -1,0 +1,154 @@
+"""Uploads of whole folders: files streamed to disk into the tree they had, without a path of the sender being opened.
+
+The sender first says what is coming: names with their folders, and sizes. Each gets a place under names made safe here;
+after that it is known by its number alone.
+"""
+
+import functools
+import hashlib
+import json
+import re
+import secrets
+import shutil
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from trainer.contract.errors import UserError
+from trainer.contract.files import write_atomic
+from trainer.pictures.folder import visible
+
+MOST_FILES = 200_000
+LONGEST_NAME, DEEPEST = 200, 32  # bytes of one part, folders above a file
+SPARE = 512 * 2**20  # bytes that stay free on the disk
+STALE = 24 * 3600.0
+PLAN, TREE = "plan.json", "tree"
+TOKEN = re.compile(r"[0-9a-f]{32}")
+UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]|[. ]$|%(?=[0-9A-Fa-f]{2})')
+
+
+def place(home: Path) -> Path:
+    """Folder of all uploads that have not been imported yet."""
+    return home / ".cache" / "uploads"
+
+
+def begin(home: Path, names: Sequence[str], sizes: Sequence[int]) -> tuple[str, list[int]]:
+    """Make room for an upload.
+
+    Args:
+        home: the data folder.
+        names: of the files, with "/" between folders.
+        sizes: in bytes.
+
+    Returns:
+        Its token, and the numbers of the files that are wanted: hidden ones are not.
+
+    Raises:
+        UserError: there is too much of it, or the disk has no room.
+    """
+    if len(names) != len(sizes) or not 0 < len(names) <= MOST_FILES or min(sizes) < 0:
+        raise UserError(f"Between 1 and {MOST_FILES} files can be sent at once.", "", "Send the folder in parts.")
+    root = place(home)
+    root.mkdir(parents=True, exist_ok=True)
+    _drop_stale(root)
+    wanted = [number for number, name in enumerate(names) if all(map(visible, name.split("/")))]
+    free, coming = shutil.disk_usage(root).free - SPARE, sum(sizes[number] for number in wanted)
+    if coming > free:
+        problem = f"{coming / 2**30:.1f} GiB do not fit: {max(0, free) / 2**30:.1f} GiB are free."
+        raise UserError(problem, str(root), "Make room, or add the folder where it lies, by its path.")
+    token = secrets.token_hex(16)
+    (root / token / TREE).mkdir(parents=True)
+    plan = [list(row) for row in zip(_safe_names(names), sizes, strict=True)]
+    write_atomic(root / token / PLAN, json.dumps(plan))
+    return token, wanted
+
+
+async def receive(home: Path, token: str, number: int, stream: AsyncIterator[bytes]) -> None:
+    """Write one file as it comes.
+
+    Raises:
+        UserError: nobody announced it, or it is not as long as announced.
+        OSError: it cannot be written.
+    """
+    folder = _folder(home, token)
+    plan = _plan(folder / PLAN)
+    if not 0 <= number < len(plan):
+        raise UserError("This file was not announced.", str(number))
+    name, size = plan[number]
+    target = folder / TREE / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial, done = folder / f"{number}.part", 0
+    try:
+        with partial.open("wb") as file:
+            async for piece in stream:
+                done += len(piece)
+                if done > size:
+                    break
+                file.write(piece)
+        if done != size:
+            raise UserError(f"{name} did not arrive whole ({done} of {size} bytes).", "", "Send it again.")
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def arrived(home: Path, token: str) -> Path:
+    """Folder with the tree of what was sent.
+
+    Raises:
+        UserError: there is no such upload, or nothing of it came.
+    """
+    tree = _folder(home, token) / TREE
+    if not any(tree.iterdir()):
+        raise UserError("Nothing has arrived.", "", "Choose pictures, a folder with pictures, or a zip.")
+    return tree
+
+
+def end(home: Path, token: str) -> None:
+    """Delete what is left of an upload."""
+    shutil.rmtree(_folder(home, token), ignore_errors=True)
+
+
+def _folder(home: Path, token: str) -> Path:
+    folder = place(home) / token
+    if not TOKEN.fullmatch(token) or not folder.is_dir():
+        raise UserError("This upload is not known any more.", "", "Begin it again.")
+    return folder
+
+
+@functools.lru_cache(maxsize=4)
+def _plan(file: Path) -> list[tuple[str, int]]:
+    return [(name, size) for name, size in json.loads(file.read_text("utf-8"))]
+
+
+def _drop_stale(root: Path) -> None:
+    for old in root.iterdir():
+        if time.time() - old.stat().st_mtime > STALE:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _safe_names(names: Sequence[str]) -> list[str]:
+    """Turn names of the sender into relative paths that can be made anywhere; no two are one, in any case.
+
+    A name that comes again is put into a tree of its own, so that a picture and its caption stay together.
+    """
+    seen: Counter[str] = Counter()
+    out = []
+    for name in names:
+        parts = [part for part in name.split("/") if part not in ("", ".", "..")][-DEEPEST:] or ["unnamed"]
+        safe = "/".join(_safe(part) for part in parts)
+        again = seen[safe.casefold()]
+        seen[safe.casefold()] += 1
+        out.append(f"again-{again + 1}/{safe}" if again else safe)
+    return out
+
+
+def _safe(part: str) -> str:
+    escaped = UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", part)
+    data = escaped.encode("utf-8", errors="replace")
+    if len(data) <= LONGEST_NAME:
+        return data.decode()
+    stem, suffix = data[: LONGEST_NAME - 30].decode(errors="ignore"), Path(escaped).suffix[-10:]
+    key = escaped.removesuffix(suffix) if suffix else escaped  # a picture and its caption are cut alike
+    return f"{stem}-{hashlib.sha256(key.encode(errors='replace')).hexdigest()[:12]}{suffix}"
