@@ -101,7 +101,8 @@ def build_cache(path: Path, family: Family, options: DatasetSection, on_progress
                 "the base's VAE gives no finite latents for this picture", str(record.path), "Take it out of the set."
             )
         caption = with_trigger(record.caption, options.trigger)
-        name = record.path.relative_to(options.path).as_posix()
+        inside = record.path.is_relative_to(options.path)  # a set may refer to pictures that lie elsewhere
+        name = record.path.relative_to(options.path).as_posix() if inside else record.path.name
         pictures.append(
             CachedPicture(
                 name,

@@ -19,7 +19,7 @@ from trainer.contract.errors import UserError
 from trainer.contract.files import write_atomic
 from trainer.pictures.captions import read_captions
 from trainer.pictures.decode import PICTURE_SUFFIXES
-from trainer.pictures.folder import list_files, natural_key
+from trainer.pictures.listing import list_files, natural_key
 
 FILE = "album.jsonl"
 PICTURES, MASKS, HISTORY = "pictures", "masks", ".history"

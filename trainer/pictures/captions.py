@@ -32,7 +32,12 @@ def read_captions(picture: Path) -> tuple[str, ...]:
 
 
 def decode_captions(data: bytes) -> tuple[str, ...]:
-    """Turn the bytes of a caption file into captions, one for each line that is not empty.
+    """Turn the bytes of a caption file into captions, one for each line that is not empty; see `decode_text`."""
+    return tuple(line for line in map(fold, decode_text(data).splitlines()) if line)
+
+
+def decode_text(data: bytes) -> str:
+    """Turn the bytes of a text file into text without NULs.
 
     UTF-8 (with or without a mark), UTF-16 with its mark (what Notepad calls "Unicode"), otherwise cp1252.
     """
@@ -43,7 +48,7 @@ def decode_captions(data: bytes) -> tuple[str, ...]:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
             text = data.decode("cp1252", errors="replace")
-    return tuple(line for line in map(fold, text.replace("\0", " ").splitlines()) if line)
+    return text.replace("\0", " ")
 
 
 def write_caption(picture: Path, text: str) -> None:

@@ -14,7 +14,8 @@ from typing import NamedTuple
 from trainer.contract.errors import UserError
 from trainer.pictures.captions import CAPTION_SUFFIXES, decode_captions, fold
 from trainer.pictures.decode import MAX_FILE_BYTES, PICTURE_SUFFIXES, READABLE, read_bytes
-from trainer.pictures.folder import FOREIGN_SUFFIXES, list_files, natural_key, visible
+from trainer.pictures.folder import FOREIGN_SUFFIXES
+from trainer.pictures.listing import list_files, natural_key, visible
 
 MAX_ZIP_BYTES = 16 * 2**30  # unpacked; far above any data set, far below a zip bomb
 MAX_TEXT_BYTES = 16 * 2**20

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from trainer.contract.errors import UserError
-from trainer.pictures.folder import Record, fingerprint, natural_key, scan
+from trainer.pictures.album import Album, Entry, create_album
+from trainer.pictures.folder import Record, fingerprint, scan
+from trainer.pictures.listing import natural_key
 
 
 def picture(path, size=(8, 4), colour="red"):
@@ -92,3 +94,23 @@ def test_natural_order_is_total(names):
 def test_natural_order_counts_as_people_do():
     names = ["1.png", "2.png", "10.png", "a1.png", "A2.png", "a10.png", "b/1.png"]
     assert sorted(map(PurePosixPath, reversed(names)), key=natural_key) == list(map(PurePosixPath, names))
+
+
+def test_a_set_of_the_users_own_is_read_by_its_file(tmp_path):
+    outside = picture(tmp_path / "elsewhere" / "b.png", colour="blue")
+    folder = tmp_path / "set"
+    picture(folder / "pictures" / "aa" / "aa.png")
+    (folder / "pictures" / "aa" / "aa.txt").write_text("no caption: the set has its own")
+    entries = [
+        Entry(id="a" * 32, file="pictures/aa/aa.png", name="my cat.png", captions=("a cat", "a tabby")),
+        Entry(id="b" * 32, file=str(outside), name="b.png"),
+        Entry(id="c" * 32, file="pictures/aa/aa.png", name="c.png", excluded=True),
+        Entry(id="d" * 32, file="pictures/dd/gone.png", name="gone.png"),
+    ]
+    create_album(folder, Album(entries=tuple(entries)))
+    found = scan(folder)
+    assert [(record.path, record.caption) for record in found.records] == [
+        (folder / "pictures" / "aa" / "aa.png", "a cat"),
+        (outside, ""),
+    ]
+    assert [item.path.name for item in found.skipped] == ["gone.png"]

@@ -1,0 +1,40 @@
+"""What files a folder holds, in the order in which people count."""
+
+import os
+import re
+from pathlib import Path, PurePath
+
+from trainer.contract.errors import UserError
+
+
+def list_files(folder: Path) -> list[Path]:
+    """Return all files in `folder` and below it in natural order, without hidden ones.
+
+    Raises:
+        UserError: `folder` is missing or not a folder.
+    """
+    if not folder.exists():
+        raise UserError("There is no such folder.", str(folder), "Check the spelling, or choose another folder.")
+    if not folder.is_dir():
+        raise UserError("This is a file, not a folder.", str(folder), f"Give the folder it is in: {folder.parent}")
+    files: list[Path] = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if visible(name)]
+        files += [Path(place, name) for name in names if visible(name)]
+    return sorted((path for path in files if path.is_file()), key=lambda path: natural_key(path.relative_to(folder)))
+
+
+def visible(name: str) -> bool:
+    """Return whether a file or folder name is neither hidden nor macOS's shadow folder in zips."""
+    return not name.startswith(".") and name != "__MACOSX"
+
+
+def natural_key(path: PurePath) -> tuple[tuple[tuple[int, int, str], ...], ...]:
+    """Return a key that sorts paths as people count: folder by folder, numbers by value."""
+    return tuple(_natural(part) for part in path.parts)
+
+
+def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
+    pieces = (piece for piece in re.split(r"([0-9]+)", name) if piece)
+    folded = tuple((0, int(piece), "") if piece[0] in "0123456789" else (1, 0, piece.casefold()) for piece in pieces)
+    return (*folded, (2, 0, name))  # the name itself at last, so that "a" and "A" have one order
