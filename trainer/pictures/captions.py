@@ -68,8 +68,13 @@ def with_trigger(caption: str, trigger: str) -> str:
     caption, trigger = fold(caption), fold(trigger)
     if not trigger or not caption:
         return caption or trigger
-    contained = re.search(rf"(?<!\w){re.escape(trigger)}(?!\w)", caption, flags=re.IGNORECASE)
-    return caption if contained else f"{trigger}, {caption}"
+    return caption if has_trigger(caption, trigger) else f"{trigger}, {caption}"
+
+
+def has_trigger(caption: str, trigger: str) -> bool:
+    """Return whether the whole words of `trigger`, in any case, are in a caption; both folded. "" is in every one."""
+    pattern = rf"(?<!\w){re.escape(trigger)}(?!\w)"
+    return not trigger or re.search(pattern, caption, flags=re.IGNORECASE) is not None
 
 
 def fold(text: str) -> str:
