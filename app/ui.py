@@ -48,6 +48,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from app import routes
 from app.jobs import presence, queue
 from app.tabs import TABS
+from app.tabs.dataset import look
 from app.views import pictures, status, uploads
 from app.views.page import Page, quiet
 from app.views.style import CSS
@@ -110,7 +111,7 @@ def server(home: Path, host: str, port: int) -> FastAPI:
     application: FastAPI = gr.mount_gradio_app(
         app, blocks, path="/", server_name=host, server_port=port, allowed_paths=[str(pictures.cache(home))],
         footer_links=[], run_history=False, ssr_mode=False, show_error=False, max_file_size="4gb",
-        enable_monitoring=False, mcp_server=False, pwa=False, theme=theme(), css=CSS,
+        enable_monitoring=False, mcp_server=False, pwa=False, theme=theme(), css=CSS + look.CSS,
     )  # fmt: skip
     blocks._queue.sleep_when_free = 0.03  # it looks every millisecond otherwise: 5 % of a processor for an idle page
     return application

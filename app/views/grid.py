@@ -131,4 +131,6 @@ def marks_html(opened: str, chosen: Sequence[str]) -> str:
 
 def _rule(ids: Sequence[str], name: str) -> str:
     where = ",".join(f'#dataset-grid .tile[data-id="{key}"]' for key in ids if key.isalnum())
-    return f"{where}{{outline: var(--tile-{name})}}" if name == "opened" else f"{where}{{box-shadow: var(--tile-{name})}}"
+    return (
+        f"{where}{{outline: var(--tile-{name})}}" if name == "opened" else f"{where}{{box-shadow: var(--tile-{name})}}"
+    )

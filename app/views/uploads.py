@@ -17,7 +17,7 @@ from pathlib import Path
 
 from trainer.contract.errors import UserError
 from trainer.contract.files import write_atomic
-from trainer.pictures.folder import visible
+from trainer.pictures.listing import visible
 
 MOST_FILES = 200_000
 LONGEST_NAME, DEEPEST = 200, 32  # bytes of one part, folders above a file

@@ -1,4 +1,7 @@
 """x."""
+
 from app.tabs.dataset.desk import Desk, Words
+
+
 def build(desk: Desk, words: Words) -> None:
     """x."""

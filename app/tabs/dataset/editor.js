@@ -1,11 +1,16 @@
 // Tiles and the keyboard. `element` is the tiles' place in the page, `trigger` calls Python.
 const by = id => document.getElementById(id);
 
+let since = "";  // where a range begins: the tile that was clicked last
+
 element.addEventListener("click", event => {
     const turn = event.target.closest("[data-page]");
     if (turn) return trigger("turn", { page: Number(turn.dataset.page) });
     const tile = event.target.closest(".tile");
-    if (tile) trigger("pick", { id: tile.dataset.id, add: event.ctrlKey || event.metaKey, range: event.shiftKey });
+    if (!tile) return;
+    const id = tile.dataset.id;
+    trigger("pick", { id, add: event.ctrlKey || event.metaKey, range: event.shiftKey, since });
+    if (!event.shiftKey) since = id;
 });
 element.addEventListener("mousedown", event => event.shiftKey && event.preventDefault());  // no text is selected by it
 

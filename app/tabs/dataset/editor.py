@@ -98,9 +98,10 @@ def _wire_tiles(desk: Desk, words: Words, tiles: gr.HTML) -> None:
     desk.follow(draw, inputs, tiles, trigger_mode="always_last")
     desk.follow(kinds, [desk.page.dataset, words.kind], words.kind)
     desk.page.dataset.change(lambda: ("0", ""), None, [desk.number, desk.chosen], **quiet())
-    gr.on([words.text.input, words.kind.input], lambda: "0", None, desk.number, **quiet()).then(
-        kindly(draw), inputs, tiles, **quiet(trigger_mode="always_last")
-    )
+    gr.on(
+        [words.text.change, words.kind.change], kindly(lambda *values: ("0", draw(*values[:3], "0"))), inputs,
+        [desk.number, tiles], **quiet(trigger_mode="always_last"),
+    )  # fmt: skip
     desk.number.change(kindly(draw), inputs, tiles, **quiet(trigger_mode="always_last"))
     tiles.turn(turned, None, desk.number, **quiet())
 
@@ -131,10 +132,10 @@ def _wire_editor(desk: Desk, words: Words, tiles: gr.HTML, marks: gr.HTML, part:
         return stamp, ids, *opened(now.path, event.id, ids)
 
     def again(path: str, picture: str, text: str, before: str, chosen: str) -> Any:
-        """After a change from elsewhere; what is being typed stays."""
+        """After a change from elsewhere. What is being typed stays, also what is typed while this is on its way."""
         values = opened(path, picture, chosen)
-        typing = values[0] == picture and text != before
-        return (*values[:2], gr.skip(), gr.skip(), *values[4:]) if typing else values
+        stays = values[0] == picture and (text != before or values[3] == before)
+        return (*values[:2], gr.skip(), gr.skip(), *values[4:]) if stays else values
 
     filtered = [*typed, words.text, words.kind, desk.chosen]
     for button, by in ((part.previous, -1), (part.save, 1), (part.next, 1)):
@@ -148,7 +149,7 @@ def _selected(event: gr.EventData, found: list[Entry], opened: str, chosen: str)
     """The selection after a click: Ctrl takes one in or out, Shift all from the open one, a plain click ends it."""
     before = chosen.split()
     if event.range:
-        return list(dict.fromkeys([*before, *grid.span(found, opened, event.id)]))
+        return list(dict.fromkeys([*before, *grid.span(found, event.since or opened, event.id)]))
     if not event.add:
         return []
     before = before or ([opened] if opened and opened != event.id else [])

@@ -1,0 +1,57 @@
+"""The rules of the Dataset tab, for what Gradio has no component for. Colours are its theme's, so dark mode follows."""
+
+CSS = """
+#dataset-grid { --tile-opened: 3px solid var(--primary-500); --tile-chosen: inset 0 0 0 3px var(--primary-400); }
+#dataset-grid .tiles-head { display: flex; justify-content: space-between; align-items: center; min-height: 30px;
+  font-size: var(--text-sm); color: var(--body-text-color-subdued); padding: 0 2px 6px; }
+#dataset-grid .turn { display: flex; align-items: center; gap: 8px; }
+#dataset-grid .turn button { width: 28px; height: 26px; border-radius: var(--radius-md); cursor: pointer;
+  border: 1px solid var(--border-color-primary); background: var(--button-secondary-background-fill); }
+#dataset-grid .turn button:disabled { opacity: .35; cursor: default; }
+#dataset-grid .tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); gap: 8px;
+  max-height: 620px; overflow-y: auto; padding: 4px; }
+#dataset-grid .tile { position: relative; cursor: pointer; border-radius: var(--radius-md); overflow: hidden;
+  background: var(--block-background-fill); border: 1px solid var(--border-color-primary); }
+#dataset-grid .tile img { width: 100%; aspect-ratio: 1; object-fit: cover; display: block; margin: 0;
+  background: var(--background-fill-secondary); }
+#dataset-grid .tile span { display: block; padding: 3px 6px 4px; font-size: 11px; line-height: 1.3; white-space: nowrap;
+  overflow: hidden; text-overflow: ellipsis; color: var(--body-text-color); }
+#dataset-grid .tile span.none { color: var(--body-text-color-subdued); font-style: italic; }
+#dataset-grid .tile.out img { opacity: .3; filter: grayscale(1); }
+#dataset-grid .tile.out::after { content: "left out"; position: absolute; top: 6px; left: 6px; padding: 1px 7px;
+  font-size: 11px; border-radius: 999px; background: var(--neutral-800); color: white; }
+kbd { padding: 0 5px; border: 1px solid var(--border-color-primary); border-radius: 4px; font-size: 11px;
+  background: var(--block-background-fill); }
+
+.stage { margin: 0; }
+.stage > div { position: relative; display: flex; justify-content: center; align-items: center; overflow: hidden;
+  background: var(--background-fill-secondary); border: 1px solid var(--border-color-primary);
+  border-radius: var(--radius-lg); }
+.stage .picture { position: relative; line-height: 0; cursor: crosshair; touch-action: none; }
+.stage img { max-width: 100%; max-height: 320px; display: block; margin: 0; user-select: none; }
+.stage svg { position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: none; }
+.stage figcaption { padding: 6px 2px 0; font-size: var(--text-sm); color: var(--body-text-color-subdued);
+  overflow-wrap: anywhere; }
+
+.drop { display: flex; flex-direction: column; align-items: center; justify-content: center; gap: 6px; padding: 22px 16px;
+  min-height: 168px; text-align: center; border: 1.5px dashed var(--border-color-primary); border-radius: var(--radius-lg);
+  background: var(--block-background-fill); }
+.drop.over { border-color: var(--primary-500); background: var(--background-fill-secondary); }
+.drop > span { color: var(--body-text-color-subdued); font-size: var(--text-sm); max-width: 52ch; }
+.drop .ways { display: flex; gap: 8px; margin-top: 6px; }
+.drop label, .drop .sending button { cursor: pointer; padding: 6px 14px; border-radius: var(--radius-md);
+  font-size: var(--text-sm);
+  border: 1px solid var(--border-color-primary); background: var(--button-secondary-background-fill); }
+.drop .sending:not([hidden]) { display: flex; align-items: center; gap: 10px; width: 100%; max-width: 460px;
+  font-size: var(--text-sm); margin-top: 4px; }
+progress { flex: 1; min-width: 140px; height: 8px; accent-color: var(--primary-600); vertical-align: middle; }
+
+.dataset-tags { display: flex; flex-wrap: wrap; gap: 6px; max-height: 190px; overflow-y: auto; padding: 2px; }
+.dataset-tags button { cursor: pointer; padding: 2px 10px; border-radius: 999px; font-size: var(--text-sm);
+  border: 1px solid var(--border-color-primary); background: var(--button-secondary-background-fill); }
+.dataset-tags button b { font-weight: 600; color: var(--body-text-color-subdued); }
+.before-after { width: 100%; border-collapse: collapse; font-size: var(--text-sm); }
+.before-after td { padding: 4px 10px 4px 2px; border-bottom: 1px solid var(--border-color-primary); vertical-align: top;
+  overflow-wrap: anywhere; width: 40%; }
+.before-after td:first-child { width: 20%; color: var(--body-text-color-subdued); }
+"""
