@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from trainer.families.vocabulary import END, SPECIAL, START, byte_alphabet
+from trainer.formats.vocabulary import END, SPECIAL, START, byte_alphabet
 
 
 def make_tokenizer(folder: Path, pad: str = END) -> None:

@@ -8,7 +8,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from trainer.families.vocabulary import byte_alphabet
+from trainer.formats.vocabulary import byte_alphabet
 
 WIDTH, HEADS, LAYERS = 32, 2, 2
 

@@ -26,6 +26,7 @@ from trainer.kernels.check import trouble
 from trainer.memory import plan
 from trainer.objectives import add_noise, alphas_cumprod, min_snr_weight, target, weighted_mse
 from trainer.optim import LossScale, clip_gradient, warmup_steps
+from trainer.pictures.epochs import Turn
 from trainer.preflight import seconds_per_step
 from trainer.protocols import Batch, Family, Optimizer, Report, Text
 from trainer.sampling import encode_pairs
@@ -192,7 +193,9 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     optimizer: Optimizer = resolve(pick("optimizer.name", config.optimizer.name))(adapter.arena, config.optimizer)
     if engine.dtype == torch.float16:
         optimizer = LossScale(optimizer, adapter.arena)
-    order = Order([picture.bucket for picture in cache.pictures], config.training.batch_size, config.training.seed)
+    order = Order(
+        [Turn(picture.bucket) for picture in cache.pictures], config.training.batch_size, config.training.seed
+    )
     total = total_steps(config, len(cache.pictures), order)
     signal = alphas_cumprod(family.scheduler).to(engine.device)
     batches = Batches(cache.pictures, order, config, len(signal), engine.device)

@@ -20,10 +20,10 @@ from torch import nn
 from trainer.contract.errors import UserError
 from trainer.families.parts import CPU, Weights, build, modern, read_tensors, refuse_strange
 from trainer.families.source import first_line, noise_schedule
-from trainer.families.vocabulary import END, VOCABULARY, Tokenizer, clip_tokenizer, read_tokenizer
 from trainer.formats.architecture import CLIP, config_of
 from trainer.formats.bases import BaseFacts
 from trainer.formats.checkpoint import UNET, read_checkpoint
+from trainer.formats.vocabulary import END, VOCABULARY, Tokenizer, clip_tokenizer, read_tokenizer
 
 # As in the configs published with the models of every family; the rest is in the facts.
 SCHEDULER: dict[str, Any] = {

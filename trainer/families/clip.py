@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trainer.families.text_encoder import TextEncoder
-from trainer.families.vocabulary import Tokenizer
+from trainer.formats.vocabulary import Tokenizer
 
 
 @dataclass(frozen=True)

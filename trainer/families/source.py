@@ -11,8 +11,8 @@ from torch import nn
 
 from trainer.contract.errors import UserError
 from trainer.families.parts import CPU, INCOMPLETE, Weights, build, modern, read_tensors
-from trainer.families.vocabulary import Tokenizer, read_tokenizer
 from trainer.formats.bases import BaseFacts, read_json
+from trainer.formats.vocabulary import Tokenizer, read_tokenizer
 
 
 class Source(Protocol):

@@ -12,11 +12,10 @@ from hashlib import blake2b
 from typing import Literal, NamedTuple
 
 from trainer.pictures.captions import fold, has_trigger
-from trainer.pictures.tags import affix, is_tags, join_tags, split_tags
+from trainer.pictures.tags import KEEP_MARK, affix, is_tags, join_tags, split_tags
 
 Choose = Callable[[Sequence[str]], str]
 
-KEEP_MARK = "|||"  # kohya's: what is before the first, and behind the second, stays where it is
 _MARKS = re.compile(r"\\[{}|]|[{}|]|[^\\{}|]+|\\")
 _ESCAPED = {r"\{", r"\|", r"\}"}
 

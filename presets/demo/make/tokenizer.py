@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
-from trainer.families.vocabulary import END, LENGTH, SPECIAL, START, byte_alphabet
+from trainer.formats.vocabulary import END, LENGTH, SPECIAL, START, byte_alphabet
 
 VOCAB_SIZE = 2048
 

@@ -13,6 +13,7 @@ from trainer.data.order import Order
 from trainer.device import Engine
 from trainer.families.locate import load_family
 from trainer.pictures.decode import open_picture
+from trainer.pictures.epochs import Turn
 
 CPU = torch.device("cpu")
 
@@ -65,7 +66,7 @@ def test_batches_are_functions_of_their_number(family, tmp_path):
     folder = make_pictures(tmp_path / "set", 5)
     settings = config(folder, caption_dropout=0.5, flip=True)
     cache = build_cache(tmp_path / "c.safetensors", family, settings.dataset, quiet)
-    order = Order([picture.bucket for picture in cache.pictures], 3, settings.training.seed)
+    order = Order([Turn(picture.bucket) for picture in cache.pictures], 3, settings.training.seed)
     batches = Batches(cache.pictures, order, settings, 1000, CPU)
     one, again, other = batches.batch(4), batches.batch(4), batches.batch(5)
     for name in ("clean", "noise", "timesteps", "captions", "sizes"):

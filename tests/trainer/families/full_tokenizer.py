@@ -5,7 +5,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from trainer.families.vocabulary import END, SPECIAL, START, byte_alphabet
+from trainer.formats.vocabulary import END, SPECIAL, START, byte_alphabet
 
 
 def write_tokenizer(folder: Path, **files: Any) -> Path:

@@ -13,8 +13,8 @@ from trainer.contract.errors import UserError
 from trainer.families import parts as module
 from trainer.families.checkpoint import CheckpointSource
 from trainer.families.locate import find_source
-from trainer.families.vocabulary import clip_tokenizer
 from trainer.formats.bases import BaseFacts, describe_base
+from trainer.formats.vocabulary import clip_tokenizer
 
 FAMILIES = ("sd1", "sd2", "sdxl")
 PARTS = [

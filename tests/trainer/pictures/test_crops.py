@@ -1,6 +1,7 @@
 """What the model sees of a picture: one bucket for each resolution, a crop inside the picture, no needless loss."""
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -68,7 +69,7 @@ def test_the_aspect_error_is_bounded_by_the_grid(log_aspect, side):
     size = max(1, round(side * math.exp(log_aspect / 2))), max(1, round(side * math.exp(-log_aspect / 2)))
     (item,) = plan([(entry(), size)], CropOptions((512,), 64, max_upscale=100))
     logs = sorted(math.log(b.width / b.height) for b in make_buckets(512, 64))
-    gap = max(after - before for before, after in zip(logs, logs[1:], strict=False)) / 2
+    gap = max(after - before for before, after in pairwise(logs)) / 2
     beyond = max(0.0, abs(math.log(size[0] / size[1])) - logs[-1])
     off = abs(math.log(item.bucket.width / item.bucket.height) - math.log(size[0] / size[1]))
     assert off <= max(gap, beyond) + 1e-6

@@ -56,7 +56,7 @@ def clip_tokenizer(pad: str = END) -> Tokenizer:
     tokens = [*alphabet, *(f"{letter}</w>" for letter in alphabet), *map("".join, merges), START, END]
     model = _model({token: code for code, token in enumerate(tokens)}, merges)
     model.add_special_tokens([START, END])
-    return Tokenizer(model, *map(model.token_to_id, (START, END, pad)))
+    return Tokenizer(model, *(_number(model, token) for token in (START, END, pad)))
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
@@ -79,7 +79,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     known = {token.content for token in added}
     model.add_tokens(added)
     model.add_special_tokens([token for token in dict.fromkeys(special.values()) if token.content not in known])
-    start, end, pad = (model.token_to_id(special[role].content) for role in ("bos_token", "eos_token", "pad_token"))
+    start, end, pad = (_number(model, special[role].content) for role in ("bos_token", "eos_token", "pad_token"))
     return Tokenizer(model, start, end, pad, min(config.get("model_max_length") or LENGTH, LENGTH) - 2)
 
 
@@ -99,6 +99,13 @@ def _model(vocabulary: Mapping[str, int], merges: list[tuple[str, str]]) -> toke
     words = pre_tokenizers.Split(Regex(_WORD), behavior="removed", invert=True)
     model.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     return model
+
+
+def _number(model: tokenizers.Tokenizer, token: str) -> int:
+    found = model.token_to_id(token)
+    if found is None:
+        raise ValueError(f"the token {token} is not in the vocabulary")
+    return found
 
 
 def _pairs(lines: Iterable[Any]) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from transformers import CLIPTokenizer
 
 from tests.tiny import make_tokenizer
 from tests.trainer.families.full_tokenizer import write_tokenizer
-from trainer.families.vocabulary import END, SPECIAL, START, clip_tokenizer, read_tokenizer
+from trainer.formats.vocabulary import END, SPECIAL, START, clip_tokenizer, read_tokenizer
 
 PLAIN = [
     "a photo of a cat",
