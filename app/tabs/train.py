@@ -12,7 +12,7 @@ from app.jobs import queue
 from app.settings import change_settings, load_settings
 from app.views import live, sets
 from app.views.bases import BASES, note_html, shelf
-from app.views.page import Page, kindly, quiet
+from app.views.page import Page, edited, in_turn, kindly, quiet
 from trainer.contract.compose import LENGTHS, compose, load_preset, presets
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
@@ -194,16 +194,16 @@ def _wire(
         [base.change, preset.input], kindly(fill), [base, preset],
         [preset, essential["length"], essential["unit"], *advanced.values()], **quiet(),
     )  # fmt: skip
-    filled.then(show, inputs, [toml, marks], **quiet())
-    typed = [component.input for component in (essential | advanced).values() if component not in (base, preset)]
-    gr.on(typed, show, inputs, [toml, marks], trigger_mode="always_last", **quiet())
+    filled.then(show, inputs, [toml, marks], **in_turn("train-form"))
+    typed = edited(*(component for component in (essential | advanced).values() if component not in (base, preset)))
+    gr.on(typed, show, inputs, [toml, marks], **in_turn("train-form"))
     page.dataset.change(
         lambda path: (gr.Dropdown(sets.choices(page.home), value=path), sets.summary_html(page.home, path)),
         page.dataset, [essential["dataset"], summary], **quiet(),
     )  # fmt: skip
     page.tab.select(lambda path: sets.summary_html(page.home, path), essential["dataset"], summary, **quiet())
     page.blocks.load(lambda: _first(page), None, [essential["dataset"], summary], **quiet()).then(
-        show, inputs, [toml, marks], **quiet()
+        show, inputs, [toml, marks], **in_turn("train-form")
     )
 
 

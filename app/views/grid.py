@@ -1,4 +1,4 @@
-"""The pictures of a set as tiles: which are shown, and their HTML. Small copies are made when a tile comes into view."""
+"""The pictures of a set as tiles: which are shown, and their HTML. A small copy is made when its tile is looked at."""
 
 import html
 from collections.abc import Callable, Sequence
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from app.views import sets
 from trainer.pictures.album import Album, Entry, locate
+from trainer.pictures.tags import all_tags
 
 PAGE = 60  # tiles at once: a page of a thousand pictures answers as fast as one of sixty
 EXACT = "tag:"  # how the filter asks for a whole tag
@@ -42,12 +43,8 @@ def matching(album: Album, text: str, kind: str) -> list[Entry]:
         entries = list(filter(KINDS.get(kind, KINDS["all"])[1], album.entries))
     if wanted.startswith(EXACT):
         tag = wanted.removeprefix(EXACT).strip()
-        return [entry for entry in entries if any(tag in _tags(caption) for caption in entry.captions)]
+        return [entry for entry in entries if any(tag in all_tags(caption.casefold()) for caption in entry.captions)]
     return [entry for entry in entries if any(wanted in text.casefold() for text in (entry.name, *entry.captions))]
-
-
-def _tags(caption: str) -> list[str]:
-    return [tag.strip() for tag in caption.casefold().split(",")]
 
 
 def source(folder: Path, entry: Entry, side: str = "small") -> str:
@@ -86,13 +83,20 @@ def grid_html(folder: Path, found: Sequence[Entry], total: int, number: int) -> 
     first = number * PAGE
     tiles = "".join(tile_html(folder, entry) for entry in found[first : first + PAGE])
     of = f"{len(found)} of {sets.count(total, 'picture')}" if len(found) < total else sets.count(total, "picture")
-    pages = -(-len(found) // PAGE)
-    turn = "" if pages == 1 else (
-        f'<button data-page="{number - 1}" {"disabled" if number == 0 else ""} aria-label="pages before">‹</button>'
-        f"<span>{first + 1}–{min(first + PAGE, len(found))}</span>"
-        f'<button data-page="{number + 1}" {"disabled" if number + 1 >= pages else ""} aria-label="pages after">›</button>'
-    )  # fmt: skip
-    return f'<div class="tiles-head"><span>{of}</span><span class="turn">{turn}</span></div><div class="tiles">{tiles}</div>'
+    turn = _turn_html(number, last_page(found), f"{first + 1}–{min(first + PAGE, len(found))}")
+    head = f'<div class="tiles-head"><span>{of}</span><span class="turn">{turn}</span></div>'
+    return f'{head}<div class="tiles">{tiles}</div>'
+
+
+def _turn_html(number: int, last: int, shown: str) -> str:
+    if not last:
+        return ""
+    ways = (("pages before", "‹", number - 1, number == 0), ("pages after", "›", number + 1, number >= last))
+    back, forth = (
+        f'<button data-page="{to}" aria-label="{label}"{" disabled" if off else ""}>{sign}</button>'
+        for label, sign, to, off in ways
+    )
+    return f"{back}<span>{shown}</span>{forth}"
 
 
 def last_page(found: Sequence[Entry]) -> int:

@@ -1,5 +1,6 @@
 """Pictures for the page: small copies in a cache of our own, so that nothing a user put there is served as it is."""
 
+import functools
 import hashlib
 import os
 import threading
@@ -12,6 +13,8 @@ from trainer.pictures.decode import open_picture
 
 SIDE = 768
 SMALL = 256
+ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # EXIF: lying on its side
+READ_HEADERS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 KEPT = 512 * 2**20  # bytes of copies: about ten thousand small ones and two thousand large ones
 
 
@@ -40,6 +43,25 @@ def copy(home: Path, picture: Path, side: int = SIDE) -> str | None:
     image.save(temporary, "WEBP", quality=90)
     temporary.replace(target)
     return str(target)
+
+
+def size(picture: Path) -> tuple[int, int] | None:
+    """Return the upright (width, height) in pixels that a picture's header tells; None if it cannot be read."""
+    try:
+        facts = picture.stat()
+    except OSError:
+        return None
+    return _size(picture, facts.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=20_000)
+def _size(picture: Path, changed: int) -> tuple[int, int] | None:
+    try:
+        with Image.open(picture, formats=READ_HEADERS) as image:
+            turned = image.getexif().get(ORIENTATION, 1) in TURNED
+            return image.size[::-1] if turned else image.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None  # Pillow's words for a damaged header
 
 
 def blank(home: Path) -> str:

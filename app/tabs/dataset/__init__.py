@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from app.tabs.dataset import bulk, editor, importing
+from app.tabs.dataset import bulk, crops, editor, importing
 from app.tabs.dataset.desk import Desk, hidden
 from app.views import sets
 from app.views.page import Page, empty
@@ -19,8 +19,9 @@ def build(page: Page) -> None:
     importing.build(desk)
     nothing = gr.HTML(EMPTY)
     with gr.Column(visible=False, elem_id="dataset-editor") as area:
-        words = editor.build(desk)
+        words, eye = editor.build(desk)
         bulk.build(desk, words)
+        crops.build(desk, eye)
 
     def show(path: str) -> tuple[gr.HTML, gr.Column]:
         filled = sets.has_pictures(path)

@@ -1,17 +1,17 @@
 """Tiles, the open picture, its captions: the keyboard goes from one to the next, and what was typed is kept."""
 
-import html
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
 
+from app.tabs.dataset import crops
 from app.tabs.dataset.desk import Desk, Words, look, news
 from app.views import grid, sets
-from app.views.page import kindly, quiet
+from app.views.page import in_turn, kindly, quiet
 from trainer.pictures.album import Album, Entry, change, edit, next_redo, next_undo, redo, undo
-from trainer.pictures.captions import fold
+from trainer.pictures.tags import set_captions
 
 SCRIPT = Path(__file__).with_name("editor.js").read_text("utf-8")
 KEYS = (
@@ -20,18 +20,18 @@ KEYS = (
 )
 
 
-def build(desk: Desk) -> Words:
-    """Lay out tiles and editor; returns the filter."""
+def build(desk: Desk) -> tuple[Words, gr.Dropdown]:
+    """Lay out tiles and editor; returns the filter, and the kind of base whose view is shown."""
     with gr.Row(elem_classes="halves"):
         with gr.Column(scale=6, min_width=320):
             words, tiles, marks = _tiles()
         with gr.Column(scale=4, min_width=320):
-            part = _Editor()
+            part = _Editor(desk)
     gr.HTML(KEYS)
     _wire_tiles(desk, words, tiles)
     _wire_editor(desk, words, tiles, marks, part)
     _wire_actions(desk, part)
-    return words
+    return words, part.eye
 
 
 def _tiles() -> tuple[Words, gr.HTML, gr.HTML]:
@@ -54,6 +54,7 @@ class _Now(NamedTuple):
     wanted: str
     kind: str
     chosen: str
+    eye: str
 
     def look(self) -> tuple[Album, list[Entry]]:
         return look(self.path, self.wanted, self.kind)
@@ -62,10 +63,13 @@ class _Now(NamedTuple):
 class _Editor:
     """The components of the open picture."""
 
-    def __init__(self) -> None:
-        self.stage = gr.HTML("", elem_id="dataset-stage", apply_default_css=False)
+    def __init__(self, desk: Desk) -> None:
+        self.stage = gr.HTML("", elem_id="dataset-stage", js_on_load=crops.SCRIPT, apply_default_css=False)
+        with gr.Row(elem_classes="tight"):
+            self.eye = crops.choose_eye(desk)
+            self.unfocus = gr.Button("Clear focus point", size="md", elem_id="dataset-unfocus", min_width=140)
         self.caption = gr.Textbox(label="Caption", lines=3, max_lines=8, elem_id="dataset-caption",
-                                  info="What it shows, not what all of them are to teach. A line each for several.")  # fmt: skip
+                                  info="What it shows, not what all are to teach. Several: a line each.")  # fmt: skip
         with gr.Row(elem_classes="tight"):
             self.previous = gr.Button("‹", size="md", elem_id="dataset-previous", min_width=40, scale=1)
             self.save = gr.Button(
@@ -95,14 +99,11 @@ def _wire_tiles(desk: Desk, words: Words, tiles: gr.HTML) -> None:
     def turned(event: gr.EventData) -> str:
         return str(int(event.page))
 
-    desk.follow(draw, inputs, tiles, trigger_mode="always_last")
+    news: list[Any] = [desk.page.dataset, desk.changed, desk.number, words.text, words.kind]
+    gr.on([one.change for one in news], kindly(draw), inputs, tiles, **in_turn("dataset-tiles"))
     desk.follow(kinds, [desk.page.dataset, words.kind], words.kind)
     desk.page.dataset.change(lambda: ("0", ""), None, [desk.number, desk.chosen], **quiet())
-    gr.on(
-        [words.text.change, words.kind.change], kindly(lambda *values: ("0", draw(*values[:3], "0"))), inputs,
-        [desk.number, tiles], **quiet(trigger_mode="always_last"),
-    )  # fmt: skip
-    desk.number.change(kindly(draw), inputs, tiles, **quiet(trigger_mode="always_last"))
+    gr.on([words.text.change, words.kind.change], lambda: "0", None, desk.number, **quiet())
     tiles.turn(turned, None, desk.number, **quiet())
 
 
@@ -121,7 +122,11 @@ def _wire_editor(desk: Desk, words: Words, tiles: gr.HTML, marks: gr.HTML, part:
             following = grid.neighbour(found, now.picture, by)
             stamp = news() if save_caption(desk, *now[:4]) else gr.skip()
             number = grid.page_of(now.look()[1], following)
-            return stamp, gr.skip() if number is None else str(number), *opened(now.path, following, now.chosen)
+            return (
+                stamp,
+                gr.skip() if number is None else str(number),
+                *opened(now.path, following, now.chosen, now.eye),
+            )
 
         return go
 
@@ -129,20 +134,25 @@ def _wire_editor(desk: Desk, words: Words, tiles: gr.HTML, marks: gr.HTML, part:
         now = _Now(*values)
         stamp = news() if save_caption(desk, *now[:4]) else gr.skip()
         ids = " ".join(_selected(event, now.look()[1], now.picture, now.chosen))
-        return stamp, ids, *opened(now.path, event.id, ids)
+        return stamp, ids, *opened(now.path, event.id, ids, now.eye)
 
-    def again(path: str, picture: str, text: str, before: str, chosen: str) -> Any:
+    def again(path: str, picture: str, text: str, before: str, chosen: str, eye: str, stage: str) -> Any:
         """After a change from elsewhere. What is being typed stays, also what is typed while this is on its way."""
-        values = opened(path, picture, chosen)
+        values = opened(path, picture, chosen, eye)
+        if not chosen and values[1] == stage and values[3] == before:
+            return [gr.skip()] * len(values)  # nothing of it is new: the next picture may be on its way already
         stays = values[0] == picture and (text != before or values[3] == before)
         return (*values[:2], gr.skip(), gr.skip(), *values[4:]) if stays else values
 
-    filtered = [*typed, words.text, words.kind, desk.chosen]
+    filtered = [*typed, words.text, words.kind, desk.chosen, part.eye]
     for button, by in ((part.previous, -1), (part.save, 1), (part.next, 1)):
         button.click(kindly(step(by)), filtered, [desk.changed, desk.number, *shown], **quiet())
     part.caption.blur(kindly(keep), typed, [desk.before, desk.changed], **quiet(trigger_mode="multiple"))
     tiles.pick(kindly(pick), filtered, [desk.changed, desk.chosen, *shown], **quiet(trigger_mode="multiple"))
-    desk.follow(again, [*typed, desk.chosen], shown, trigger_mode="always_last")
+    shows = [*typed, desk.chosen, part.eye, part.stage]
+    desk.follow(again, shows, shown, trigger_mode="always_last")
+    part.eye.input(kindly(again), shows, shown, **quiet())
+    crops.wire_focus(desk, part.stage, part.unfocus)
 
 
 def _selected(event: gr.EventData, found: list[Entry], opened: str, chosen: str) -> list[str]:
@@ -156,20 +166,15 @@ def _selected(event: gr.EventData, found: list[Entry], opened: str, chosen: str)
     return [key for key in before if key != event.id] if event.id in before else [*before, event.id]
 
 
-def lines(text: str) -> tuple[str, ...]:
-    """The captions in a text box: one on each line that is not empty."""
-    return tuple(line for line in map(fold, (text or "").splitlines()) if line)
-
-
 def save_caption(desk: Desk, path: str, picture: str, text: str, before: str) -> bool:
     """Keep what was typed; returns whether the set has changed. Raises UserError where it cannot be kept."""
-    if not path or not picture or lines(text) == lines(before):
+    if not path or not picture or text == before:
         return False
-    folder = desk.own(path)
+    folder, write = desk.own(path), set_captions(text or "")
     entry = find(sets.album(folder), picture)
-    if entry is None or entry.captions == lines(text):
+    if entry is None or write(entry) == entry:
         return False
-    edit(folder, f"caption of {entry.name}", [picture], lambda one: one.model_copy(update={"captions": lines(text)}))
+    edit(folder, f"caption of {entry.name}", [picture], write)
     return True
 
 
@@ -178,7 +183,7 @@ def find(album: Album, picture: str) -> Entry | None:
     return next((entry for entry in album.entries if entry.id == picture), None)
 
 
-def opened(path: str, picture: str, chosen: str) -> tuple[Any, ...]:
+def opened(path: str, picture: str, chosen: str, eye: str) -> tuple[Any, ...]:
     """Values of the editor for a picture; of the first where that one is gone."""
     album = sets.album(Path(path)) if path else Album()
     entry = find(album, picture) or next(iter(album.entries), None)
@@ -189,19 +194,8 @@ def opened(path: str, picture: str, chosen: str) -> tuple[Any, ...]:
     meant = [one for one in album.entries if one.id in ids] or [entry]
     some = f" {len(ids)} selected" if ids else ""
     out = ("Take in again" if all(one.excluded for one in meant) else "Leave out") + some
-    stage = stage_html(Path(path), entry)
+    stage = crops.stage_html(Path(path), entry, eye)
     return entry.id, stage, text, text, gr.Button(out), gr.Button(f"Delete{some}"), grid.marks_html(entry.id, ids)
-
-
-def stage_html(folder: Path, entry: Entry) -> str:
-    """HTML: the open picture with its name."""
-    size = f" · {entry.size[0]} × {entry.size[1]}" if entry.size else ""
-    concept = f" · {html.escape(entry.concept)}" if entry.concept else ""
-    state = " · <b>left out</b>" if entry.excluded else ""
-    return (
-        f'<figure class="stage" data-id="{entry.id}"><div><img src="{grid.source(folder, entry, "large")}" alt=""></div>'
-        f"<figcaption>{html.escape(entry.name)}{size}{concept}{state}</figcaption></figure>"
-    )
 
 
 def _wire_actions(desk: Desk, part: _Editor) -> None:

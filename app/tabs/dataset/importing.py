@@ -1,4 +1,4 @@
-"""Choosing a set, making one, and bringing pictures in: files, folders with their tree, zips, places on this machine."""
+"""Choosing a set, making one, bringing pictures in: files, folders with their tree, zips, places on this machine."""
 
 import html
 import queue
@@ -44,7 +44,7 @@ def build(desk: Desk) -> None:
         kindly(lambda text: (_chosen(page, sets.create(page.home, text)), "", "")), name, [chosen, name, report],
         **quiet(),
     )  # fmt: skip
-    busy = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 2}
+    busy: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 2}
     for key, button in samples.items():
         button.click(lambda key=key: (yield from _use_sample(page, key)), None, shown, **busy)
 
@@ -152,7 +152,7 @@ def _run(page: Page, into: str, work: Callable[[Path], Work]) -> Iterator[Any]:
 
 
 def _beside(work: Work) -> Iterator[tuple[int, int] | ImportReport]:
-    """Do work in a thread; yields (done, total) about four times a second, its report at last. Raises what it raises."""
+    """Do work in a thread; yields (done, total) some times a second, its report at last. Raises what it raises."""
     told: queue.Queue[tuple[int, int] | ImportReport | Exception] = queue.Queue()
 
     def run() -> None:

@@ -30,12 +30,15 @@ kbd { padding: 0 5px; border: 1px solid var(--border-color-primary); border-radi
 .stage .picture { position: relative; line-height: 0; cursor: crosshair; touch-action: none; }
 .stage img { max-width: 100%; max-height: 320px; display: block; margin: 0; user-select: none; }
 .stage svg { position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: none; }
+.stage .dark { fill: rgb(0 0 0 / .55); } .stage .kept { fill: none; stroke: white; stroke-width: 2px;
+  vector-effect: non-scaling-stroke; stroke-dasharray: 6 4; }
+.stage .focus { fill: var(--primary-500); stroke: white; stroke-width: 2px; vector-effect: non-scaling-stroke; }
 .stage figcaption { padding: 6px 2px 0; font-size: var(--text-sm); color: var(--body-text-color-subdued);
   overflow-wrap: anywhere; }
 
-.drop { display: flex; flex-direction: column; align-items: center; justify-content: center; gap: 6px; padding: 22px 16px;
-  min-height: 168px; text-align: center; border: 1.5px dashed var(--border-color-primary); border-radius: var(--radius-lg);
-  background: var(--block-background-fill); }
+.drop { display: flex; flex-direction: column; align-items: center; justify-content: center; gap: 6px;
+  padding: 22px 16px; min-height: 168px; text-align: center; border: 1.5px dashed var(--border-color-primary);
+  border-radius: var(--radius-lg); background: var(--block-background-fill); }
 .drop.over { border-color: var(--primary-500); background: var(--background-fill-secondary); }
 .drop > span { color: var(--body-text-color-subdued); font-size: var(--text-sm); max-width: 52ch; }
 .drop .ways { display: flex; gap: 8px; margin-top: 6px; }
@@ -50,6 +53,9 @@ progress { flex: 1; min-width: 140px; height: 8px; accent-color: var(--primary-6
 .dataset-tags button { cursor: pointer; padding: 2px 10px; border-radius: 999px; font-size: var(--text-sm);
   border: 1px solid var(--border-color-primary); background: var(--button-secondary-background-fill); }
 .dataset-tags button b { font-weight: 600; color: var(--body-text-color-subdued); }
+.shapes { width: 100%; border-collapse: collapse; font-size: var(--text-sm); font-variant-numeric: tabular-nums; }
+.shapes td { padding: 2px 12px 2px 0; white-space: nowrap; } .shapes td:nth-child(3) { width: 100%; }
+.shapes i { display: block; height: 9px; border-radius: 4px; background: var(--primary-500); min-width: 2px; }
 .before-after { width: 100%; border-collapse: collapse; font-size: var(--text-sm); }
 .before-after td { padding: 4px 10px 4px 2px; border-bottom: 1px solid var(--border-color-primary); vertical-align: top;
   overflow-wrap: anywhere; width: 40%; }
