@@ -133,14 +133,19 @@ def _safe_names(names: Sequence[str]) -> list[str]:
 
     A name that comes again is put into a tree of its own, so that a picture and its caption stay together.
     """
-    seen: Counter[str] = Counter()
+    taken: set[str] = set()
+    times: Counter[str] = Counter()
     out = []
     for name in names:
         parts = [part for part in name.split("/") if part not in ("", ".", "..")][-DEEPEST:] or ["unnamed"]
         safe = "/".join(_safe(part) for part in parts)
-        again = seen[safe.casefold()]
-        seen[safe.casefold()] += 1
-        out.append(f"again-{again + 1}/{safe}" if again else safe)
+        key = wanted = safe.casefold()
+        while key in taken:
+            times[wanted] += 1
+            safe_again = f"again-{times[wanted] + 1}/{safe}"
+            key = safe_again.casefold()
+        out.append(safe if key == wanted else safe_again)
+        taken.add(key)
     return out
 
 

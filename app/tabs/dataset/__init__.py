@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from app.tabs.dataset import bulk, crops, editor, importing
+from app.tabs.dataset import bulk, crops, editor, importing, trigger
 from app.tabs.dataset.desk import Desk, hidden
 from app.views import sets
 from app.views.page import Page, empty
@@ -19,6 +19,7 @@ def build(page: Page) -> None:
     importing.build(desk)
     nothing = gr.HTML(EMPTY)
     with gr.Column(visible=False, elem_id="dataset-editor") as area:
+        trigger.build(desk)
         words, eye = editor.build(desk)
         bulk.build(desk, words)
         crops.build(desk, eye)
