@@ -38,6 +38,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 for _name, _command in COMMANDS.items():
     cli.command(_name)(_command)
 dataset_cli.command("import")(datasets.import_)
+dataset_cli.command("export")(datasets.export)
 dataset_cli.command("check")(datasets.check)
 
 

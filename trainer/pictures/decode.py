@@ -5,9 +5,12 @@ import importlib
 import io
 import math
 import struct
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from trainer.contract.errors import UserError
@@ -25,6 +28,36 @@ _SMALLER = "Make it smaller in a picture editor; training never needs more than 
 
 Colour = tuple[int, int, int]
 WHITE: Colour = (255, 255, 255)
+ORIENTATION = 0x0112  # EXIF tag
+
+# How files begin that may be pictures whatever they are called: (offset, bytes).
+_BEGINNINGS = (
+    (0, b"\xff\xd8\xff"), (0, b"\x89PNG\r\n\x1a\n"), (0, b"GIF8"), (8, b"WEBP"), (0, b"II*\0"), (0, b"MM\0*"),
+    *((4, b"ftyp" + brand) for brand in (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")),
+)  # fmt: skip
+BEGINNING = 16  # bytes of a file that `looks_like_picture` needs
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A picture out of its file.
+
+    Attributes:
+        picture: RGB in sRGB, upright, without metadata; `format` is Pillow's name of the file's format.
+        alpha: grey, white where the picture is opaque; None where all of it is.
+        several: the file holds more frames or pages, of which this is the first.
+        plain: nothing had to be done: the file's pixels are these as they stand.
+    """
+
+    picture: Image.Image
+    alpha: Image.Image | None
+    several: bool
+    plain: bool
+
+
+def looks_like_picture(beginning: bytes) -> bool:
+    """Whether a file that begins like this is probably a picture; BMP, which has no telling beginning, is not known."""
+    return any(beginning.startswith(magic, offset) for offset, magic in _BEGINNINGS)
 
 
 def open_picture(path: Path, background: Colour = WHITE) -> Image.Image:
@@ -74,6 +107,11 @@ def decode_picture(data: bytes, name: str, background: Colour = WHITE) -> Image.
     Raises:
         UserError: the bytes are damaged, too large a picture or not a picture.
     """
+    return decode(data, name, background).picture
+
+
+def decode(data: bytes, name: str, background: Colour = WHITE) -> Decoded:
+    """Decode a picture with what a copy of it needs to know; otherwise the same as `decode_picture`."""
     formats = (*_FORMATS, "HEIF") if register_heif() else _FORMATS
     try:
         with Image.open(io.BytesIO(data), formats=formats) as source:
@@ -81,9 +119,7 @@ def decode_picture(data: bytes, name: str, background: Colour = WHITE) -> Image.
             if pixels > MAX_PIXELS:
                 raise Image.DecompressionBombError(f"{source.width} x {source.height} pixels")
             source.load()
-            picture = _flatten(_to_srgb(_to_eight_bits(_upright(source))), background)
-            picture.format = source.format
-            return picture
+            return _finish(source, background)
     except UnidentifiedImageError as error:
         problem = "The file is empty." if not data else "The file is not a picture of a known format."
         raise UserError(problem, name, READABLE + ".") from error
@@ -108,25 +144,67 @@ def register_heif() -> bool:
     return True
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _finish(source: Image.Image, background: Colour) -> Decoded:
+    several = _has_more(source)
+    image, turned = _upright(source)
+    image = _to_srgb(_to_eight_bits(image))
+    picture, alpha = _flatten(image, background)
+    picture.format = source.format
+    mode, profile = source.mode, source.info.get("icc_profile")
+    plain = mode in {"RGB", "L"} and not turned and (not profile or is_srgb(profile, mode))
+    return Decoded(picture, alpha, several, plain)
+
+
+def _has_more(image: Image.Image) -> bool:
+    if image.format == "MPO":  # a photo with its own preview, or the other eye's view
+        return False
     try:
-        return ImageOps.exif_transpose(image)
+        return bool(getattr(image, "is_animated", False))
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error):
+        return True  # there is something behind the first frame, and it is damaged
+
+
+def _upright(image: Image.Image) -> tuple[Image.Image, bool]:
+    """The picture turned as its EXIF says, and whether it says so."""
+    try:
+        turned = image.getexif().get(ORIENTATION, 1) != 1
+        return (ImageOps.exif_transpose(image) if turned else image), turned
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
-        # Damaged EXIF says nothing about the pixels, which are loaded already.
-        return image.copy()
+        return image, False  # damaged EXIF says nothing about the pixels, which are loaded already
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
     """Scale 16-bit, 32-bit and floating point grey to eight bits; Pillow's own conversion would clip it."""
     if not (image.mode.startswith("I") or image.mode == "F"):
         return image
-    values = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0.0, neginf=0.0)
-    peak = float(values.max(initial=0.0))
+    values = np.asarray(image)
+    strips = [slice(top, top + 256) for top in range(0, image.height, 256)]  # a large picture would not fit as floats
+    peak = max(float(_numbers(values[strip]).max(initial=0.0)) for strip in strips)
     scales = (1.0, 255.0, 65535.0) if image.mode == "F" else (65535.0,)
     full = next((scale for scale in scales if peak <= scale), peak)
-    grey = Image.fromarray(np.rint(values.clip(min=0.0) * (255.0 / full)).astype(np.uint8))
+    done = np.empty(values.shape, np.uint8)
+    for strip in strips:
+        done[strip] = np.rint(_numbers(values[strip]) * (255.0 / full))
+    grey = Image.fromarray(done)
     grey.info = {"icc_profile": image.info["icc_profile"]} if image.info.get("icc_profile") else {}
     return grey
+
+
+def _numbers(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    return np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0).clip(min=0.0)
+
+
+@functools.lru_cache(maxsize=8)
+def is_srgb(profile: bytes, mode: str) -> bool:
+    """Whether an ICC profile leaves every colour of "RGB" or "L" pixels where it is in sRGB, but for rounding."""
+    steps = np.linspace(0, 255, 17 if mode == "RGB" else 256).round().astype(np.uint8)
+    colours = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(17, -1, 3) if mode == "RGB" else steps[None]
+    image = Image.fromarray(np.ascontiguousarray(colours))
+    through = _through_profile(image, profile)
+    if through is None:
+        return True  # it does not fit, so nothing goes through it
+    apart = np.asarray(image.convert("RGB"), dtype=np.int16) - np.asarray(through, dtype=np.int16)
+    return int(np.abs(apart).max()) <= 2
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:
@@ -156,10 +234,14 @@ def _through_profile(image: Image.Image, profile: bytes) -> Image.Image | None:
     return done
 
 
-def _flatten(image: Image.Image, background: Colour) -> Image.Image:
-    if image.mode == "RGBA":
-        canvas = Image.new("RGBA", image.size, (*background, 255))
-        image = Image.alpha_composite(canvas, image)
-    flat = image.convert("RGB")
+def _flatten(image: Image.Image, background: Colour) -> tuple[Image.Image, Image.Image | None]:
+    alpha = image.getchannel("A") if image.mode == "RGBA" else None
+    if alpha is not None and alpha.getextrema() == (255, 255):
+        alpha = None
+    if alpha is None:
+        flat = image.convert("RGB")
+    else:
+        flat = Image.new("RGB", image.size, background)
+        flat.paste(image, mask=alpha)
     flat.info = {}  # a left-over profile or EXIF block would be saved again, and applied twice
-    return flat
+    return flat, alpha

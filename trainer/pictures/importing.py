@@ -1,30 +1,57 @@
-"""Copying pictures and captions from files, folders and zips into a data set folder."""
+"""Pictures and captions from files, folders and zips into a set."""
 
-import hashlib
-import io
-import unicodedata
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import NamedTuple
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
-from PIL import Image
+import psutil
+from pydantic import ValidationError
 
 from trainer.contract.errors import UserError
-from trainer.contract.files import write_atomic
-from trainer.pictures.captions import CAPTION_SUFFIXES
-from trainer.pictures.decode import decode_picture
-from trainer.pictures.shelves import Item, Rejected, open_sources
+from trainer.pictures.album import (
+    MASKS,
+    PICTURES,
+    Album,
+    Concept,
+    Entry,
+    change,
+    concept_of_folder,
+    create_album,
+    identity,
+    is_own,
+    locate,
+    read_folder,
+)
+from trainer.pictures.decode import read_bytes
+from trainer.pictures.listing import natural_key
+from trainer.pictures.sandbox import work
+from trainer.pictures.shelves import Finds, Item, Rejected
+from trainer.pictures.sources import find_pictures, is_zip
+from trainer.pictures.storing import Job
 
-# Lossy in practice: as PNG a phone's HEIC would grow tenfold.
-_LOSSY = frozenset(("JPEG", "MPO", "HEIF", "AVIF"))
-_RESERVED = frozenset(("con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))))
-_STEM_BYTES = 120  # file systems stop at 255 bytes, some encrypted ones at 143
+WORKER = "trainer.pictures.storing"
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """How pictures are taken into a set.
+
+    Attributes:
+        reference: pictures stay where they are, and the set says where that is; only masks are stored.
+        background: sRGB colour behind transparent parts, "#rrggbb"; a set that has pictures keeps its own for those
+            that stay outside it.
+        concept: name of the concept that they go to; "" leaves it to kohya's `N_trigger` folders.
+    """
+
+    reference: bool = False
+    background: str = "#ffffff"
+    concept: str = ""
 
 
 class Duplicate(NamedTuple):
-    """A picture that was there already, pixel for pixel."""
+    """A picture that was there already."""
 
     source: str
     same_as: str
@@ -32,147 +59,203 @@ class Duplicate(NamedTuple):
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What became of each picture; the three add up to the pictures seen.
+    """What became of each picture; accepted, duplicates and rejected add up to the pictures seen.
 
     Attributes:
-        accepted: file names in the destination, in the order of the sources.
-        duplicates: pictures not stored because the same pixels were.
+        accepted: the user's names of the new pictures, in the order of the sources.
+        duplicates: pictures not taken because the same is there already.
         rejected: what could not be read, with the reason.
-        notes: captions that could not be used, as sentences.
+        notes: sentences about captions, masks and other files that could not be used.
+        ids: of the new pictures, beside `accepted`.
+        others: number of files that are no pictures: captions and masks, used or not, and what was passed over.
     """
 
-    accepted: tuple[str, ...]
-    duplicates: tuple[Duplicate, ...]
-    rejected: tuple[Rejected, ...]
-    notes: tuple[str, ...] = ()
+    accepted: tuple[str, ...] = ()
+    duplicates: tuple[Duplicate, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
+    notes: tuple[str, ...] = field(default_factory=tuple)
+    ids: tuple[str, ...] = ()
+    others: int = 0
 
     @property
     def seen(self) -> int:
-        """How many pictures were found in the sources."""
+        """Number of pictures found in the sources, readable or not."""
         return len(self.accepted) + len(self.duplicates) + len(self.rejected)
 
 
-@dataclass
-class _Stock:
-    """What the destination holds: stems that are taken, and names by digest of pixels and of stored bytes."""
-
-    stems: set[str] = field(default_factory=set)
-    names: dict[str, str] = field(default_factory=dict)
+class _Arrival(NamedTuple):
+    item: Item
+    entry: Entry
 
 
 def import_pictures(
-    sources: Sequence[Path], destination: Path, on_progress: Callable[[int, int], None] | None = None
+    sources: Sequence[Path],
+    folder: Path,
+    *,
+    options: ImportOptions = ImportOptions(),
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> ImportReport:
-    """Copy the pictures of `sources` with their captions into one flat folder, beside what it holds.
+    """Take the pictures of `sources` with their captions and masks into a set, beside what it holds.
 
     Sources are pictures, folders (with sub-folders) and zips. Captions come from a `.txt` or `.caption` file with the
-    picture's name beside it, or from a `metadata.jsonl` (`file_name`, `text`) in a folder above it. Pictures are
-    stored upright in sRGB and without metadata (a photo may tell where it was taken): JPEG, HEIC and AVIF as JPEG,
-    the rest as PNG, transparent parts white. The sources are never changed. Each file appears whole, the caption
-    before its picture, so the folder can be read or the import be stopped at any time.
+    picture's name beside it, else from a listing (see `read_listing`) in a folder above it; masks from a
+    `-masklabel.png` beside it, else from its own transparency; concepts from kohya's folders. Copies are upright, in
+    sRGB and without metadata (a photo may tell where it was taken): JPEG, HEIC and AVIF as JPEG, the rest as PNG. The
+    sources are never changed.
+
+    Files are read by processes of their own that may crash. Everything new appears at once, at the end: an import that
+    was cut short leaves copies that nobody sees, which the next one finds and uses.
 
     Args:
         sources: files and folders; all must exist.
-        destination: the data set folder, made if missing.
+        folder: the set, made if missing. A plain folder becomes a set in which its pictures stay where they are.
+        options: how they are taken.
         on_progress: called with (pictures done, pictures in all) after each picture.
 
     Raises:
-        UserError: a source is missing or is the destination, or the destination cannot be written.
+        UserError: a source is missing, is the set itself, or cannot be referred to; or the set cannot be written.
     """
-    _check(sources, destination)
-    stock = _take_stock(destination)
-    accepted: list[str] = []
-    duplicates: list[Duplicate] = []
-    with ExitStack() as open_files:
-        items, rejected, notes = open_sources(sources, destination, open_files)
-        total = len(items) + len(rejected)
-        done = len(rejected)
-        for item in items:
-            try:
-                outcome = _store(item, destination, stock)
-            except _Unreadable as error:
-                rejected.append(Rejected(item.source, str(error)))
-            else:
-                if isinstance(outcome, Duplicate):
-                    duplicates.append(outcome)
-                else:
-                    accepted.append(outcome)
+    _check(sources, folder, options)
+    _prepare(folder, options)
+    finds = find_pictures(sources, folder)
+    if options.reference:
+        _turn_away_nameless(finds)
+    jobs = [_job(item, folder, options) for item in finds.items]
+    total, done = len(jobs) + len(finds.rejected), len(finds.rejected)
+    arrivals: list[_Arrival] = []
+    with closing(work(WORKER, jobs)) as answers:
+        for item, answer in zip(finds.items, answers, strict=True):
             done += 1
+            if "reason" in answer:
+                finds.rejected.append(Rejected(item.source, answer["reason"]))
+            else:
+                arrivals.append(_Arrival(item, _entry(item, answer)))
+                finds.notes += [f"{item.source}: {note}" for note in answer["notes"]]
             if on_progress:
                 on_progress(done, total)
-    return ImportReport(tuple(accepted), tuple(duplicates), tuple(rejected), tuple(notes))
+    accepted, duplicates = _take_in(folder, arrivals, options, finds.notes)
+    return ImportReport(
+        accepted=tuple(entry.name for entry in accepted),
+        duplicates=tuple(Duplicate(*map(_legible, one)) for one in duplicates),
+        rejected=tuple(Rejected(*map(_legible, one)) for one in finds.rejected),
+        notes=tuple(map(_legible, finds.notes)),
+        ids=tuple(entry.id for entry in accepted),
+        others=finds.others,
+    )
 
 
-class _Unreadable(Exception):
-    """One picture cannot be read; the import goes on."""
-
-
-def _check(sources: Sequence[Path], destination: Path) -> None:
+def _check(sources: Sequence[Path], folder: Path, options: ImportOptions) -> None:
     for source in sources:
         if not source.exists():
             raise UserError("There is no such file or folder.", str(source), "Check the spelling.")
-        if source.resolve() == destination.resolve():
-            fix = "Its pictures are in the data set already; give another folder."
-            raise UserError("A data set cannot be imported into itself.", str(source), fix)
+        if source.resolve() == folder.resolve():
+            fix = "Its pictures are in the set already; give another folder."
+            raise UserError("A set cannot be imported into itself.", str(source), fix)
+        if options.reference and is_zip(source):
+            fix = "Unpack it and give the folder, or let its pictures be copied."
+            raise UserError("Pictures in a zip cannot stay where they are.", str(source), fix)
     try:
-        destination.mkdir(parents=True, exist_ok=True)
+        Album(background=options.background)
+    except ValidationError as error:
+        raise UserError(f"{options.background!r} is no colour.", "background", "Write it as #rrggbb.") from error
+
+
+def _prepare(folder: Path, options: ImportOptions) -> None:
+    """Make the set where there is none, and clear away what an import that was killed left half written."""
+    try:
+        there = read_folder(folder) if folder.is_dir() and not is_own(folder) else Album()
+        known = {identity(_content(folder, entry)): entry for entry in there.entries}
+        ids = {entry.file: key for key, entry in known.items()}  # of files that are equal, one gets the content's
+        kept = tuple(entry.model_copy(update={"id": ids.get(entry.file, entry.id)}) for entry in there.entries)
+        create_album(folder, there.model_copy(update={"background": options.background, "entries": kept}))
     except OSError as error:
         reason = error.strerror or str(error)
         fix = "Choose a folder that you may write in."
-        raise UserError(f"The folder could not be made ({reason}).", str(destination), fix) from error
+        raise UserError(f"The folder could not be made ({reason}).", str(folder), fix) from error
+    for room in (PICTURES, MASKS):
+        for path in (folder / room).glob("*/.*.tmp"):
+            writer = path.name.split(".")[-2]
+            if not (writer.isdecimal() and psutil.pid_exists(int(writer))):
+                path.unlink(missing_ok=True)
 
 
-def _take_stock(destination: Path) -> _Stock:
-    """Digest what is there. Encoding is deterministic, so a picture imported again gives the same stored bytes."""
-    stock = _Stock()
-    for path in sorted(destination.iterdir()):
-        stock.stems.add(path.stem.casefold())
-        if path.is_file() and path.suffix.lower() in {".png", ".jpg"}:
-            with path.open("rb") as file:
-                stock.names[hashlib.file_digest(file, "sha256").hexdigest()] = path.name
-    return stock
-
-
-def _store(item: Item, destination: Path, stock: _Stock) -> str | Duplicate:
+def _content(folder: Path, entry: Entry) -> str | bytes:
     try:
-        picture = decode_picture(item.read(), item.source)
-    except UserError as error:
-        raise _Unreadable(f"{error.problem} {error.fix}") from error
-    pixels = hashlib.sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()
-    if pixels in stock.names:
-        return Duplicate(item.source, stock.names[pixels])
-    suffix, data = _encode(picture)
-    stored = hashlib.sha256(data).hexdigest()
-    if stored in stock.names:
-        return Duplicate(item.source, stock.names[stored])
-    stem = _free_stem(item.stem, stock.stems)
-    path = destination / (stem + suffix)
-    if item.caption:
-        write_atomic(destination / (stem + CAPTION_SUFFIXES[0]), f"{item.caption}\n".encode(errors="replace"))
-    write_atomic(path, data)
-    stock.stems.add(stem.casefold())
-    stock.names |= {pixels: path.name, stored: path.name}
-    return path.name
+        return read_bytes(locate(folder, entry.file))
+    except UserError:
+        return entry.name  # it cannot be read, which the doctor says; its name tells it from the others
 
 
-def _encode(picture: Image.Image) -> tuple[str, bytes]:
-    file = io.BytesIO()
-    if picture.format in _LOSSY:
-        picture.save(file, "JPEG", quality=95, subsampling=0)  # full colour resolution: edges of drawings stay clean
-        return ".jpg", file.getvalue()
-    picture.save(file, "PNG", compress_level=3)  # a third of the default's time for a few per cent more bytes
-    return ".png", file.getvalue()
+def _turn_away_nameless(finds: Finds) -> None:
+    """Reject pictures whose paths no text file can hold."""
+    nameless = [item for item in finds.items if _legible(item.place.path) != item.place.path]
+    finds.items = [item for item in finds.items if item not in nameless]
+    reason = "Its name is no valid text, so no set can refer to it. Rename it, or let it be copied."
+    finds.rejected += [Rejected(item.source, reason) for item in nameless]
 
 
-def _free_stem(wanted: str, taken: set[str]) -> str:
-    """Return a file name (without suffix) that every file system takes and nothing in the folder has."""
-    whole = unicodedata.normalize("NFC", wanted).encode(errors="replace").decode()
-    kept = "".join(" " if ord(letter) < 32 or letter in '<>:"/\\|?*\x7f' else letter for letter in whole)
-    short = " ".join(kept.split()).encode()[:_STEM_BYTES].decode(errors="ignore")
-    stem = short.strip(". ") or "picture"
-    if stem.split(".")[0].casefold() in _RESERVED:
-        stem = f"_{stem}"
-    candidate, number = stem, 2
-    while candidate.casefold() in taken:
-        candidate, number = f"{stem}-{number}", number + 1
-    return candidate
+def _legible(text: str) -> str:
+    """Text that can be shown and stored: a path may hold bytes that are no letters."""
+    return text.encode(errors="replace").decode()
+
+
+def _job(item: Item, folder: Path, options: ImportOptions) -> dict[str, Any]:
+    job = Job(
+        place=item.place, mask=item.mask, name=item.source, folder=str(folder.absolute()),
+        background=options.background, copy=not options.reference,
+    )  # fmt: skip
+    return dict(job)
+
+
+def _entry(item: Item, answer: dict[str, Any]) -> Entry:
+    outside = str(Path(item.place.path).absolute())
+    return Entry(
+        id=answer.get("id") or identity(outside),
+        file=answer.get("file") or outside,
+        name=_legible(item.name),
+        size=answer["size"],
+        captions=item.captions,
+        mask=answer["mask"],
+    )
+
+
+def _take_in(
+    folder: Path, arrivals: Sequence[_Arrival], options: ImportOptions, notes: list[str]
+) -> tuple[list[Entry], list[Duplicate]]:
+    """Put what arrived into the set, in one change; returns the new pictures and those that were there."""
+    accepted: list[Entry] = []
+    duplicates: list[Duplicate] = []
+
+    def take_in(album: Album) -> Album:
+        entries = {entry.id: entry for entry in album.entries}
+        concepts = dict(album.concepts)
+        captioned = 0
+        for item, arrived in arrivals:
+            there = entries.get(arrived.id)
+            if there is None:
+                key, concept = _concept(item, options)
+                if concept is not None and key not in concepts:
+                    concepts[key] = concept
+                    if concept.repeats > 1:
+                        notes.append(f"{key}: a concept whose pictures are seen {concept.repeats} times an epoch.")
+                entries[arrived.id] = arrived.model_copy(update={"concept": key})
+                accepted.append(entries[arrived.id])
+                continue
+            duplicates.append(Duplicate(item.source, there.name))
+            if arrived.captions and not there.captions:
+                entries[there.id] = there.model_copy(update={"captions": arrived.captions})
+                captioned += 1
+        if captioned:
+            notes.append(f"{captioned} pictures that were there without a caption got one.")
+        ordered = sorted(entries.values(), key=lambda entry: natural_key(PurePosixPath(entry.name)))
+        background = album.background if album.entries else options.background
+        return album.model_copy(
+            update={"entries": tuple(ordered), "concepts": concepts, "background": background.lower()}
+        )
+
+    change(folder, f"Import of {len(arrivals)} picture{'s' * (len(arrivals) != 1)}", take_in)
+    return accepted, duplicates
+
+
+def _concept(item: Item, options: ImportOptions) -> tuple[str, Concept | None]:
+    return (options.concept, Concept()) if options.concept else concept_of_folder(item.folders)

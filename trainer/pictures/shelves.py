@@ -1,25 +1,35 @@
-"""Finding pictures and their captions in folders, in zips and among single files."""
+"""Finding pictures, their captions and their masks in folders, in zips and among single files."""
 
-import json
-import lzma
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from trainer.contract.errors import UserError
-from trainer.pictures.captions import CAPTION_SUFFIXES, decode_captions, fold
-from trainer.pictures.decode import MAX_FILE_BYTES, PICTURE_SUFFIXES, READABLE, read_bytes
+from trainer.pictures.album import MASK_ENDING
+from trainer.pictures.captions import CAPTION_SUFFIXES, decode_captions
+from trainer.pictures.decode import BEGINNING, PICTURE_SUFFIXES, READABLE, looks_like_picture
 from trainer.pictures.folder import FOREIGN_SUFFIXES
-from trainer.pictures.listing import list_files, natural_key, visible
+from trainer.pictures.listing import natural_key, visible
+from trainer.pictures.listings import LISTING_NAMES, LISTING_SUFFIXES, read_listing
 
-MAX_ZIP_BYTES = 16 * 2**30  # unpacked; far above any data set, far below a zip bomb
 MAX_TEXT_BYTES = 16 * 2**20
-METADATA = "metadata.jsonl"  # the layout of Hugging Face's "imagefolder" data sets
+
+
+class Place(NamedTuple):
+    """Where a file's bytes are: a path, and the number of a member where that is a zip."""
+
+    path: str
+    member: int | None = None
+
+
+class File(NamedTuple):
+    """A file on a shelf: its name there, folders included, and where its bytes are."""
+
+    name: PurePosixPath
+    place: Place
 
 
 @dataclass(frozen=True)
@@ -27,16 +37,20 @@ class Item:
     """A picture to import.
 
     Attributes:
-        source: what to call it to a person.
-        stem: its file name without folder and suffix.
-        caption: a line for each caption, "" where there is none.
-        read: returns the bytes of its file; raises UserError.
+        source: what to call it to a person, with where it comes from.
+        name: its name with the folders below its source.
+        folders: the same below the source's own folder, for layouts that say something by them.
+        captions: one line each.
+        place: where its bytes are.
+        mask: where its mask is, None for none.
     """
 
     source: str
-    stem: str
-    caption: str
-    read: Callable[[], bytes]
+    name: str
+    folders: PurePosixPath
+    captions: tuple[str, ...]
+    place: Place
+    mask: Place | None
 
 
 class Rejected(NamedTuple):
@@ -46,166 +60,186 @@ class Rejected(NamedTuple):
     reason: str
 
 
+@dataclass
+class Finds:
+    """What lies in the sources.
+
+    Attributes:
+        items: the pictures, in natural order within each source.
+        rejected: what is a picture to a person and is not read.
+        notes: sentences about what was passed over.
+        others: number of files that are no pictures, used (captions, masks) or not.
+    """
+
+    items: list[Item] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    others: int = 0
+
+
 @dataclass(frozen=True)
-class _Shelf:
-    """Files that lie together: `read(name, limit)` returns a file's bytes or raises UserError."""
+class Shelf:
+    """Files that lie together.
+
+    Attributes:
+        label: what to call it to a person.
+        root: the name of its folder; empty where it has none.
+        files: in the order in which they are wanted.
+        read: returns up to so many bytes of a file; raises UserError where there are more.
+        begin: returns the first bytes of a file, as far as they can be read.
+    """
 
     label: str
-    names: frozenset[PurePosixPath]
-    read: Callable[[PurePosixPath, int], bytes]
+    root: PurePosixPath
+    files: Sequence[File]
+    read: Callable[[Place, int], bytes]
+    begin: Callable[[Place], bytes]
 
 
-@dataclass
-class _Finds:
-    items: list[Item]
-    rejected: list[Rejected]
-    notes: list[str]
+def gather(shelf: Shelf, finds: Finds) -> None:
+    """Sort the files of a shelf into pictures and what belongs to them."""
+    kinds = {file: _kind(shelf, file) for file in shelf.files}
+    pictures = [file for file, kind in kinds.items() if kind == "picture"]
+    stems = {str(file.name.with_suffix("")).casefold() for file in pictures}
+    masks, texts = (_by_name(file for file, kind in kinds.items() if kind == wanted) for wanted in ("mask", "text"))
+    listed = _listed(shelf, [file for file, kind in kinds.items() if kind == "listing"], pictures, finds.notes)
+    for file in pictures:
+        captions = _beside(shelf, file, texts, finds.notes) or listed.get(file.name, ())
+        mask = _look_up(masks, file.name.with_name(f"{file.name.stem}{MASK_ENDING}.png"))
+        source = f"{shelf.label}/{file.name}"
+        finds.items.append(
+            Item(source, str(file.name), shelf.root / file.name, captions, file.place, mask.place if mask else None)
+        )
+    for file, kind in kinds.items():
+        if reason := _REASONS.get(kind):
+            finds.rejected.append(Rejected(f"{shelf.label}/{file.name}", reason.format(suffix=file.name.suffix)))
+    helpers = [file for file, kind in kinds.items() if kind in ("mask", "text", "listing")]
+    others = [file for file, kind in kinds.items() if kind == "other"]
+    finds.others += len(helpers) + len(others)
+    alone = [file for file in helpers if kinds[file] != "listing" and _owner(file) not in stems]
+    _mention(finds.notes, shelf, alone, "without a picture of that name")
+    _mention(finds.notes, shelf, others, "that are no pictures")
 
 
-def open_sources(
-    sources: Sequence[Path], destination: Path, open_files: ExitStack
-) -> tuple[list[Item], list[Rejected], list[str]]:
-    """List the pictures in `sources`, in natural order within each.
-
-    Args:
-        sources: pictures, folders and zips that exist.
-        destination: passed over where it lies inside a source.
-        open_files: keeps zips open until the items are read.
-
-    Returns:
-        The pictures, what is rejected unread, and notes about captions that cannot be used.
-    """
-    finds = _Finds([], [], [])
-    single: list[Path] = []
-    for source in sources:
-        suffix = source.suffix.lower()
-        if source.is_dir():
-            files = [path for path in list_files(source) if not path.resolve().is_relative_to(destination.resolve())]
-            shelf = _folder_shelf(source, files)
-            _gather(shelf, sorted(shelf.names, key=natural_key), finds)
-        elif suffix == ".zip" or (suffix not in PICTURE_SUFFIXES and zipfile.is_zipfile(source)):
-            _gather_zip(source, finds, open_files)
-        elif suffix not in (*CAPTION_SUFFIXES, ".jsonl"):
-            single.append(source)
-    _gather_files(single, sources, finds)
-    return finds.items, finds.rejected, finds.notes
+_REASONS = {
+    "foreign": f"{{suffix}} files are not supported; {READABLE}.",
+    "zip": "A zip inside is not opened. Give it by itself.",
+}
+_KINDS = {
+    **dict.fromkeys(PICTURE_SUFFIXES, "picture"),
+    **dict.fromkeys(FOREIGN_SUFFIXES, "foreign"),
+    **dict.fromkeys(CAPTION_SUFFIXES, "text"),
+    **dict.fromkeys(LISTING_SUFFIXES, "listing"),
+    ".zip": "zip",
+}
 
 
-def _folder_shelf(folder: Path, files: Iterable[Path]) -> _Shelf:
-    names = frozenset(PurePosixPath(path.relative_to(folder).as_posix()) for path in files)
-
-    return _Shelf(str(folder), names, lambda name, limit: read_bytes(folder / name, limit))
-
-
-def _gather_files(pictures: Sequence[Path], sources: Sequence[Path], finds: _Finds) -> None:
-    """Pictures given one by one, whatever their suffix, with the captions beside them or given along with them.
-
-    A browser puts each uploaded file in a folder of its own, so there a caption belongs to the picture of its name.
-    """
-    along = {path.stem: path for path in sources if path.suffix.lower() in CAPTION_SUFFIXES}
-    for folder in dict.fromkeys(path.parent for path in pictures):
-        here = [path for path in pictures if path.parent == folder]
-        texts = [path.with_suffix(suffix) for path in here for suffix in CAPTION_SUFFIXES]
-        beside = [path for path in (*texts, folder / METADATA) if path.is_file()]
-        shelf = _folder_shelf(folder, [*here, *beside])
-        listed = _listed_captions(shelf, finds.notes)
-        for path in here:
-            caption = _caption(shelf, PurePosixPath(path.name), listed, finds.notes)
-            if not caption and path.stem in along:
-                text = along[path.stem]
-                caption = _caption(_folder_shelf(text.parent, [text]), PurePosixPath(text.name), {}, finds.notes)
-            finds.items.append(Item(str(path), path.stem, caption, partial(read_bytes, path)))
+def _kind(shelf: Shelf, file: File) -> str:
+    kind = _KINDS.get(file.name.suffix.lower())
+    if kind == "picture" and file.name.stem.endswith(MASK_ENDING) and file.name.suffix.lower() == ".png":
+        return "mask"
+    return kind or ("picture" if looks_like_picture(shelf.begin(file.place)) else "other")
 
 
-def _gather_zip(source: Path, finds: _Finds, open_files: ExitStack) -> None:
-    try:
-        archive = open_files.enter_context(zipfile.ZipFile(source))
-    except (zipfile.BadZipFile, OSError) as error:
-        finds.rejected.append(Rejected(str(source), f"The zip is damaged ({error}). Pack or download it again."))
-        return
-    # Old Windows tools part folders with "\\", against the specification (APPNOTE 4.4.17).
-    entries = [info for info in archive.infolist() if not info.is_dir()]
-    members = {PurePosixPath(info.filename.replace("\\", "/")): info for info in entries}
-    left = MAX_ZIP_BYTES
-
-    def read(name: PurePosixPath, limit: int) -> bytes:
-        # Members are never unpacked by name, so "../../x" leads nowhere; and never more is read than `limit`,
-        # because the size that a zip states can be a lie.
-        nonlocal left
-        allowed = min(limit, left)
-        try:
-            with archive.open(members[name]) as file:
-                data = file.read(allowed + 1)
-        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, NotImplementedError) as error:
-            problem = f"This part of the zip is damaged ({error})."
-            raise UserError(problem, str(name), "Pack or download it again.") from error
-        except RuntimeError as error:  # what zipfile raises where a password is needed
-            raise UserError("The zip has a password.", str(name), "Unpack it and import the folder.") from error
-        left -= len(data)
-        if len(data) > allowed:
-            raise UserError(f"It unpacks to more than {allowed // 2**20} MiB.", str(name), "Import it by itself.")
-        return data
-
-    names = frozenset(name for name in members if all(part == ".." or visible(part) for part in name.parts))
-    shelf = _Shelf(str(source), names, read)
-    _gather(shelf, sorted(shelf.names, key=natural_key), finds)
+def _owner(file: File) -> str:
+    """The picture that a mask or a text belongs to, by its name without the suffix."""
+    return str(file.name.with_name(file.name.stem.removesuffix(MASK_ENDING) or file.name.name)).casefold()
 
 
-def _gather(shelf: _Shelf, names: Sequence[PurePosixPath], finds: _Finds) -> None:
-    listed = _listed_captions(shelf, finds.notes)
-    for name in names:
-        suffix = name.suffix.lower()
-        source = f"{shelf.label}/{name}"
-        if suffix in PICTURE_SUFFIXES:
-            caption = _caption(shelf, name, listed, finds.notes)
-            finds.items.append(Item(source, name.stem, caption, partial(shelf.read, name, MAX_FILE_BYTES)))
-        elif suffix in FOREIGN_SUFFIXES:
-            finds.rejected.append(Rejected(source, f"{suffix} files are not supported; {READABLE}."))
-        elif suffix == ".zip":
-            finds.rejected.append(Rejected(source, "A zip inside is not opened. Give it by itself."))
+def _by_name(files: Iterable[File]) -> Mapping[str, File]:
+    """Files by their names, and by these in small letters for what only another system tells apart."""
+    found = list(files)
+    return {str(file.name).casefold(): file for file in found} | {str(file.name): file for file in found}
 
 
-def _caption(shelf: _Shelf, name: PurePosixPath, listed: dict[PurePosixPath, str], notes: list[str]) -> str:
+def _look_up(files: Mapping[str, File], name: PurePosixPath) -> File | None:
+    return files.get(str(name)) or files.get(str(name).casefold())
+
+
+def _beside(shelf: Shelf, picture: File, texts: Mapping[str, File], notes: list[str]) -> tuple[str, ...]:
     for suffix in CAPTION_SUFFIXES:
-        beside = name.with_suffix(suffix)
-        if beside in shelf.names:
-            try:
-                return "\n".join(decode_captions(shelf.read(beside, MAX_TEXT_BYTES)))
-            except UserError as error:
-                notes.append(f"{shelf.label}/{beside} was not used: {error.problem}")
-    return listed.get(name, "")
-
-
-def _listed_captions(shelf: _Shelf, notes: list[str]) -> dict[PurePosixPath, str]:
-    """Read every `metadata.jsonl`: {"file_name": path below its folder, "text": caption} on each line."""
-    captions: dict[PurePosixPath, str] = {}
-    for name in sorted(name for name in shelf.names if name.name == METADATA):
-        try:
-            lines = shelf.read(name, MAX_TEXT_BYTES).decode("utf-8-sig", errors="replace").splitlines()
-        except UserError as error:
-            notes.append(f"{shelf.label}/{name} was not used: {error.problem}")
+        file = _look_up(texts, picture.name.with_suffix(suffix))
+        if file is None:
             continue
-        for number, (file_name, text) in _entries(lines):
-            if file_name is None:
-                notes.append(f'{shelf.label}/{name}, line {number}: no {{"file_name": ..., "text": ...}} here.')
+        try:
+            return decode_captions(shelf.read(file.place, MAX_TEXT_BYTES))
+        except UserError as error:
+            notes.append(f"{shelf.label}/{file.name} was not used: {error.problem}")
+    return ()
+
+
+def _listed(
+    shelf: Shelf, listings: Sequence[File], pictures: Sequence[File], notes: list[str]
+) -> dict[PurePosixPath, tuple[str, ...]]:
+    """The captions in every listing, for pictures in its folder and below, by their path there or their bare name."""
+    exact = _by_name(pictures)
+    bare = Counter(file.name.name for file in pictures)
+    only = {file.name.name: file for file in pictures if bare[file.name.name] == 1}
+    captions: dict[PurePosixPath, tuple[str, ...]] = {}
+    for listing in listings:
+        label = f"{shelf.label}/{listing.name}"
+        try:
+            lines = read_listing(listing.name.name, shelf.read(listing.place, MAX_TEXT_BYTES))
+        except UserError as error:
+            notes.append(f"{label} was not used: {error.problem}")
+            continue
+        if not lines and listing.name.name.lower() in LISTING_NAMES:
+            notes.append(f"{label} was not used: it has no columns `file` and `caption`.")
+        absent = 0
+        for line in lines:
+            if line.file is None:
+                notes.append(f"{label}, line {line.number}: no file name with a caption here.")
+                continue
+            path = PurePosixPath(line.file.replace("\\", "/"))
+            picture = _look_up(exact, listing.name.parent / path) or only.get(path.name)
+            if picture is None:
+                absent += 1
             else:
-                captions[name.parent / file_name.replace("\\", "/")] = text
+                captions[picture.name] = (*captions.get(picture.name, ()), *line.captions)
+        if absent:
+            notes.append(f"{label}: {absent} of its lines are about pictures that are not there.")
     return captions
 
 
-def _entries(lines: Iterable[str]) -> Iterator[tuple[int, tuple[str | None, str]]]:
-    """Yield (line number, (file name or None where the line cannot be used, caption))."""
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError):
-            yield number, (None, "")
-            continue
-        entry = entry if isinstance(entry, dict) else {}
-        file_name, text = entry.get("file_name"), entry.get("text", entry.get("caption"))
-        if isinstance(file_name, str) and isinstance(text, str):
-            yield number, (file_name, fold(text))
-        else:
-            yield number, (None, "")
+def _mention(notes: list[str], shelf: Shelf, files: Sequence[File], what: str) -> None:
+    if files:
+        names = ", ".join(str(file.name) for file in files[:5]) + (", ..." if len(files) > 5 else "")
+        notes.append(f"{shelf.label}: {len(files)} file{'s' * (len(files) != 1)} {what} passed over: {names}")
+
+
+def folder_files(folder: Path, skip: Path, finds: Finds) -> list[File]:
+    """The files in a folder and below it, in natural order; what cannot be imported is counted or rejected.
+
+    Args:
+        folder: where to look. Links to folders are not followed.
+        skip: a folder that is passed over.
+        finds: gets what is hidden, broken or locked.
+    """
+    found: list[File] = []
+    skip = skip.resolve()
+
+    def locked(error: OSError) -> None:
+        finds.notes.append(f"{error.filename} could not be looked into ({error.strerror}).")
+
+    for place, folders, names in os.walk(folder, onerror=locked):
+        folders[:] = [name for name in folders if visible(name) and Path(place, name).resolve() != skip]
+        for path in (Path(place, name) for name in names):
+            name = PurePosixPath(path.relative_to(folder).as_posix())
+            if not visible(path.name):
+                finds.others += 1
+            elif path.is_file():
+                found.append(File(name, Place(str(path.absolute()))))
+            elif path.suffix.lower() in PICTURE_SUFFIXES:
+                finds.rejected.append(Rejected(str(path), "It is no file, or a link that leads nowhere."))
+            else:
+                finds.others += 1
+    return sorted(found, key=lambda file: natural_key(file.name))
+
+
+def begin_file(place: Place) -> bytes:
+    """The first bytes of a file, none where it cannot be read."""
+    try:
+        with Path(place.path).open("rb") as file:
+            return file.read(BEGINNING)
+    except OSError:
+        return b""  # it is counted as no picture, and named

@@ -1,55 +1,56 @@
-"""Importing from files, folders and zips."""
+"""Importing into a set: what is stored, what is said of it, and what an accident leaves behind."""
 
-import io
 import json
-import zipfile
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
+from tests.trainer.pictures.samples import captions, encoded, picture, tree, zipped
 from trainer.contract.errors import UserError
-from trainer.pictures import importing, shelves
+from trainer.pictures import album as albums
+from trainer.pictures.album import Concept, identity, locate, open_album
 from trainer.pictures.folder import scan
-from trainer.pictures.importing import _free_stem, import_pictures
+from trainer.pictures.importing import ImportOptions, import_pictures
 
 
-def picture(path, colour="red"):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (8, 4), colour).save(path)
-    return path
-
-
-def encoded(colour="red", kind="PNG"):
-    file = io.BytesIO()
-    Image.new("RGB", (8, 4), colour).save(file, kind)
-    return file.getvalue()
-
-
-def zipped(path, members):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
-    return path
-
-
-def captions(folder):
-    return {record.path.name: record.caption for record in scan(folder).records}
+def stored(folder, name):
+    """The picture of a set that the user called so."""
+    entry = next(entry for entry in open_album(folder).entries if entry.name == name)
+    return Image.open(locate(folder, entry.file))
 
 
 def test_equal_names_in_different_folders_both_arrive(tmp_path):
     picture(tmp_path / "in" / "a" / "1.png", "red")
     picture(tmp_path / "in" / "b" / "1.jpg", "green")
-    (tmp_path / "in" / "a" / "1.txt").write_text("from a")
+    (tmp_path / "in" / "a" / "1.txt").write_text("from a\nor from a\n")
     (tmp_path / "in" / "b" / "1.caption").write_text("from b")
-    seen = []
-    report = import_pictures([tmp_path / "in"], tmp_path / "out", lambda done, total: seen.append((done, total)))
-    assert report.accepted == ("1.png", "1-2.jpg")
-    assert captions(tmp_path / "out") == {"1.png": "from a", "1-2.jpg": "from b"}
+    seen, before = [], tree(tmp_path / "in")
+    report = import_pictures(
+        [tmp_path / "in"], tmp_path / "out", on_progress=lambda done, total: seen.append((done, total))
+    )
+    assert report.accepted == ("a/1.png", "b/1.jpg")
+    assert captions(tmp_path / "out") == {"a/1.png": ("from a", "or from a"), "b/1.jpg": ("from b",)}
     assert seen == [(1, 2), (2, 2)]
-    assert (tmp_path / "in" / "a" / "1.png").exists()
+    assert tree(tmp_path / "in") == before
+    assert (report.seen, report.others, report.notes) == (2, 2, ())
+
+
+def test_copies_lie_under_the_names_of_their_content_and_can_be_trained_on(tmp_path):
+    picture(tmp_path / "in" / "a.png", "red")
+    report = import_pictures([tmp_path / "in"], tmp_path / "out")
+    (entry,) = open_album(tmp_path / "out").entries
+    data = (tmp_path / "out" / entry.file).read_bytes()
+    assert entry.id == identity(data) == report.ids[0]
+    assert entry.file == f"pictures/{entry.id[:2]}/{entry.id}.png"
+    assert (entry.size, entry.mask, entry.concept) == ((8, 4), None, "")
+    assert [record.path for record in scan(tmp_path / "out").records] == [tmp_path / "out" / entry.file]
 
 
 def test_a_zip_gives_the_same_as_its_folder(tmp_path):
@@ -60,26 +61,18 @@ def test_a_zip_gives_the_same_as_its_folder(tmp_path):
         "deep/metadata.jsonl": json.dumps({"file_name": "10.png", "text": "ten"}) + "\n\nnot json\n",
         "__MACOSX/deep/._2.png": b"rubbish",
         "deep/.hidden.png": encoded("blue"),
+        "deep/.DS_Store": b"\0",
     }
     archive = zipped(tmp_path / "in.zip", members)
-    with zipfile.ZipFile(archive) as opened:
-        opened.extractall(tmp_path / "in")
-    reports = [import_pictures([tmp_path / name], tmp_path / f"out-{name}") for name in ("in", "in.zip")]
-    for report, name in zip(reports, ("in", "in.zip"), strict=True):
-        assert report.accepted == ("2.png", "10.png")
-        assert captions(tmp_path / f"out-{name}") == {"2.png": "two", "10.png": "ten"}
+    for name, data in members.items():
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(data if isinstance(data, bytes) else data.encode())
+    for source in (tmp_path / "in", archive):
+        report = import_pictures([source], tmp_path / f"out-{source.name}")
+        assert report.accepted == ("deep/2.png", "deep/10.png")
+        assert captions(tmp_path / f"out-{source.name}") == {"deep/2.png": ("two",), "deep/10.png": ("ten",)}
         assert len(report.notes) == 1
         assert "line 3" in report.notes[0]
-
-
-def test_metadata_reaches_sub_folders_and_a_text_beside_wins(tmp_path):
-    picture(tmp_path / "in" / "sub" / "a.png", "red")
-    picture(tmp_path / "in" / "b.png", "blue")
-    lines = [{"file_name": "sub/a.png", "text": "listed a"}, {"file_name": "b.png", "text": "listed b"}]
-    (tmp_path / "in" / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    (tmp_path / "in" / "b.txt").write_text("beside b")
-    import_pictures([tmp_path / "in"], tmp_path / "out")
-    assert captions(tmp_path / "out") == {"a.png": "listed a", "b.png": "beside b"}
 
 
 def test_single_files_take_captions_beside_them_or_given_along(tmp_path):
@@ -88,9 +81,12 @@ def test_single_files_take_captions_beside_them_or_given_along(tmp_path):
     uploaded = picture(tmp_path / "y" / "b.jpg", "blue")
     (tmp_path / "z").mkdir()
     (tmp_path / "z" / "b.txt").write_text("along")
-    report = import_pictures([beside, tmp_path / "z" / "b.txt", uploaded], tmp_path / "out")
+    (tmp_path / "z" / "alone.txt").write_text("of no picture")
+    given = [beside, tmp_path / "z" / "b.txt", uploaded, tmp_path / "z" / "alone.txt"]
+    report = import_pictures(given, tmp_path / "out")
     assert report.seen == 2
-    assert captions(tmp_path / "out") == {"a.png": "beside", "b.jpg": "along"}
+    assert captions(tmp_path / "out") == {"a.png": ("beside",), "b.jpg": ("along",)}
+    assert "alone.txt" in report.notes[0]
 
 
 def test_pixels_arrive_upright_in_srgb_without_metadata(tmp_path):
@@ -101,102 +97,205 @@ def test_pixels_arrive_upright_in_srgb_without_metadata(tmp_path):
     (tmp_path / "in").mkdir()
     Image.fromarray(pixels).save(tmp_path / "in" / "a.png", exif=exif)
     Image.fromarray(pixels).resize((64, 64)).save(tmp_path / "in" / "b.jpg", exif=exif, quality=90)
+    exif[274] = 1
+    Image.fromarray(pixels).save(tmp_path / "in" / "c.jpg", exif=exif, comment=b"where I live", quality=50)
     import_pictures([tmp_path / "in"], tmp_path / "out")
-    with Image.open(tmp_path / "out" / "a.png") as stored:
-        assert np.array_equal(np.asarray(stored), pixels[::-1, ::-1])
-    for name in ("a.png", "b.jpg"):
-        assert b"where I live" not in (tmp_path / "out" / name).read_bytes()
+    assert np.array_equal(np.asarray(stored(tmp_path / "out", "a.png")), pixels[::-1, ::-1])
+    copy = stored(tmp_path / "out", "c.jpg")
+    assert np.array_equal(np.asarray(copy), np.asarray(Image.open(tmp_path / "in" / "c.jpg")))
+    assert Path(copy.filename).stat().st_size < (tmp_path / "in" / "c.jpg").stat().st_size, "it was coded again"
+    for path in (tmp_path / "out" / "pictures").glob("*/*"):
+        assert b"where I live" not in path.read_bytes()
 
 
-def test_duplicates_and_rejected_are_counted(tmp_path):
+def test_transparency_becomes_a_mask_before_the_chosen_colour(tmp_path):
+    clear = Image.new("RGBA", (4, 4), (255, 0, 0, 255))
+    clear.paste((0, 0, 0, 0), (0, 0, 2, 4))
+    (tmp_path / "in").mkdir()
+    clear.save(tmp_path / "in" / "a.png")
+    Image.new("RGBA", (4, 4), (9, 9, 9, 255)).save(tmp_path / "in" / "opaque.png")
+    import_pictures([tmp_path / "in"], tmp_path / "out", options=ImportOptions(background="#00FF00"))
+    entries = {entry.name: entry for entry in open_album(tmp_path / "out").entries}
+    assert stored(tmp_path / "out", "a.png").getpixel((0, 0)) == (0, 255, 0)
+    assert stored(tmp_path / "out", "a.png").getpixel((3, 0)) == (255, 0, 0)
+    mask = Image.open(tmp_path / "out" / entries["a.png"].mask)
+    assert (mask.mode, mask.getpixel((0, 0)), mask.getpixel((3, 3))) == ("L", 0, 255)
+    assert entries["opaque.png"].mask is None
+    assert open_album(tmp_path / "out").background == "#00ff00"
+    with pytest.raises(UserError, match="no colour"):
+        import_pictures([tmp_path / "in"], tmp_path / "out", options=ImportOptions(background="green"))
+
+
+def test_a_mask_beside_its_picture_goes_with_it(tmp_path):
+    for name in ("a", "b", "c"):
+        picture(tmp_path / "in" / f"{name}.png", name.replace("a", "red").replace("b", "blue").replace("c", "lime"))
+    Image.new("L", (16, 8), 128).save(tmp_path / "in" / "a-masklabel.png")
+    Image.new("L", (8, 8), 128).save(tmp_path / "in" / "b-masklabel.png")
+    (tmp_path / "in" / "c-masklabel.png").write_bytes(b"no picture")
+    Image.new("L", (8, 8)).save(tmp_path / "in" / "nobody-masklabel.png")
+    report = import_pictures([tmp_path / "in"], tmp_path / "out")
+    masks = {entry.name: entry.mask for entry in open_album(tmp_path / "out").entries}
+    assert masks["b.png"] is masks["c.png"] is None
+    mask = Image.open(tmp_path / "out" / masks["a.png"])
+    assert (mask.size, mask.getpixel((0, 0))) == ((8, 4), 128)
+    assert (report.seen, report.others) == (3, 4)
+    told = "\n".join(report.notes)
+    assert "8 x 8 is not the picture's shape" in told
+    assert "c.png: Its mask was not used. The file is not a picture" in told
+    assert "nobody-masklabel.png" in told
+
+
+def test_every_file_is_accounted_for(tmp_path):
     picture(tmp_path / "in" / "a.png", "red")
     picture(tmp_path / "in" / "same.bmp", "red")
     (tmp_path / "in" / "broken.png").write_bytes(encoded()[:-30])
-    (tmp_path / "in" / "raw.dng").touch()
-    (tmp_path / "in" / "inner.zip").touch()
+    (tmp_path / "in" / "wrong.png").write_bytes(encoded("blue", "JPEG"))
+    (tmp_path / "in" / "without_suffix").write_bytes(encoded("lime", "WEBP", lossless=True))
+    (tmp_path / "in" / "gone.png").symlink_to(tmp_path / "nowhere")
+    for name in ("raw.dng", "inner.zip", "notes.json", ".DS_Store", "orphan.txt"):
+        (tmp_path / "in" / name).touch()
     report = import_pictures([tmp_path / "in"], tmp_path / "out")
-    assert report.accepted == ("a.png",)
+    assert report.accepted == ("a.png", "without_suffix", "wrong.png")
     assert [(item.source, item.same_as) for item in report.duplicates] == [(str(tmp_path / "in" / "same.bmp"), "a.png")]
-    assert {item.source.rpartition("/")[2] for item in report.rejected} == {"broken.png", "raw.dng", "inner.zip"}
-    assert report.seen == 5
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.png"]
+    names = {Path(item.source).name: item.reason for item in report.rejected}
+    assert set(names) == {"broken.png", "raw.dng", "inner.zip", "gone.png"}
+    assert "leads nowhere" in names["gone.png"]
+    assert (report.seen, report.others) == (8, 3)
+    assert "orphan.txt" in report.notes[0] and "notes.json" in report.notes[1]
 
 
-def test_importing_again_adds_nothing(tmp_path):
+def test_importing_again_adds_nothing_but_captions_that_were_missing(tmp_path):
     picture(tmp_path / "in" / "a.png", "red")
     picture(tmp_path / "in" / "b.jpg", "green")
     first = import_pictures([tmp_path / "in"], tmp_path / "out")
     again = import_pictures([tmp_path / "in"], tmp_path / "out")
     assert first.accepted == ("a.png", "b.jpg")
     assert (again.accepted, len(again.duplicates)) == ((), 2)
+    (tmp_path / "in" / "a.txt").write_text("late")
+    third = import_pictures([tmp_path / "in"], tmp_path / "out")
+    assert len(third.duplicates) == 2 and "got one" in third.notes[0]
+    assert captions(tmp_path / "out") == {"a.png": ("late",), "b.jpg": ()}
+    assert albums.undo(tmp_path / "out") and albums.undo(tmp_path / "out") == "Import of 2 pictures"
+    assert open_album(tmp_path / "out").entries == ()
+
+
+def test_folders_of_kohya_become_concepts(tmp_path):
+    picture(tmp_path / "in" / "10_sks dog" / "1.png", "red")
+    picture(tmp_path / "in" / "reg" / "1_dog" / "1.png", "blue")
+    picture(tmp_path / "20_ohwx cat" / "1.png", "lime")
+    report = import_pictures([tmp_path / "in", tmp_path / "20_ohwx cat"], tmp_path / "out")
+    album = open_album(tmp_path / "out")
+    assert album.concepts == {
+        "10_sks dog": Concept(trigger="sks dog", repeats=10),
+        "reg/1_dog": Concept(regularisation=True),
+        "20_ohwx cat": Concept(trigger="ohwx cat", repeats=20),
+    }
+    assert {entry.concept for entry in album.entries} == set(album.concepts)
+    assert any("10_sks dog" in note and "10 times" in note for note in report.notes)
+    picture(tmp_path / "more" / "5_other" / "2.png", "black")
+    import_pictures([tmp_path / "more"], tmp_path / "out", options=ImportOptions(concept="mine"))
+    assert open_album(tmp_path / "out").concepts["mine"] == Concept()
+    assert "5_other" not in open_album(tmp_path / "out").concepts
+
+
+def test_references_leave_pictures_where_they_are(tmp_path):
+    path = picture(tmp_path / "in" / "a.png", "red")
+    Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "in" / "clear.png")
+    (tmp_path / "in" / "broken.png").touch()
+    (tmp_path / "in" / "a.txt").write_text("said")
+    before = tree(tmp_path / "in")
+    reference = ImportOptions(reference=True)
+    report = import_pictures([tmp_path / "in"], tmp_path / "out", options=reference)
+    entries = open_album(tmp_path / "out").entries
+    assert (entries[0].file, entries[0].id, entries[0].captions) == (str(path), identity(str(path)), ("said",))
+    assert (report.accepted, len(report.rejected)) == (("a.png", "clear.png"), 1)
+    assert (tmp_path / "out" / entries[1].mask).is_file()
+    assert not (tmp_path / "out" / "pictures").exists()
+    assert tree(tmp_path / "in") == before
+    assert len(import_pictures([tmp_path / "in"], tmp_path / "out", options=reference).duplicates) == 2
+    archive = zipped(tmp_path / "in.zip", {"a.png": encoded()})
+    with pytest.raises(UserError, match="zip cannot stay"):
+        import_pictures([archive], tmp_path / "out", options=reference)
+
+
+def test_a_name_that_is_no_text_is_copied_but_not_referred_to(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / os.fsdecode(b"caf\xe9.png")).write_bytes(encoded())
+    report = import_pictures([tmp_path / "in"], tmp_path / "out", options=ImportOptions(reference=True))
+    assert "no valid text" in report.rejected[0].reason
+    json.dumps(report.rejected, ensure_ascii=False).encode()
+    assert import_pictures([tmp_path / "in"], tmp_path / "out").accepted == ("caf?.png",)
 
 
 def test_a_source_around_the_destination_does_not_eat_itself(tmp_path):
     picture(tmp_path / "a.png", "red")
     picture(tmp_path / "out" / "old.png", "blue")
-    assert import_pictures([tmp_path], tmp_path / "out").seen == 1
+    report = import_pictures([tmp_path], tmp_path / "out")
+    assert report.seen == 1
     with pytest.raises(UserError, match="into itself"):
         import_pictures([tmp_path / "out"], tmp_path / "out")
     with pytest.raises(UserError, match="no such"):
         import_pictures([tmp_path / "gone"], tmp_path / "out")
 
 
-def test_a_hostile_zip_stays_inside(tmp_path):
-    members = {"../../evil.png": encoded("red"), "/abs.png": encoded("green"), "..\\win.png": encoded("blue")}
-    (tmp_path / "a" / "b").mkdir(parents=True)
-    archive = zipped(tmp_path / "a" / "b" / "in.zip", members)
-    report = import_pictures([archive], tmp_path / "a" / "b" / "out")
-    assert len(report.accepted) == 3
-    inside = set(tmp_path.rglob("*.png"))
-    assert {path.parent for path in inside} == {tmp_path / "a" / "b" / "out"}
+def test_a_plain_folder_that_is_imported_into_keeps_its_pictures(tmp_path):
+    for name, colour in (("old.png", "blue"), ("twin.png", "blue")):
+        picture(tmp_path / "out" / name, colour, compress_level=3)
+    (tmp_path / "out" / "old.txt").write_text("as before")
+    picture(tmp_path / "in" / "new.png", "red")
+    picture(tmp_path / "in" / "known.png", "blue")
+    report = import_pictures([tmp_path / "in"], tmp_path / "out")
+    assert captions(tmp_path / "out") == {"new.png": (), "old.png": ("as before",), "twin.png": ()}
+    assert len(scan(tmp_path / "out").records) == 3
+    assert report.accepted == ("new.png",) and len(report.duplicates) == 1
 
 
-def test_a_zip_bomb_is_cut_short(tmp_path, monkeypatch):
-    monkeypatch.setattr(shelves, "MAX_FILE_BYTES", 1000)
-    monkeypatch.setattr(shelves, "MAX_ZIP_BYTES", 1800)
-    members = {"1.png": b"\0" * 5000, "2.png": encoded("red"), "3.png": b"\0" * 990, "4.png": encoded("blue")}
-    report = import_pictures([zipped(tmp_path / "in.zip", members)], tmp_path / "out")
-    assert report.accepted == ("2.png",)
-    reasons = [item.reason for item in report.rejected]
-    assert "unpacks to more" in reasons[0]
-    assert "unpacks to more" in reasons[1]
+def test_an_import_that_was_killed_shows_nothing_and_is_done_again(tmp_path):
+    for index in range(60):
+        noise = np.random.default_rng(index).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+        (tmp_path / "in").mkdir(exist_ok=True)
+        Image.fromarray(noise).save(tmp_path / "in" / f"{index}.png")
+    code = f"""
+import time
+from pathlib import Path
+from trainer.pictures.importing import import_pictures
+def slowly(done, total):
+    print(done, flush=True)
+    time.sleep(0.05)
+import_pictures([Path({str(tmp_path / "in")!r})], Path({str(tmp_path / "out")!r}), on_progress=slowly)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if int(line) >= 10:
+                process.send_signal(signal.SIGKILL)
+                break
+    copies = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "pictures").glob("*/*.png")}
+    assert len(copies) >= 10 and open_album(tmp_path / "out").entries == ()
+    torn = next(iter(copies)).with_name(".half.png.999999999.tmp")  # no process has this number
+    torn.write_bytes(b"half")
+    time.sleep(0.5)  # the workers end by themselves
+    report = import_pictures([tmp_path / "in"], tmp_path / "out")
+    assert len(report.accepted) == len(scan(tmp_path / "out").records) == 60
+    assert all(path.stat().st_mtime_ns == when for path, when in copies.items()), "a copy was written twice"
+    assert not list((tmp_path / "out").rglob("*.tmp"))
 
 
-def test_damaged_and_locked_zips_are_named(tmp_path):
-    (tmp_path / "no.zip").write_bytes(b"PK rubbish")
-    good = zipped(tmp_path / "flipped.zip", {"a.png": encoded()})
-    data = bytearray(good.read_bytes())
-    data[50] ^= 0xFF
-    good.write_bytes(data)
-    locked = zipped(tmp_path / "locked.zip", {"a.png": encoded()})
-    data = bytearray(locked.read_bytes())
-    data[6] |= 1  # "encrypted", in the member's own header and in the directory (APPNOTE 4.4.4)
-    data[data.index(b"PK\x01\x02") + 8] |= 1
-    locked.write_bytes(data)
-    report = import_pictures(sorted(tmp_path.glob("*.zip")), tmp_path / "out")
-    reasons = {item.source: item.reason for item in report.rejected}
-    assert report.accepted == ()
-    assert "zip is damaged" in reasons[str(tmp_path / "no.zip")]
-    assert "damaged" in reasons[f"{tmp_path}/flipped.zip/a.png"]
-    assert "password" in reasons[f"{tmp_path}/locked.zip/a.png"]
-
-
-def test_the_caption_is_there_before_its_picture(tmp_path, monkeypatch):
+def test_a_full_disk_ends_the_import_with_a_sentence(tmp_path):
     picture(tmp_path / "in" / "a.png")
-    (tmp_path / "in" / "a.txt").write_text("text")
-    order = []
-    write = importing.write_atomic
-    monkeypatch.setattr(importing, "write_atomic", lambda path, data: (order.append(path.name), write(path, data)))
     import_pictures([tmp_path / "in"], tmp_path / "out")
-    assert order == ["a.txt", "a.png"]
-
-
-@given(st.text(max_size=200), st.sets(st.sampled_from(["picture", "con", "a", "a-2"])))
-def test_stems_are_free_and_fit_every_file_system(wanted, taken):
-    stem = _free_stem(wanted, taken)
-    assert stem.casefold() not in taken
-    assert 0 < len(stem.encode()) <= 130
-    assert not set(stem) & set('<>:"/\\|?*\0\n')
-    assert not stem.startswith(".")
-    assert stem[-1] not in ". "
-    assert stem.split(".")[0].casefold() not in {"con", "nul", "com1"}
+    picture(tmp_path / "in" / "b.png", "blue")
+    (tmp_path / "limited.py").write_text(f"""
+import resource, signal
+from pathlib import Path
+from trainer.contract.errors import UserError
+from trainer.pictures.importing import import_pictures
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then a write that goes too far is an error; the workers inherit both
+resource.setrlimit(resource.RLIMIT_FSIZE, (40, 40))
+try:
+    import_pictures([Path({str(tmp_path / "in")!r})], Path({str(tmp_path / "out")!r}))
+except UserError as error:
+    print(error)
+""")
+    done = subprocess.run([sys.executable, tmp_path / "limited.py"], capture_output=True, text=True, check=False)
+    assert "import again" in done.stdout, done.stderr
+    assert len(open_album(tmp_path / "out").entries) == 1

@@ -1,0 +1,76 @@
+"""Listings of captions in every form that is about."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.trainer.pictures.samples import captions, picture
+from trainer.pictures.importing import import_pictures
+from trainer.pictures.listings import Line, read_listing
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize(
+    "head", [("file_name", "text"), ("File", "Caption"), ("image", "prompt"), ("FileName", "TEXT")]
+)
+def test_columns_are_found_by_their_names(delimiter, head):
+    rows = [head, ("a.png", f'"a cat{delimiter} asleep"'), (), ("b.png", '"two\nlines"')]
+    text = "\r\n".join(delimiter.join(row) for row in rows)
+    assert read_listing("captions.csv", text.encode("utf-8-sig")) == [
+        Line(2, "a.png", (f"a cat{delimiter} asleep".replace("\t", ""),)),
+        Line(5, "b.png", ("two lines",)),
+    ]
+
+
+def test_other_columns_do_not_matter_and_broken_rows_are_told():
+    text = "id;caption;width;file\n1;a cat;512;a.png\n2;\n3;a dog;5;;\n"
+    assert read_listing("metadata.csv", text.encode("utf-16")) == [
+        Line(2, "a.png", ("a cat",)),
+        Line(3, None),
+        Line(4, None),
+    ]
+
+
+def test_a_table_without_a_head_is_known_by_its_first_file():
+    assert read_listing("x.tsv", b"a.png\ta cat\nb.png\ta dog") == [
+        Line(1, "a.png", ("a cat",)),
+        Line(2, "b.png", ("a dog",)),
+    ]
+    assert read_listing("prices.csv", b"item,price\ncat,3\n") == []
+
+
+def test_json_lines_may_hold_several_captions():
+    lines = [{"file_name": "a.png", "text": ["one", "two"]}, {"image": "b.png", "caption": "x \ud800 y\0z"}, [1], "a"]
+    found = read_listing("metadata.jsonl", "\n".join(map(json.dumps, lines)).encode())
+    assert found == [Line(1, "a.png", ("one", "two")), Line(2, "b.png", ("x ? y z",)), Line(3, None), Line(4, None)]
+
+
+@given(st.binary(max_size=200), st.sampled_from(["metadata.jsonl", "captions.csv", "x.tsv"]))
+def test_no_bytes_are_too_odd(data, name):
+    for line in read_listing(name, data):
+        assert line.file is None or "".join(line.captions).encode() is not None
+
+
+def test_captions_reach_sub_folders_and_bare_names_and_a_text_beside_wins(tmp_path):
+    for name, colour in (("sub/a.png", "red"), ("b.png", "blue"), ("images/C.PNG", "lime"), ("x/t.png", "black")):
+        picture(tmp_path / "in" / name, colour)
+    picture(tmp_path / "in" / "y" / "t.png", "white")
+    lines = [{"file_name": "sub\\a.png", "text": "listed a"}, {"file_name": "b.png", "text": "listed b"}]
+    (tmp_path / "in" / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (tmp_path / "in" / "captions.csv").write_text("image,caption\nC.PNG,first\nC.PNG,second\nt.png,which?\nno.png,x\n")
+    (tmp_path / "in" / "b.txt").write_text("beside b")
+    (tmp_path / "in" / "metadata.csv").write_text("this,that\n1,2\n")
+    report = import_pictures([tmp_path / "in"], tmp_path / "out")
+    assert captions(tmp_path / "out") == {
+        "sub/a.png": ("listed a",),
+        "b.png": ("beside b",),
+        "images/C.PNG": ("first", "second"),
+        "x/t.png": (),
+        "y/t.png": (),
+    }
+    told = "\n".join(report.notes)
+    assert "2 of its lines are about pictures that are not there" in told
+    assert "metadata.csv was not used" in told
+    assert (report.seen, report.others) == (5, 4)

@@ -1,0 +1,187 @@
+"""What an import is given: folders, zips and single files, each laid on shelves."""
+
+import stat
+import struct
+import unicodedata
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from trainer.contract.errors import UserError
+from trainer.pictures.album import MASK_ENDING
+from trainer.pictures.captions import CAPTION_SUFFIXES
+from trainer.pictures.decode import BEGINNING, MAX_FILE_BYTES, PICTURE_SUFFIXES, read_bytes
+from trainer.pictures.folder import FOREIGN_SUFFIXES
+from trainer.pictures.listing import natural_key, visible
+from trainer.pictures.listings import LISTING_NAMES, LISTING_SUFFIXES
+from trainer.pictures.shelves import File, Finds, Place, Rejected, Shelf, begin_file, folder_files, gather
+from trainer.pictures.storing import read_member, read_part
+
+MAX_ZIP_BYTES = 16 * 2**30  # unpacked, where that is more than MAX_RATIO times the zip
+MAX_RATIO = 100
+MAX_DIRECTORY_BYTES = 32 * 2**20  # of a zip's list of files, which is read whole: some 300 000 names
+
+
+def find_pictures(sources: Sequence[Path], destination: Path) -> Finds:
+    """List the pictures in `sources`; nothing is decoded.
+
+    Args:
+        sources: pictures, folders and zips that exist.
+        destination: passed over where it lies inside a source.
+    """
+    finds = Finds()
+    single: list[Path] = []
+    for source in sources:
+        if source.is_dir():
+            files = folder_files(source, destination, finds)
+            gather(_shelf(str(source), PurePosixPath(source.resolve().name), files), finds)
+        elif is_zip(source):
+            _gather_zip(source, finds)
+        else:
+            single.append(source)
+    _gather_single(single, finds)
+    return finds
+
+
+def is_zip(path: Path) -> bool:
+    """Whether a file is taken for a zip."""
+    suffix = path.suffix.lower()
+    return path.is_file() and (suffix == ".zip" or (suffix not in PICTURE_SUFFIXES and zipfile.is_zipfile(path)))
+
+
+def _shelf(label: str, root: PurePosixPath, files: Sequence[File]) -> Shelf:
+    return Shelf(label, root, files, lambda place, limit: read_bytes(Path(place.path), limit), begin_file)
+
+
+def _gather_single(given: Sequence[Path], finds: Finds) -> None:
+    """Pictures given one by one, with the captions beside them or given along with them.
+
+    A browser puts each uploaded file in a folder of its own, so there a caption belongs to the picture of its name.
+    """
+    helpers = [path for path in given if path.suffix.lower() in (*CAPTION_SUFFIXES, *LISTING_SUFFIXES)]
+    pictures = [path for path in given if path not in helpers]
+    for folder in dict.fromkeys(path.parent for path in pictures):
+        here = [path for path in pictures if path.parent == folder]
+        names = [f"{path.stem}{ending}" for path in here for ending in (*CAPTION_SUFFIXES, f"{MASK_ENDING}.png")]
+        beside = [folder / name for name in (*names, *LISTING_NAMES) if (folder / name).is_file()]
+        stems = {path.stem for path in here}
+        along = [path for path in helpers if path.stem in stems or path.suffix.lower() in LISTING_SUFFIXES]
+        files = {path.name: path for path in (*along, *beside, *here)}  # what lies beside counts more
+        listed = [File(PurePosixPath(name), Place(str(path.absolute()))) for name, path in files.items()]
+        gather(_shelf(str(folder), PurePosixPath(), listed), finds)
+    stems = {path.stem for path in pictures}
+    alone = [path for path in helpers if path.suffix.lower() in CAPTION_SUFFIXES and path.stem not in stems]
+    finds.notes += [f"{path}: there is no picture of that name." for path in alone]
+    finds.others += len(alone)
+
+
+def _gather_zip(source: Path, finds: Finds) -> None:
+    try:
+        _check_directory(source)
+        with zipfile.ZipFile(source) as archive:
+            members = archive.infolist()
+
+            def read(place: Place, limit: int) -> bytes:
+                return read_member(archive, members[place.member or 0], limit)
+
+            def begin(place: Place) -> bytes:
+                try:
+                    return read_part(archive, members[place.member or 0], BEGINNING)
+                except UserError:
+                    return b""  # it is counted as no picture, and named
+
+            files = _zip_files(source, members, finds)
+            gather(Shelf(str(source), PurePosixPath(), files, read, begin), finds)
+    except (zipfile.BadZipFile, OSError, ValueError, EOFError, struct.error, NotImplementedError) as error:
+        finds.rejected.append(Rejected(str(source), f"The zip is damaged ({error}). Pack or download it again."))
+    except UserError as error:
+        finds.rejected.append(Rejected(str(source), f"{error.problem} {error.fix}"))
+
+
+def _check_directory(source: Path) -> None:
+    """Refuse a zip whose list of files would fill the memory (APPNOTE 4.3.14 and 4.3.16 say how long it is)."""
+    with source.open("rb") as file:
+        file.seek(max(0, file.seek(0, 2) - 65_600))
+        tail = file.read()
+    end, end64 = tail.rfind(b"PK\5\6"), tail.rfind(b"PK\6\6")
+    size = int.from_bytes(tail[end + 12 : end + 16], "little") if end >= 0 else 0
+    if size == 0xFFFFFFFF and end64 >= 0:
+        size = int.from_bytes(tail[end64 + 40 : end64 + 48], "little")
+    if size > MAX_DIRECTORY_BYTES:
+        problem = f"The zip's list of files has {size / 2**20:.0f} MiB; {MAX_DIRECTORY_BYTES // 2**20} MiB are read."
+        raise UserError(problem, str(source), "Pack the pictures into several zips.")
+
+
+def _zip_files(source: Path, members: Sequence[zipfile.ZipInfo], finds: Finds) -> list[File]:
+    """The members that may be read, in natural order; nothing is ever unpacked by its name."""
+    overlapping = _overlapping(members)
+    left = max(MAX_ZIP_BYTES, MAX_RATIO * source.stat().st_size)
+    files: list[File] = []
+    astray: list[str] = []
+    named = [(_member_name(info), index) for index, info in enumerate(members) if not info.is_dir()]
+    for name, index in sorted(named, key=lambda pair: (natural_key(pair[0]), pair[1])):
+        info, suffix = members[index], name.suffix.lower()
+        if not all(map(visible, name.parts)):
+            finds.others += 1
+            continue
+        reason = _refusal(info, index in overlapping, left)
+        if not reason:
+            left -= info.file_size
+            files.append(File(name, Place(str(source.absolute()), index)))
+            astray += [info.filename] if _leads_out(info.filename) else []
+        elif suffix in PICTURE_SUFFIXES | FOREIGN_SUFFIXES or suffix == ".zip":
+            finds.rejected.append(Rejected(f"{source}/{name}", reason))
+        else:
+            finds.others += 1
+            finds.notes.append(f"{source}/{name} was not used: {reason}")
+    if astray:
+        what = f"{len(astray)} names lead out of the zip" if len(astray) > 1 else "a name leads out of the zip"
+        finds.notes.append(f"{source}: {what} ({astray[0]!r}); only what is behind that was kept of it.")
+    return files
+
+
+def _refusal(info: zipfile.ZipInfo, overlaps: bool, left: int) -> str:
+    """Why a member is not read, "" where it is. That it states the truth is seen to when it is read."""
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    allowed = min(MAX_FILE_BYTES, left)
+    checks = {
+        "The zip has a password. Unpack it and import the folder.": bool(info.flag_bits & 1),
+        "It is a link or a device, not a file. Import the file that it leads to.": kind not in (0, stat.S_IFREG),
+        "It shares its bytes with another part of the zip, as zip bombs do. Pack it again.": overlaps,
+        f"It unpacks to more than {allowed // 2**20} MiB. Import it by itself.": info.file_size > allowed,
+    }
+    return next((reason for reason, found in checks.items() if found), "")
+
+
+def _overlapping(members: Sequence[zipfile.ZipInfo]) -> set[int]:
+    """Members that begin before the one ahead of them in the file has ended."""
+    found, end = set[int](), 0
+    for index, info in sorted(enumerate(members), key=lambda pair: pair[1].header_offset):
+        if info.header_offset < end:
+            found.add(index)
+        end = max(end, info.header_offset + 30 + len(info.filename) + info.compress_size)  # APPNOTE 4.3.7
+    return found
+
+
+def _member_name(info: zipfile.ZipInfo) -> PurePosixPath:
+    """A member's name as text, without what would lead out of the zip."""
+    text = info.filename
+    if not info.flag_bits & 0x800:  # not said to be UTF-8, so zipfile took it for cp437; macOS packs UTF-8 all the same
+        try:
+            text = text.encode("cp437").decode("utf-8")
+        except UnicodeError:
+            text = info.filename
+    parts = [part for part in _parts(unicodedata.normalize("NFC", text)) if not _goes_up(part)]
+    return PurePosixPath(*parts) if parts else PurePosixPath("unnamed")
+
+
+def _parts(name: str) -> list[str]:
+    return name.replace("\\", "/").split("/")  # old Windows tools part folders so, against APPNOTE 4.4.17
+
+
+def _goes_up(part: str) -> bool:
+    return part in ("", ".", "..") or part.endswith(":")
+
+
+def _leads_out(name: str) -> bool:
+    return any(_goes_up(part) for part in _parts(name))
