@@ -66,11 +66,11 @@ def _add_uploads(app: FastAPI, home: Path) -> None:
             raise HTTPException(413, f"{error.problem} {error.fix}") from error
         return JSONResponse({"token": token, "wanted": wanted})
 
-    @app.put("/uploads/{token}/{number}")
-    async def receive(request: Request, token: str, number: int) -> JSONResponse:
+    @app.put("/uploads/{token}/{first}/{count}")
+    async def receive(request: Request, token: str, first: int, count: int) -> JSONResponse:
         _same_origin(request)
         try:
-            await uploads.receive(home, token, number, request.stream())
+            await uploads.receive(home, token, first, count, request.stream())
         except ClientDisconnect as error:
             raise HTTPException(400, "The connection was closed.") from error
         except UserError as error:

@@ -84,10 +84,15 @@ def editable(home: Path, folder: Path) -> None:
     Raises:
         UserError: it is none of the user's sets.
     """
-    if folder.parent != home / "datasets":
+    check_own(home, folder)
+    adopt(folder)
+
+
+def check_own(home: Path, folder: Path) -> None:
+    """See that a folder is where the user's sets are. Raises UserError where it is not."""
+    if folder.parent != home / "datasets" or folder.name in ("", ".", ".."):
         fix = "Import its pictures into a set of your own."
         raise UserError("This set is not one of yours, so it is not changed.", str(folder), fix)
-    adopt(folder)
 
 
 def check(folder: Path) -> None:

@@ -64,33 +64,48 @@ def begin(home: Path, names: Sequence[str], sizes: Sequence[int]) -> tuple[str, 
     return token, wanted
 
 
-async def receive(home: Path, token: str, number: int, stream: AsyncIterator[bytes]) -> None:
-    """Write one file as it comes.
+async def receive(home: Path, token: str, first: int, count: int, stream: AsyncIterator[bytes]) -> None:
+    """Write some files as they come, one behind the other: their sizes, which were announced, tell where each ends.
 
     Raises:
-        UserError: nobody announced it, or it is not as long as announced.
-        OSError: it cannot be written.
+        UserError: nobody announced them, or what came is not as long as announced; files that came whole stay.
+        OSError: one cannot be written.
     """
     folder = _folder(home, token)
     plan = _plan(folder / PLAN)
-    if not 0 <= number < len(plan):
-        raise UserError("This file was not announced.", str(number))
-    name, size = plan[number]
-    target = folder / TREE / name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial, done = folder / f"{number}.part", 0
-    try:
-        with partial.open("wb") as file:
-            async for piece in stream:
-                done += len(piece)
-                if done > size:
-                    break
-                file.write(piece)
-        if done != size:
-            raise UserError(f"{name} did not arrive whole ({done} of {size} bytes).", "", "Send it again.")
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    if not 0 <= first < first + count <= len(plan):
+        raise UserError("These files were not announced.", f"{first} to {first + count - 1}")
+    pieces = _Pieces(stream)
+    for number in range(first, first + count):
+        name, size = plan[number]
+        target, partial = folder / TREE / name, folder / f"{number}.part"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("wb") as file:
+                done = sum([file.write(piece) async for piece in pieces.take(size)])
+            if done != size:
+                raise UserError(f"{name} did not arrive whole ({done} of {size} bytes).", "", "Send it again.")
+            if number + 1 == first + count and [piece async for piece in pieces.take(1)]:
+                raise UserError("More has come than was announced.", "", "Send it again.")
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+class _Pieces:
+    """A stream of bytes, to be cut where one likes."""
+
+    def __init__(self, stream: AsyncIterator[bytes]) -> None:
+        self._stream, self._left = aiter(stream), b""
+
+    async def take(self, size: int) -> AsyncIterator[bytes]:
+        """The next `size` bytes as they come; fewer where the stream ends."""
+        while size:
+            piece = self._left or await anext(self._stream, b"")
+            if not piece:
+                return
+            yield piece[:size]
+            self._left, size = piece[size:], size - len(piece[:size])
 
 
 def arrived(home: Path, token: str) -> Path:

@@ -1,6 +1,9 @@
 """Uploads: trees are kept, no name leaves the upload's own folder, only the page itself may send, limits hold."""
 
+import asyncio
 import json
+import tempfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -36,7 +39,7 @@ def send(client: TestClient, files: dict[str, bytes]) -> str:
     token, wanted = answer.json()["token"], answer.json()["wanted"]
     for number in wanted:
         data = list(files.values())[number]
-        assert client.put(f"/uploads/{token}/{number}", content=data, headers=PAGE).status_code == 200
+        assert client.put(f"/uploads/{token}/{number}/1", content=data, headers=PAGE).status_code == 200
     return token
 
 
@@ -52,13 +55,29 @@ def test_folders_stay_what_they_are(client: TestClient, home: Path) -> None:
     assert list(uploads.place(home).iterdir()) == []
 
 
+@given(st.lists(st.binary(max_size=40), min_size=1, max_size=6), st.integers(1, 30))
+def test_files_of_one_request_are_cut_where_their_sizes_say(contents: list[bytes], piece: int) -> None:
+    whole = b"".join(contents)
+
+    async def stream() -> AsyncIterator[bytes]:
+        for start in range(0, len(whole), piece):
+            yield whole[start : start + piece]
+
+    with tempfile.TemporaryDirectory() as place:
+        home = find_home(Path(place))
+        names = [f"{number}.png" for number in range(len(contents))]
+        token, _ = uploads.begin(home, names, [len(data) for data in contents])
+        asyncio.run(uploads.receive(home, token, 0, len(contents), stream()))
+        assert tree(uploads.arrived(home, token)) == dict(zip(names, contents, strict=True))
+
+
 def test_a_name_that_comes_twice_keeps_its_caption(client: TestClient, home: Path) -> None:
     answer = client.post(
         "/uploads", json={"names": ["1.png", "1.txt", "1.PNG", "1.txt"], "sizes": [1] * 4}, headers=PAGE
     )
     token = answer.json()["token"]
     for number, data in enumerate((b"a", b"b", b"c", b"d")):
-        client.put(f"/uploads/{token}/{number}", content=data, headers=PAGE)
+        client.put(f"/uploads/{token}/{number}/1", content=data, headers=PAGE)
     expected = {"1.png": b"a", "1.txt": b"b", "again-2/1.PNG": b"c", "again-2/1.txt": b"d"}
     assert tree(uploads.arrived(home, token)) == expected
 
@@ -90,14 +109,14 @@ def test_only_the_page_may_send(client: TestClient) -> None:
     assert client.post("/uploads", json=body, headers={"origin": "http://evil.example"}).status_code == 403
     token = client.post("/uploads", json=body, headers=PAGE).json()["token"]
     for origin in ({}, {"origin": "null"}, {"origin": "http://testserver.evil.example"}):
-        assert client.put(f"/uploads/{token}/0", content=b"x", headers=origin).status_code == 403
+        assert client.put(f"/uploads/{token}/0/1", content=b"x", headers=origin).status_code == 403
         assert client.delete(f"/uploads/{token}", headers=origin).status_code == 403
 
 
 @pytest.mark.parametrize("data", [b"", b"xx", b"x" * 10_000])
 def test_a_file_of_another_size_is_not_kept(client: TestClient, home: Path, data: bytes) -> None:
     token = client.post("/uploads", json={"names": ["a.png"], "sizes": [1]}, headers=PAGE).json()["token"]
-    assert client.put(f"/uploads/{token}/0", content=data, headers=PAGE).status_code == 400
+    assert client.put(f"/uploads/{token}/0/1", content=data, headers=PAGE).status_code == 400
     assert [path.name for path in (uploads.place(home) / token).rglob("*") if path.is_file()] == ["plan.json"]
     with pytest.raises(UserError, match="Nothing has arrived"):
         uploads.arrived(home, token)
@@ -105,8 +124,8 @@ def test_a_file_of_another_size_is_not_kept(client: TestClient, home: Path, data
 
 def test_what_was_not_announced_is_refused(client: TestClient) -> None:
     token = send(client, {"a.png": b"x"})
-    for path in (f"/uploads/{token}/1", f"/uploads/{token}/-1", f"/uploads/{'0' * 32}/0", "/uploads/../0"):
-        assert client.put(path, content=b"x", headers=PAGE).status_code in (400, 404, 405)
+    for path in (f"{token}/1/1", f"{token}/0/2", f"{token}/-1/1", f"{token}/0/0", f"{'0' * 32}/0/1", "../0/1"):
+        assert client.put(f"/uploads/{path}", content=b"x", headers=PAGE).status_code in (400, 404, 405)
 
 
 def test_more_than_the_disk_holds_is_refused_before_it_is_sent(client: TestClient, home: Path) -> None:

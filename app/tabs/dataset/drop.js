@@ -1,7 +1,7 @@
 // The place where pictures are dropped. Files go one by one to a route that keeps their folders; Python is told at last.
 const zone = element.querySelector(".drop"), sending = element.querySelector(".sending");
 const bar = sending.querySelector("progress"), words = sending.querySelector("span");
-const AT_ONCE = 4;
+const AT_ONCE = 3, PACK_FILES = 200, PACK_BYTES = 2 ** 23;  // small files share a request
 let going = null;  // what is being sent: { requests, stopped }
 
 const mebi = bytes => (bytes / 2 ** 20).toFixed(bytes < 2 ** 24 ? 1 : 0) + " MiB";
@@ -47,8 +47,21 @@ async function upload(found) {  // [[name with folders, File]]
     going = null;
 }
 
+function packs(wanted, found) {  // of numbers without a gap
+    const out = [];
+    let bytes = 0;
+    for (const number of wanted) {
+        const pack = out.at(-1), size = found[number][1].size;
+        if (pack && pack.at(-1) + 1 === number && pack.length < PACK_FILES && bytes + size <= PACK_BYTES) {
+            pack.push(number); bytes += size;
+        } else { out.push([number]); bytes = size; }
+    }
+    return out;
+}
+
 async function sendAll(token, wanted, found, going) {
-    const total = wanted.reduce((sum, number) => sum + found[number][1].size, 0), sent = new Map(), waiting = [...wanted];
+    const total = wanted.reduce((sum, number) => sum + found[number][1].size, 0), sent = new Map();
+    const waiting = packs(wanted, found);
     let done = 0;
     const show = () => {
         const bytes = [...sent.values()].reduce((sum, one) => sum + one, done);
@@ -57,9 +70,10 @@ async function sendAll(token, wanted, found, going) {
     };
     const one = async () => {
         while (waiting.length && !going.stopped) {
-            const number = waiting.shift(), file = found[number][1];
-            await send("PUT", `uploads/${token}/${number}`, file, going, loaded => { sent.set(number, loaded); show(); });
-            sent.delete(number); done += file.size; show();
+            const pack = waiting.shift(), first = pack[0], body = new Blob(pack.map(number => found[number][1]));
+            const progress = loaded => { sent.set(first, loaded); show(); };
+            await send("PUT", `uploads/${token}/${first}/${pack.length}`, body, going, progress);
+            sent.delete(first); done += body.size; show();
         }
     };
     await Promise.all(Array.from({ length: AT_ONCE }, one));

@@ -4,6 +4,7 @@ import html
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from app.views import pictures, sets, uploads
 from app.views.page import Page, kindly, quiet, say
 from trainer.contract.errors import UserError
 from trainer.pictures.album import locate
-from trainer.pictures.importing import ImportReport, import_pictures
+from trainer.pictures.importing import Duplicate, ImportOptions, ImportReport, import_pictures
+from trainer.pictures.shelves import Rejected
 
 SCRIPT = Path(__file__).with_name("drop.js").read_text("utf-8")
 SAMPLES = {"style": "A style", "subject": "A subject"}
@@ -99,7 +101,8 @@ def _import_upload(page: Page, token: str, into: str) -> Iterator[Any]:
     def work(target: Path) -> Work:
         def run(tell: Callable[[int, int], None]) -> ImportReport:
             try:
-                return import_pictures(sorted(uploads.arrived(page.home, token).iterdir()), target, on_progress=tell)
+                tree = uploads.arrived(page.home, token)
+                return _as_sent(import_pictures(sorted(tree.iterdir()), target, on_progress=tell), tree)
             finally:
                 uploads.end(page.home, token)
 
@@ -113,9 +116,21 @@ def _import_place(page: Page, text: str, leave: bool, into: str) -> Iterator[Any
         if not text.strip():
             raise UserError("no folder is named", "Folder, picture or zip", "Type where the pictures lie.")
         source = Path(text.strip()).expanduser()
-        return lambda tell: import_pictures([source], target, on_progress=tell)
+        return lambda tell: import_pictures([source], target, options=ImportOptions(reference=leave), on_progress=tell)
 
     yield from _run(page, into, work)
+
+
+def _as_sent(report: ImportReport, tree: Path) -> ImportReport:
+    """A report in the sender's names: where the files lay meanwhile is nothing to people."""
+
+    def told(text: str) -> str:
+        return text.replace(f"{tree}/", "")
+
+    return replace(
+        report, duplicates=tuple(Duplicate(*map(told, one)) for one in report.duplicates),
+        rejected=tuple(Rejected(*map(told, one)) for one in report.rejected), notes=tuple(map(told, report.notes)),
+    )  # fmt: skip
 
 
 def _use_sample(page: Page, key: str) -> Iterator[Any]:
@@ -139,8 +154,7 @@ def _run(page: Page, into: str, work: Callable[[Path], Work]) -> Iterator[Any]:
     """Import beside the page and tell how far it is; it goes on to its end if the page is closed."""
     try:
         target = Path(into) if into else sets.create(page.home, "")
-        if target.is_dir():
-            sets.editable(page.home, target)
+        sets.check_own(page.home, target)
         for told in _beside(work(target)):
             if isinstance(told, ImportReport):
                 yield _chosen(page, target), report_html(told), news()
@@ -189,7 +203,7 @@ def report_html(report: ImportReport) -> str:
     parts = [f"<b>{len(report.accepted)}</b> added"]
     parts += [f"<b>{len(report.duplicates)}</b> there already"] if report.duplicates else []
     parts += [f"<b>{len(report.rejected)}</b> not usable"] if report.rejected else []
-    reasons = [f"{Path(item.source).name}: {item.reason}" for item in report.rejected] + list(report.notes)
+    reasons = [f"{item.source}: {item.reason}" for item in report.rejected] + list(report.notes)
     listed = "".join(f"<li>{html.escape(line)}</li>" for line in reasons[:20])
     more = f"<li>and {len(reasons) - 20} more</li>" if len(reasons) > 20 else ""
     return f'<div class="report">{" · ".join(parts)}{f"<ul>{listed}{more}</ul>" if listed else ""}</div>'
