@@ -127,14 +127,11 @@ def span(found: Sequence[Entry], one: str, other: str) -> list[str]:
 
 
 def marks_html(opened: str, chosen: Sequence[str]) -> str:
-    """HTML: a rule that marks the open picture, and one for those that are selected. Only ids of albums come here."""
-    rules = [_rule([opened], "opened")] if opened else []
-    rules += [_rule(chosen, "chosen")] if chosen else []
-    return f"<style>{''.join(rules)}</style>"
+    """HTML: a rule that marks the open picture, and one for those that are selected."""
+    rules = _rule([opened], "outline: var(--tile-opened)") + _rule(chosen, "box-shadow: var(--tile-chosen)")
+    return f"<style>{rules}</style>"
 
 
-def _rule(ids: Sequence[str], name: str) -> str:
+def _rule(ids: Sequence[str], what: str) -> str:
     where = ",".join(f'#dataset-grid .tile[data-id="{key}"]' for key in ids if key.isalnum())
-    return (
-        f"{where}{{outline: var(--tile-{name})}}" if name == "opened" else f"{where}{{box-shadow: var(--tile-{name})}}"
-    )
+    return f"{where}{{{what}}}" if where else ""
