@@ -24,11 +24,14 @@ def read_captions(picture: Path) -> tuple[str, ...]:
     Raises:
         OSError: the caption file is there but cannot be read.
     """
-    for suffix in CAPTION_SUFFIXES:
-        beside = picture.with_suffix(suffix)
-        if beside.is_file():
-            return decode_captions(beside.read_bytes())
-    return ()
+    beside = caption_file(picture)
+    return decode_captions(beside.read_bytes()) if beside else ()
+
+
+def caption_file(picture: Path) -> Path | None:
+    """The text file beside a picture, None where there is none."""
+    beside = (picture.with_suffix(suffix) for suffix in CAPTION_SUFFIXES)
+    return next((path for path in beside if path.is_file()), None)
 
 
 def decode_captions(data: bytes) -> tuple[str, ...]:
@@ -37,18 +40,22 @@ def decode_captions(data: bytes) -> tuple[str, ...]:
 
 
 def decode_text(data: bytes) -> str:
-    """Turn the bytes of a text file into text without NULs.
+    """Turn the bytes of a text file into text without NULs; see `encoding_of`."""
+    return data.decode(encoding_of(data), errors="replace").replace("\0", " ")
+
+
+def encoding_of(data: bytes) -> str:
+    """The encoding of a text file, by Python's name.
 
     UTF-8 (with or without a mark), UTF-16 with its mark (what Notepad calls "Unicode"), otherwise cp1252.
     """
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        text = data.decode("utf-16", errors="replace")
-    else:
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            text = data.decode("cp1252", errors="replace")
-    return text.replace("\0", " ")
+        return "utf-16"
+    try:
+        data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return "cp1252"
+    return "utf-8-sig"
 
 
 def write_caption(picture: Path, text: str) -> None:

@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from app.tabs.dataset import bulk, crops, editor, importing, trigger
+from app.tabs.dataset import bulk, crops, doctor, editor, importing, trigger
 from app.tabs.dataset.desk import Desk, hidden
 from app.views import sets
 from app.views.page import Page, empty
@@ -20,9 +20,10 @@ def build(page: Page) -> None:
     nothing = gr.HTML(EMPTY)
     with gr.Column(visible=False, elem_id="dataset-editor") as area:
         trigger.build(desk)
-        words, eye = editor.build(desk)
+        words, eye, wanted = editor.build(desk)
         bulk.build(desk, words)
         crops.build(desk, eye)
+        doctor.build(desk, eye, wanted)
 
     def show(path: str) -> tuple[gr.HTML, gr.Column]:
         filled = sets.has_pictures(path)

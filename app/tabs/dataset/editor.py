@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from app.tabs.dataset import crops
-from app.tabs.dataset.desk import Desk, Words, look, news
+from app.tabs.dataset.desk import Desk, Words, hidden, look, news
 from app.views import grid, sets
 from app.views.page import in_turn, kindly, quiet
 from trainer.pictures.album import Album, Entry, change, edit, next_redo, next_undo, redo, undo
@@ -20,8 +20,9 @@ KEYS = (
 )
 
 
-def build(desk: Desk) -> tuple[Words, gr.Dropdown]:
-    """Lay out tiles and editor; returns the filter, and the kind of base whose view is shown."""
+def build(desk: Desk) -> tuple[Words, gr.Dropdown, gr.Textbox]:
+    """Lay out tiles and editor; returns the filter, the kind of base whose view is shown, and a place for a
+    picture that is to be opened."""
     with gr.Row(elem_classes="halves"):
         with gr.Column(scale=6, min_width=320):
             words, tiles, marks = _tiles()
@@ -31,7 +32,7 @@ def build(desk: Desk) -> tuple[Words, gr.Dropdown]:
     _wire_tiles(desk, words, tiles)
     _wire_editor(desk, words, tiles, marks, part)
     _wire_actions(desk, part)
-    return words, part.eye
+    return words, part.eye, part.wanted
 
 
 def _tiles() -> tuple[Words, gr.HTML, gr.HTML]:
@@ -64,6 +65,7 @@ class _Editor:
     """The components of the open picture."""
 
     def __init__(self, desk: Desk) -> None:
+        self.wanted = hidden("wanted")
         self.stage = gr.HTML("", elem_id="dataset-stage", js_on_load=crops.SCRIPT, apply_default_css=False)
         with gr.Row(elem_classes="tight"):
             self.eye = crops.choose_eye(desk)
@@ -144,11 +146,20 @@ def _wire_editor(desk: Desk, words: Words, tiles: gr.HTML, marks: gr.HTML, part:
         stays = values[0] == picture and (text != before or values[3] == before)
         return (*values[:2], gr.skip(), gr.skip(), *values[4:]) if stays else values
 
+    def open_wanted(*values: str) -> Any:
+        *stood, wanted = values
+        now = _Now(*stood)
+        if not wanted:
+            return [gr.skip()] * (len(shown) + 2)
+        stamp = news() if save_caption(desk, *now[:4]) else gr.skip()
+        return "", stamp, *opened(now.path, wanted, now.chosen, now.eye)
+
     filtered = [*typed, words.text, words.kind, desk.chosen, part.eye]
     for button, by in ((part.previous, -1), (part.save, 1), (part.next, 1)):
         button.click(kindly(step(by)), filtered, [desk.changed, desk.number, *shown], **quiet())
     part.caption.blur(kindly(keep), typed, [desk.before, desk.changed], **quiet(trigger_mode="multiple"))
     tiles.pick(kindly(pick), filtered, [desk.changed, desk.chosen, *shown], **quiet(trigger_mode="multiple"))
+    part.wanted.change(kindly(open_wanted), [*filtered, part.wanted], [part.wanted, desk.changed, *shown], **quiet())
     shows = [*typed, desk.chosen, part.eye, part.stage]
     desk.follow(again, shows, shown, trigger_mode="always_last")
     part.eye.input(kindly(again), shows, shown, **quiet())

@@ -1,8 +1,6 @@
 """Choosing a set, making one, bringing pictures in: files, folders with their tree, zips, places on this machine."""
 
 import html
-import queue
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from app.tabs.dataset.background import beside
 from app.tabs.dataset.desk import Desk, news
 from app.views import pictures, sets, uploads
 from app.views.page import Page, kindly, quiet, say
@@ -155,7 +154,7 @@ def _run(page: Page, into: str, work: Callable[[Path], Work]) -> Iterator[Any]:
     try:
         target = Path(into) if into else sets.create(page.home, "")
         sets.check_own(page.home, target)
-        for told in _beside(work(target)):
+        for told in beside(work(target)):
             if isinstance(told, ImportReport):
                 yield _chosen(page, target), report_html(told), news()
             else:
@@ -163,34 +162,6 @@ def _run(page: Page, into: str, work: Callable[[Path], Work]) -> Iterator[Any]:
     except UserError as error:
         say(error)
         yield gr.skip(), "", gr.skip()
-
-
-def _beside(work: Work) -> Iterator[tuple[int, int] | ImportReport]:
-    """Do work in a thread; yields (done, total) some times a second, its report at last. Raises what it raises."""
-    told: queue.Queue[tuple[int, int] | ImportReport | Exception] = queue.Queue()
-
-    def run() -> None:
-        try:
-            told.put(work(lambda done, total: told.put((done, total))))
-        except Exception as error:  # noqa: BLE001 - it is raised again where somebody waits for it
-            told.put(error)
-
-    threading.Thread(target=run, name="import").start()
-    last: tuple[int, int] = (0, 0)
-    while True:
-        try:
-            item = told.get(timeout=0.25)
-            while isinstance(item, tuple) and not told.empty():
-                item = told.get()
-        except queue.Empty:
-            item = last
-        if isinstance(item, Exception):
-            raise item
-        yield item
-        if not isinstance(item, tuple):
-            return
-        last = item
-        threading.Event().wait(0.2)
 
 
 def _progress(done: int, total: int) -> str:

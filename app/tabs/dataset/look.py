@@ -56,6 +56,25 @@ progress { flex: 1; min-width: 140px; height: 8px; accent-color: var(--primary-6
 .shapes { width: 100%; border-collapse: collapse; font-size: var(--text-sm); font-variant-numeric: tabular-nums; }
 .shapes td { padding: 2px 12px 2px 0; white-space: nowrap; } .shapes td:nth-child(3) { width: 100%; }
 .shapes i { display: block; height: 9px; border-radius: 4px; background: var(--primary-500); min-width: 2px; }
+.finding { margin: 10px 0; padding: 10px 14px; border: 1px solid var(--border-color-primary);
+  border-left: 4px solid #d97706; border-radius: var(--radius-md); background: var(--block-background-fill); }
+.finding[data-severity=error] { border-left-color: #dc2626; }
+.finding[data-severity=note] { border-left-color: var(--primary-400); }
+.finding h4 { margin: 0 0 2px; font-weight: 600; } .finding p { margin: 0; font-size: var(--text-sm);
+  color: var(--body-text-color-subdued); }
+.finding .found { display: flex; flex-wrap: wrap; gap: 8px; margin: 8px 0; }
+.finding figure { position: relative; width: 104px; margin: 0; cursor: pointer; }
+.finding figure img { width: 104px; height: 104px; object-fit: cover; margin: 0; border-radius: var(--radius-md); }
+.finding figure.out img { opacity: .3; filter: grayscale(1); }
+.finding figure button { position: absolute; top: 4px; right: 4px; width: 22px; height: 22px; line-height: 1;
+  padding: 0; border-radius: 999px; color: white; background: rgb(0 0 0 / .6); cursor: pointer; }
+.finding figcaption { padding-top: 3px; font-size: 11px; line-height: 1.3; overflow: hidden; display: -webkit-box;
+  -webkit-line-clamp: 3; -webkit-box-orient: vertical; overflow-wrap: anywhere; color: var(--body-text-color-subdued); }
+.finding .more { align-self: center; font-size: var(--text-sm); color: var(--body-text-color-subdued); }
+.finding .fixes { display: flex; flex-wrap: wrap; gap: 8px; }
+.finding .fixes button { padding: 4px 12px; border-radius: var(--radius-md); font-size: var(--text-sm); cursor: pointer;
+  border: 1px solid var(--border-color-primary); background: var(--button-secondary-background-fill); }
+.finding .done { font-size: var(--text-sm); color: #16a34a; }
 .before-after { width: 100%; border-collapse: collapse; font-size: var(--text-sm); }
 .before-after td { padding: 4px 10px 4px 2px; border-bottom: 1px solid var(--border-color-primary); vertical-align: top;
   overflow-wrap: anywhere; width: 40%; }
