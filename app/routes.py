@@ -1,17 +1,20 @@
 """Routes of our own beside the page: uploads as streams, small copies of pictures, files to take away."""
 
 import asyncio
+import secrets
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
 from pydantic import BaseModel, Field
+from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
 
 from app.views import adapters, pictures, sets, uploads
 from trainer.contract.errors import UserError
 from trainer.pictures.album import locate
+from trainer.pictures.exporting import export_pictures
 
 SIDES = {"small": pictures.SMALL, "large": pictures.SIDE}
 FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
@@ -27,6 +30,7 @@ class Announced(BaseModel):
 def add(app: FastAPI, home: Path) -> None:
     """Give an application the routes."""
     _add_files(app, home)
+    _add_sets(app, home)
     _add_uploads(app, home)
 
 
@@ -38,11 +42,17 @@ def _add_files(app: FastAPI, home: Path) -> None:
                 return FileResponse(item.path, filename=item.path.name, media_type="application/octet-stream")
         raise HTTPException(404, "There is no such adapter.")
 
+    @app.get("/favicon.ico", include_in_schema=False)
+    def icon() -> RedirectResponse:
+        return RedirectResponse("/static/img/logo.svg")
+
+
+def _add_sets(app: FastAPI, home: Path) -> None:
     @app.get("/sets/{name}/{picture}/{side}")
     def copy(name: str, picture: str, side: str) -> FileResponse:
         """Only pictures of the user's own sets are named here, and only copies are sent."""
-        folder = next((path for path in sets.own(home) if path.name == name), None)
-        if folder is None or side not in SIDES:
+        folder = _set(home, name)
+        if side not in SIDES:
             raise HTTPException(404, "There is no such picture.")
         try:
             entry = next((entry for entry in sets.album(folder).entries if entry.id == picture), None)
@@ -51,9 +61,26 @@ def _add_files(app: FastAPI, home: Path) -> None:
         found = entry and pictures.copy(home, locate(folder, entry.file), SIDES[side])
         return FileResponse(found or pictures.blank(home), headers=FOR_EVER if found else {"Cache-Control": "no-store"})
 
-    @app.get("/favicon.ico", include_in_schema=False)
-    def icon() -> RedirectResponse:
-        return RedirectResponse("/static/img/logo.svg")
+    @app.get("/sets/{name}/pictures.zip")
+    def whole(request: Request, name: str) -> FileResponse:
+        """The set with its captions; packed when it is asked for, deleted when it is sent."""
+        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+            raise HTTPException(403, "Only the page itself may do this.")
+        folder = _set(home, name)
+        target = home / ".cache" / f"export-{secrets.token_hex(8)}.zip"
+        try:
+            export_pictures(folder, target)
+        except UserError as error:
+            raise HTTPException(409, str(error)) from error
+        delete = BackgroundTask(target.unlink, missing_ok=True)
+        return FileResponse(target, filename=f"{name}.zip", media_type="application/zip", background=delete)
+
+
+def _set(home: Path, name: str) -> Path:
+    folder = next((path for path in sets.own(home) if path.name == name), None)
+    if folder is None:
+        raise HTTPException(404, "There is no such set.")
+    return folder
 
 
 def _add_uploads(app: FastAPI, home: Path) -> None:

@@ -167,6 +167,8 @@ def launch(home: Path, host: str, port: int | None, share: bool) -> None:
     if not presence.anyone(home):
         for left in (home / ".cache").glob("uploads-*"):  # of a server that was killed
             shutil.rmtree(left, ignore_errors=True)
+        for left in (home / ".cache").glob("*export-*.zip*"):
+            left.unlink(missing_ok=True)
         shutil.rmtree(uploads.place(home), ignore_errors=True)
     pictures.sweep(home)
     passing = tempfile.mkdtemp(prefix="uploads-", dir=home / ".cache")

@@ -15,7 +15,7 @@ from trainer.pictures.album import Album, Entry
 
 
 def hidden(name: str) -> gr.Textbox:
-    """A value that lives in the page and is not shown."""
+    """A value that lives in the page unseen. Not to be put into a hidden part: it would be shown together with that."""
     return gr.Textbox("", visible="hidden", elem_id=f"dataset-{name}")
 
 
@@ -30,6 +30,8 @@ class Desk:
         chosen: ids of the selected pictures, with spaces between.
         number: of the page of tiles, from 0.
         changed: anything new, after the set was changed; whoever shows something of it follows.
+        wanted: id of a picture that a part wants to be opened.
+        visit: number of the doctor's examination that is shown.
     """
 
     page: Page
@@ -38,6 +40,8 @@ class Desk:
     chosen: gr.Textbox
     number: gr.Textbox
     changed: gr.Textbox
+    wanted: gr.Textbox
+    visit: gr.Textbox
 
     def follow(self, fn: Callable[..., Any], inputs: Any, outputs: Any, **more: Any) -> None:
         """Do something when another set is chosen, and when this one was changed."""

@@ -4,8 +4,8 @@ import html
 import itertools
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -14,7 +14,7 @@ from app.tabs.dataset.crops import EYES
 from app.tabs.dataset.desk import Desk, news
 from app.tabs.dataset.editor import find
 from app.views import grid, sets
-from app.views.page import kindly, quiet, say
+from app.views.page import in_turn, kindly, quiet, say
 from trainer.contract.errors import UserError
 from trainer.pictures import remedies
 from trainer.pictures.album import Album
@@ -32,64 +32,56 @@ SCRIPT = """element.addEventListener("click", event => {
 });"""
 
 
-@dataclass
-class Visit:
-    """An examination that is shown, and what was done since."""
+class Visit(NamedTuple):
+    """An examination that is shown."""
 
     folder: Path
     findings: Findings
-    done: dict[int, str] = field(default_factory=dict)
 
 
 _visits: OrderedDict[str, Visit] = OrderedDict()
 _numbers = itertools.count(1)
 
 
-def build(desk: Desk, eye: gr.Dropdown, opened: gr.Textbox) -> None:
-    """Lay out the panel.
-
-    Args:
-        desk: what the tab shares.
-        eye: kind of base that the set is meant for.
-        opened: takes the id of a picture that is to be opened.
-    """
+def build(desk: Desk, eye: gr.Dropdown) -> None:
+    """Lay out the panel; `eye` is the kind of base that the set is meant for."""
     with gr.Accordion("Check the set", open=False, elem_id="dataset-doctor"):
-        check = gr.Button("Check the set", size="md", elem_id="doctor-check")
+        check = gr.Button("Look at every picture and caption", size="md", elem_id="doctor-check")
+        told = gr.HTML("", elem_id="doctor-told", apply_default_css=False)
         cards = gr.HTML("", elem_id="doctor-cards", js_on_load=SCRIPT, apply_default_css=False)
 
-    def look(path: str, kind: str) -> Iterator[str]:
-        yield from _examine(path, kind)
-
-    def treat(event: gr.EventData) -> tuple[str, str]:
-        number = str(event.visit)
-        _treat(desk, number, int(event.finding), int(event.fix), str(event.picture))
-        return cards_html(number), news()
+    def treat(event: gr.EventData) -> str:
+        _treat(desk, str(event.visit), int(event.finding), int(event.fix), str(event.picture))
+        return news()
 
     def show(event: gr.EventData) -> str:
         return str(event.id)
 
     check.click(
-        look, [desk.page.dataset, eye], cards, show_progress="hidden", api_visibility="private", concurrency_limit=1
-    )
-    cards.treat(kindly(treat), None, [cards, desk.changed], **quiet())
-    cards.show(show, None, opened, **quiet())
-    desk.page.dataset.change(lambda: "", None, cards, **quiet())
+        _examine, [desk.page.dataset, eye], [told, desk.visit], show_progress="hidden", api_visibility="private",
+        concurrency_limit=1,
+    )  # fmt: skip
+    gr.on([desk.visit.change, desk.changed.change], cards_html, desk.visit, cards, **in_turn("doctor"))
+    cards.treat(kindly(treat), None, desk.changed, **quiet())
+    cards.show(show, None, desk.wanted, **quiet())
+    desk.page.dataset.change(lambda: "", None, desk.visit, **quiet())
 
 
-def _examine(path: str, kind: str) -> Iterator[str]:
+def _examine(path: str, kind: str) -> Iterator[tuple[Any, Any]]:
     if not path:
         return
     options = Options(resolution=EYES[kind].resolution)
     try:
         for told in beside(lambda tell: examine(Path(path), options, tell)):
             if isinstance(told, Findings):
-                yield cards_html(_remember(Visit(Path(path), told)))
+                yield "", _remember(Visit(Path(path), told))
             else:
                 done, total = told
-                yield f'<div class="report"><progress value="{done}" max="{total or 1}"></progress> looking</div>'
+                bar = f'<progress value="{done}" max="{total or 1}"></progress>'
+                yield f'<div class="report">{bar} {done} of {sets.count(total, "picture")}</div>', gr.skip()
     except UserError as error:
         say(error)
-        yield ""
+        yield "", gr.skip()
 
 
 def _remember(visit: Visit) -> str:
@@ -112,12 +104,13 @@ def _treat(desk: Desk, number: str, which: int, fix: int, picture: str) -> None:
         apply(folder, remedies.leave_out(f"leave out {entry.name if entry else 'a picture'}", [picture]))
     elif 0 <= fix < len(finding.fixes):
         apply(folder, finding.fixes[fix])
-        visit.done[which] = finding.fixes[fix].label
 
 
 def cards_html(number: str) -> str:
-    """HTML: what was found, the worst first; nothing of it is known any more where the number is old."""
-    visit = _visits[number]
+    """HTML: what was found, the worst first, as the set is now; nothing where it is not known any more."""
+    visit = _visits.get(number)
+    if visit is None or not visit.folder.is_dir():
+        return ""
     album, found = sets.album(visit.folder), visit.findings
     left = f", {found.excluded} left out" if found.excluded else ""
     head = f"<b>{sets.count(found.pictures, 'picture')}</b> can be trained on{left}."
@@ -128,13 +121,12 @@ def cards_html(number: str) -> str:
 def _card_html(visit: Visit, album: Album, number: str, which: int) -> str:
     finding = visit.findings.findings[which]
     aim = f'data-visit="{number}" data-finding="{which}"'
-    if which in visit.done:
-        buttons = f'<span class="done">✓ {html.escape(visit.done[which])}</span>'
-    else:
-        buttons = "".join(
-            f'<button {aim} data-fix="{place}">{html.escape(fix.label)}</button>'
-            for place, fix in enumerate(finding.fixes)
-        )
+    buttons = "".join(
+        f'<span class="done">✓ {html.escape(fix.label)}</span>'
+        if fix.how(album) == album  # done already, or there is nothing left of it; taken back, it can be done again
+        else f'<button {aim} data-fix="{place}">{html.escape(fix.label)}</button>'
+        for place, fix in enumerate(finding.fixes)
+    )
     count = f" · {sets.count(len(finding.ids), 'picture')}" if finding.ids else ""
     about = f"<p>{html.escape(finding.about)}</p>" if finding.about else ""
     return (

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from app.tabs.dataset import crops
-from app.tabs.dataset.desk import Desk, Words, hidden, look, news
+from app.tabs.dataset.desk import Desk, Words, look, news
 from app.views import grid, sets
 from app.views.page import in_turn, kindly, quiet
-from trainer.pictures.album import Album, Entry, change, edit, next_redo, next_undo, redo, undo
+from trainer.pictures.album import Album, Entry, change, edit
 from trainer.pictures.tags import set_captions
 
 SCRIPT = Path(__file__).with_name("editor.js").read_text("utf-8")
@@ -20,9 +20,8 @@ KEYS = (
 )
 
 
-def build(desk: Desk) -> tuple[Words, gr.Dropdown, gr.Textbox]:
-    """Lay out tiles and editor; returns the filter, the kind of base whose view is shown, and a place for a
-    picture that is to be opened."""
+def build(desk: Desk) -> tuple[Words, gr.Dropdown]:
+    """Lay out tiles and editor; returns the filter, and the kind of base whose view is shown."""
     with gr.Row(elem_classes="halves"):
         with gr.Column(scale=6, min_width=320):
             words, tiles, marks = _tiles()
@@ -32,7 +31,7 @@ def build(desk: Desk) -> tuple[Words, gr.Dropdown, gr.Textbox]:
     _wire_tiles(desk, words, tiles)
     _wire_editor(desk, words, tiles, marks, part)
     _wire_actions(desk, part)
-    return words, part.eye, part.wanted
+    return words, part.eye
 
 
 def _tiles() -> tuple[Words, gr.HTML, gr.HTML]:
@@ -65,7 +64,6 @@ class _Editor:
     """The components of the open picture."""
 
     def __init__(self, desk: Desk) -> None:
-        self.wanted = hidden("wanted")
         self.stage = gr.HTML("", elem_id="dataset-stage", js_on_load=crops.SCRIPT, apply_default_css=False)
         with gr.Row(elem_classes="tight"):
             self.eye = crops.choose_eye(desk)
@@ -81,9 +79,6 @@ class _Editor:
         with gr.Row(elem_classes="tight"):
             self.out = gr.Button("Leave out", size="md", elem_id="dataset-out", min_width=100)
             self.remove = gr.Button("Delete", size="md", elem_id="dataset-delete", min_width=100)
-        with gr.Row(elem_classes="tight"):
-            self.undo = gr.Button("Undo", size="md", visible=False, elem_id="dataset-undo", min_width=120)
-            self.redo = gr.Button("Redo", size="md", visible=False, elem_id="dataset-redo", min_width=120)
 
 
 def _wire_tiles(desk: Desk, words: Words, tiles: gr.HTML) -> None:
@@ -159,7 +154,7 @@ def _wire_editor(desk: Desk, words: Words, tiles: gr.HTML, marks: gr.HTML, part:
         button.click(kindly(step(by)), filtered, [desk.changed, desk.number, *shown], **quiet())
     part.caption.blur(kindly(keep), typed, [desk.before, desk.changed], **quiet(trigger_mode="multiple"))
     tiles.pick(kindly(pick), filtered, [desk.changed, desk.chosen, *shown], **quiet(trigger_mode="multiple"))
-    part.wanted.change(kindly(open_wanted), [*filtered, part.wanted], [part.wanted, desk.changed, *shown], **quiet())
+    desk.wanted.change(kindly(open_wanted), [*filtered, desk.wanted], [desk.wanted, desk.changed, *shown], **quiet())
     shows = [*typed, desk.chosen, part.eye, part.stage]
     desk.follow(again, shows, shown, trigger_mode="always_last")
     part.eye.input(kindly(again), shows, shown, **quiet())
@@ -228,19 +223,5 @@ def _wire_actions(desk: Desk, part: _Editor) -> None:
         change(folder, f"delete {sets.count(len(ids), 'picture')}", without)
         return news(), ""
 
-    def travel(how: Callable[[Path], str]) -> Callable[[str], str]:
-        def go(path: str) -> str:
-            how(desk.own(path))
-            return news()
-
-        return go
-
-    def ways(path: str) -> tuple[gr.Button, gr.Button]:
-        back, forth = (next_undo(Path(path)), next_redo(Path(path))) if path else ("", "")
-        return gr.Button(f"Undo: {back}", visible=bool(back)), gr.Button(f"Redo: {forth}", visible=bool(forth))
-
     part.out.click(kindly(leave_out), meant, desk.changed, **quiet())
     part.remove.click(kindly(remove), meant, [desk.changed, desk.chosen], **quiet())
-    part.undo.click(kindly(travel(undo)), desk.page.dataset, desk.changed, **quiet())
-    part.redo.click(kindly(travel(redo)), desk.page.dataset, desk.changed, **quiet())
-    desk.follow(ways, desk.page.dataset, [part.undo, part.redo])
