@@ -120,6 +120,22 @@ def import_pictures(
     finds = find_pictures(sources, folder)
     if options.reference:
         _turn_away_nameless(finds)
+    arrivals = _read(finds, folder, options, on_progress)
+    accepted, duplicates = _take_in(folder, arrivals, options, finds.notes)
+    return ImportReport(
+        accepted=tuple(entry.name for entry in accepted),
+        duplicates=tuple(Duplicate(*map(_legible, one)) for one in duplicates),
+        rejected=tuple(Rejected(*map(_legible, one)) for one in finds.rejected),
+        notes=tuple(map(_legible, finds.notes)),
+        ids=tuple(entry.id for entry in accepted),
+        others=finds.others,
+    )
+
+
+def _read(
+    finds: Finds, folder: Path, options: ImportOptions, on_progress: Callable[[int, int], None] | None
+) -> list[_Arrival]:
+    """Have every picture read and stored; those that cannot be join the rejected."""
     jobs = [_job(item, folder, options) for item in finds.items]
     total, done = len(jobs) + len(finds.rejected), len(finds.rejected)
     arrivals: list[_Arrival] = []
@@ -133,15 +149,7 @@ def import_pictures(
                 finds.notes += [f"{item.source}: {note}" for note in answer["notes"]]
             if on_progress:
                 on_progress(done, total)
-    accepted, duplicates = _take_in(folder, arrivals, options, finds.notes)
-    return ImportReport(
-        accepted=tuple(entry.name for entry in accepted),
-        duplicates=tuple(Duplicate(*map(_legible, one)) for one in duplicates),
-        rejected=tuple(Rejected(*map(_legible, one)) for one in finds.rejected),
-        notes=tuple(map(_legible, finds.notes)),
-        ids=tuple(entry.id for entry in accepted),
-        others=finds.others,
-    )
+    return arrivals
 
 
 def _check(sources: Sequence[Path], folder: Path, options: ImportOptions) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from trainer.contract.errors import UserError
-from trainer.pictures import decode
-from trainer.pictures.decode import open_picture
+from trainer.pictures import decode as decoding
+from trainer.pictures.decode import BEGINNING, decode, is_srgb, looks_like_picture, open_picture
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 
@@ -26,25 +27,30 @@ def close(found: object, wanted: tuple[int, int, int], within: int = 2) -> bool:
     return isinstance(found, tuple) and all(abs(a - b) <= within for a, b in zip(found, wanted, strict=True))
 
 
-# Where red (left) and blue (right) lie once the viewer has turned the picture, as TIFF 6.0 defines tag 274.
-@pytest.mark.parametrize(
-    ("orientation", "size", "red_at", "blue_at"),
-    [
-        (1, (8, 4), (0, 0), (7, 3)),
-        (2, (8, 4), (7, 0), (0, 0)),
-        (3, (8, 4), (7, 0), (0, 0)),
-        (6, (4, 8), (0, 0), (0, 7)),
-        (8, (4, 8), (0, 7), (0, 0)),
-    ],
-)
-def test_exif_orientation_is_applied(tmp_path, orientation, size, red_at, blue_at):
+# Where the first row and the first column of the file lie in the upright picture (EXIF 2.3, tag 274).
+SIDES = {
+    1: ("top", "left"), 2: ("top", "right"), 3: ("bottom", "right"), 4: ("bottom", "left"),
+    5: ("left", "top"), 6: ("right", "top"), 7: ("right", "bottom"), 8: ("left", "bottom"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("size", [(48, 32), (32, 48)], ids=["landscape", "portrait"])
+@pytest.mark.parametrize("orientation", SIDES)
+def test_exif_orientation_is_applied(tmp_path, kind, size, orientation):
+    upright = np.zeros((size[1], size[0], 3), np.uint8)
+    upright[: size[1] // 2, :, 0] = 255
+    upright[:, : size[0] // 2, 2] = 255
+    rows, columns = SIDES[orientation]
+    lying = upright if rows in ("top", "bottom") else upright.swapaxes(0, 1)
+    lying = lying[:: -1 if rows in ("bottom", "right") else 1, :: -1 if columns in ("bottom", "right") else 1]
     exif = Image.Exif()
     exif[274] = orientation
-    two_halves().save(tmp_path / "a.png", exif=exif)
-    picture = open_picture(tmp_path / "a.png")
+    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}.get(kind, {})
+    Image.fromarray(np.ascontiguousarray(lying)).save(tmp_path / "a.bin", kind, exif=exif, **options)
+    picture = open_picture(tmp_path / "a.bin")
     assert picture.size == size
-    assert picture.getpixel(red_at) == RED
-    assert picture.getpixel(blue_at) == BLUE
+    assert np.abs(np.asarray(picture, dtype=int) - upright).max() <= 6
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
@@ -105,6 +111,35 @@ def linear_grey() -> bytes:
     return head.ljust(68, b"\0") + white[8:] + b"\0" * 48 + table + white + curve
 
 
+def test_ink_is_converted_through_its_profile(tmp_path):
+    ink = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
+    ink.save(tmp_path / "a.jpg", quality=100, icc_profile=odd_ink())
+    ink.save(tmp_path / "a.tif", icc_profile=odd_ink())
+    for name in ("a.jpg", "a.tif"):
+        assert close(open_picture(tmp_path / name).getpixel((8, 8)), (119, 119, 119)), name  # L* = 50 on sRGB's curve
+
+
+def odd_ink() -> bytes:
+    """A press whose cyan ink is a middle grey and whose other inks are black (ICC.1:2022, 10.11: lut8Type)."""
+    paper, grey, black = (255, 128, 128), (128, 128, 128), (0, 128, 128)
+    corners = [{(0, 0, 0, 0): paper, (1, 0, 0, 0): grey}.get(corner, black) for corner in np.ndindex(2, 2, 2, 2)]
+    identity = struct.pack(">9i", *(65536 * (index % 4 == 0) for index in range(9)))
+    lut = b"mft1\0\0\0\0\4\3\2\0" + identity + bytes(range(256)) * 4 + bytes(sum(corners, ())) + bytes(range(256)) * 3
+    white = b"XYZ \0\0\0\0" + struct.pack(">3i", 0xF6D6, 0x10000, 0xD32D)
+    table = struct.pack(">I4sII4sII", 2, b"wtpt", 156, 20, b"A2B0", 176, len(lut))
+    head = struct.pack(">I4sI4s4s4s12s4s", 176 + len(lut), b"", 0x02100000, b"prtr", b"CMYK", b"Lab ", b"", b"acsp")
+    return head.ljust(68, b"\0") + white[8:] + b"\0" * 48 + table + white + lut
+
+
+def test_only_a_profile_that_changes_nothing_counts_as_srgb():
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    red, green = tag_slot(srgb, b"rXYZ"), tag_slot(srgb, b"gXYZ")
+    swapped = bytearray(srgb)
+    swapped[red : red + 8], swapped[green : green + 8] = srgb[green : green + 8], srgb[red : red + 8]
+    assert is_srgb(srgb, "RGB") and not is_srgb(bytes(swapped), "RGB")
+    assert not is_srgb(linear_grey(), "L")
+
+
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK"])
 def test_a_profile_that_does_not_fit_is_ignored(tmp_path, mode):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -119,6 +154,21 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path):
         Image.fromarray(ramp).save(tmp_path / name)
         grey = np.asarray(open_picture(tmp_path / name))[0, :, 0]
         assert grey.tolist() == [0, 1, 1, 128, 255]
+
+
+@pytest.mark.parametrize(("colours", "channels"), [(2, 3), (6, 4), (0, 1), (4, 2)])
+def test_sixteen_bits_of_colour_are_scaled(tmp_path, colours, channels):
+    values = np.random.default_rng(0).integers(0, 65536, (8, 8, channels), dtype=np.uint16)
+    if channels in (2, 4):
+        values[..., -1] = 0xFFFF
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    head = struct.pack(">IIBBBBB", 8, 8, 16, colours, 0, 0, 0)
+    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    parts = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    found = np.asarray(open_picture(tmp_path / "a.png"), dtype=float)
+    wanted = values[..., : 3 if channels > 2 else 1] / 257
+    assert np.abs(found - wanted).max() <= 1
 
 
 @pytest.mark.parametrize("full", [1.0, 255.0, 65535.0])
@@ -142,9 +192,56 @@ def test_transparency_shows_the_background(tmp_path):
         assert open_picture(tmp_path / name, background=(1, 2, 3)).getpixel((0, 0)) == (1, 2, 3), name
 
 
+def test_what_was_transparent_is_told_and_only_where_it_was():
+    clear = Image.new("RGBA", (4, 4), (255, 0, 0, 255))
+    assert decode(data_of(clear), "a").alpha is None
+    clear.putpixel((1, 2), (255, 0, 0, 7))
+    alpha = decode(data_of(clear), "a").alpha
+    assert alpha.mode == "L" and np.argwhere(np.asarray(alpha) != 255).tolist() == [[2, 1]]
+    bits = decode(data_of(clear, "BMP"), "a")
+    assert bits.alpha is None or bits.alpha.getpixel((1, 2)) == 7, "a 32-bit BMP has alpha or filling there"
+
+
+def data_of(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def test_what_needs_nothing_done_is_told(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6
+    assert decode(data_of(two_halves(), "JPEG"), "a").plain
+    assert not decode(data_of(two_halves(), "JPEG", exif=exif), "a").plain
+    assert not decode(data_of(two_halves().convert("CMYK"), "JPEG"), "a").plain
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF", "AVIF"])
+def test_more_frames_or_pages_are_told(kind):
+    frames = [two_halves().resize((16, 16)), Image.new("RGB", (16, 16), BLUE)]
+    assert decode(data_of(frames[0], kind, save_all=True, append_images=frames[1:]), "a").several
+    assert not decode(data_of(frames[0], kind), "a").several
+
+
+def test_beginnings_of_pictures_are_known():
+    for kind in ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "AVIF"):
+        assert looks_like_picture(data_of(two_halves().resize((16, 16)), kind)[:BEGINNING]), kind
+    assert not looks_like_picture(b"hello, this is no picture") and not looks_like_picture(b"")
+
+
 def test_half_transparent_is_mixed(tmp_path):
     Image.new("RGBA", (4, 4), (255, 0, 0, 128)).save(tmp_path / "a.png")
     assert close(open_picture(tmp_path / "a.png").getpixel((0, 0)), (255, 127, 127))
+    Image.new("LA", (4, 4), (0, 128)).save(tmp_path / "la.png")
+    assert close(open_picture(tmp_path / "la.png").getpixel((0, 0)), (127, 127, 127))
+
+
+def test_one_bit_and_palettes_keep_their_colours(tmp_path):
+    Image.new("1", (9, 4), 1).save(tmp_path / "one.png")
+    assert open_picture(tmp_path / "one.png").getpixel((8, 3)) == WHITE
+    two_halves().quantize(2).save(tmp_path / "p.png", bits=1)
+    assert open_picture(tmp_path / "p.png").getpixel((0, 0)) == RED
+    assert open_picture(tmp_path / "p.png").getpixel((7, 3)) == BLUE
 
 
 def test_cmyk_becomes_rgb(tmp_path):
@@ -187,8 +284,8 @@ def test_what_is_no_picture_is_refused(tmp_path):
 
 def test_too_many_pixels_or_bytes_are_refused_before_decoding(tmp_path, monkeypatch):
     two_halves().save(tmp_path / "a.png")
-    monkeypatch.setattr(decode, "MAX_PIXELS", 31)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 31)
     with pytest.raises(UserError, match=r"larger than .* megapixels .*8 x 4"):
         open_picture(tmp_path / "a.png")
     with pytest.raises(UserError, match="at most 0 MiB"):
-        decode.read_bytes(tmp_path / "a.png", limit=10)
+        decoding.read_bytes(tmp_path / "a.png", limit=10)
