@@ -104,7 +104,7 @@ def component(item: Field, value: Any) -> gr.components.Component:
     shown: Any = to_page(item, value)
     if bool in item.kinds:
         return gr.Checkbox(shown, **common)
-    if tuple in item.kinds:
+    if item.kinds == (tuple,):
         return gr.Textbox(shown, lines=2, max_lines=6, placeholder="one prompt a line", **common)
     if item.words:
         return gr.Dropdown(list(item.words), value=shown, allow_custom_value=bool(item.kinds), **common)
@@ -123,15 +123,17 @@ def _arrow_step(item: Field) -> float:
 
 def to_page(item: Field, value: Any) -> Plain:
     """Turn a value of the config into what its component shows."""
-    if tuple in item.kinds:
+    if item.kinds == (tuple,):
         return "\n".join(value or ())
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
     plain: Plain = str(value) if item.words and value is not None else value
     return plain
 
 
 def from_page(item: Field, shown: Any) -> Any:
     """Turn what a component holds into a value for `compose`, which checks it; None where it was left empty."""
-    if tuple in item.kinds:
+    if item.kinds == (tuple,):
         return [line.strip() for line in str(shown or "").splitlines() if line.strip()]
     if str in item.kinds and not item.words:
         return str(shown or "").strip()

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ from trainer.data import draws
 from trainer.data.batches import Batches
 from trainer.data.cache import Cache, build_cache
 from trainer.data.order import Order
+from trainer.data.store import store_of
+from trainer.data.texts import Words, read_texts
 from trainer.device import Engine, choose_attention, choose_engine, choose_layout
 from trainer.families.locate import load_family
 from trainer.graph import Graphed
@@ -26,14 +29,12 @@ from trainer.kernels.check import trouble
 from trainer.memory import plan
 from trainer.objectives import add_noise, alphas_cumprod, min_snr_weight, target, weighted_mse
 from trainer.optim import LossScale, clip_gradient, warmup_steps
-from trainer.pictures.epochs import Turn
+from trainer.pictures.epochs import prior_views
 from trainer.preflight import seconds_per_step
 from trainer.protocols import Batch, Family, Optimizer, Report, Text
 from trainer.sampling import encode_pairs
 from trainer.state import load_latest, restore
 from trainer.weights.nf4 import bitsandbytes
-
-CACHE_FILE = "cache.safetensors"
 
 
 @dataclass
@@ -112,7 +113,7 @@ class AssembledRun:
         with self.engine.applied():
             answer = self.family.predict(noisy, batch.timesteps, self._condition(batch), batch.sizes)
             wanted = target(prediction, batch.clean, batch.noise, signal)
-            loss = weighted_mse(answer, wanted, self._weight(signal)) / self.accumulation
+            loss = weighted_mse(answer, wanted, self._weight(signal), batch.weight) / self.accumulation
             (loss * self._scale.factor if self._scale else loss).backward()
         return loss.detach()
 
@@ -178,37 +179,32 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
         pixels = config.training.batch_size * latent_pixels(family, config)
         family.engine = choose_layout(engine, pixels)
         cache = build_cache(
-            run.path / CACHE_FILE,
-            family,
-            config.dataset,
-            lambda done, total: report.told("reading pictures", done, total),
+            run, store_of(run), family, lambda done, total: report.told("reading pictures", done, total)
         )
-        for sentence in cache.skipped:
-            run.emit("notice", text=f"skipped {sentence}")
         report.told("reading captions", 0, 1)
         family.park("vae")  # until the first sample
-        words = read_texts(run, family, config, cache)
+        words = read_texts(run, store_of(run), family, config, cache)
+        samples = sample_texts(family, config, words)
     report.told("loading the UNet", 0, 1)
     engine, adapter = load_adapted(run, family, config, pixels)
     optimizer: Optimizer = resolve(pick("optimizer.name", config.optimizer.name))(adapter.arena, config.optimizer)
     if engine.dtype == torch.float16:
         optimizer = LossScale(optimizer, adapter.arena)
-    order = Order(
-        [Turn(picture.bucket) for picture in cache.pictures], config.training.batch_size, config.training.seed
-    )
-    total = total_steps(config, len(cache.pictures), order)
+    turns = [picture.turn for picture in cache.pictures]
+    order = Order(turns, config.training.batch_size, config.training.seed)
+    total = total_steps(config, cache, order)
     signal = alphas_cumprod(family.scheduler).to(engine.device)
-    batches = Batches(cache.pictures, order, config, len(signal), engine.device)
+    batches = Batches(cache, words.rows, order, config, len(signal), engine.device)
     epoch = order.batches_per_epoch / config.training.accumulation
-    chores = Chores(run, config, family, adapter, cache, words.prompts, words.samples, total, epoch, report)
+    chores = Chores(run, config, family, adapter, cache, words.prompts, samples, total, epoch, report)
     return AssembledRun(
         config, family, adapter, optimizer, batches, chores, signal, words.table, words.tokens, total, engine
     )
 
 
 def training_side(family: Family, config: RunConfig) -> int:
-    """Side in pixels of the square whose area the run's pictures have."""
-    return family.resolution if config.dataset.resolution == "auto" else config.dataset.resolution
+    """Side in pixels of the square whose area the run's largest pictures have."""
+    return max(config.dataset.resolutions(family.resolution))
 
 
 def with_kernels(run: RunDir, engine: Engine) -> Engine:
@@ -265,54 +261,31 @@ def latent_pixels(family: Family, config: RunConfig) -> int:
     return height * width
 
 
-@dataclass(frozen=True)
-class Words:
-    """The texts of a run.
+def sample_texts(family: Family, config: RunConfig, words: Words) -> Callable[[], list[tuple[Text, Text]]]:
+    """Gives (negative, positive) of every sample prompt, as the text encoders are at that moment.
 
-    Attributes:
-        prompts: of the samples.
-        table: [captions + 1] embeddings on the device, the last row the empty caption; None where a text encoder is
-            trained.
-        tokens: [captions + 1, K, N, M] on the device; None where none is.
-        samples: gives (negative, positive) of every prompt, as the text encoders are at that moment.
+    Where they are frozen they are forgotten here.
     """
-
-    prompts: tuple[str, ...]
-    table: Text | None
-    tokens: Tensor | None
-    samples: Callable[[], list[tuple[Text, Text]]]
-
-
-def read_texts(run: RunDir, family: Family, config: RunConfig, cache: Cache) -> Words:
-    """Encode every text once and forget the text encoders, unless they are trained."""
-    captions = [picture.caption for picture in cache.pictures]
-    limit = config.dataset.caption_chunks
-    for picture in cache.pictures:
-        if family.too_long(picture.caption, limit):
-            run.emit("notice", text=f"the caption of {picture.name} is cut after {75 * limit} tokens")
-    tokens = family.tokenize([*captions, ""], limit)
-    prompts = config.sampling.prompts or tuple(dict.fromkeys(captions))[:2]
-    negative = config.sampling.negative
+    negative, prompts = config.sampling.negative, words.prompts
     if config.adapter.text_encoder:
-        on_device = tokens.to(family.engine.device)
-        return Words(prompts, None, on_device, lambda: encode_pairs(family, negative, prompts))
+        return lambda: encode_pairs(family, negative, prompts)
     samples = [] if config.sampling.every == "never" else encode_pairs(family, negative, prompts)
-    table = encode_all(family, tokens)
     family.release(*family.encoders)
-    return Words(prompts, table, None, lambda: samples)
+    return lambda: samples
 
 
-@torch.no_grad()
-def encode_all(family: Family, tokens: Tensor) -> Text:
-    """[N, K, C, M] token ids -> N embeddings, a few at a time."""
-    return Text.join([family.encode_tokens(part) for part in tokens.split(32)])
+def total_steps(config: RunConfig, cache: Cache, order: Order) -> int:
+    """Optimiser steps of the run, from whichever of steps, epochs and views was given.
 
-
-def total_steps(config: RunConfig, pictures: int, order: Order) -> int:
-    """Optimiser steps of the run, from whichever of steps, epochs and views was given."""
+    Views count the pictures that are learned, each once: repeats tell what share of them a picture gets, and
+    regularisation pictures come on top.
+    """
     training = config.training
     if training.steps:
         return training.steps
     if training.epochs:
         return max(1, math.ceil(training.epochs * order.batches_per_epoch / training.accumulation))
-    return max(1, math.ceil((training.views or 1) * pictures / (training.batch_size * training.accumulation)))
+    learned = sum(not picture.prior for picture in cache.originals)
+    mine = sum(turn.repeats for turn in order.turns if not turn.prior)
+    views = (training.views or 1) * learned * Fraction(mine + sum(prior_views(order.turns).values()), mine)
+    return max(1, math.ceil(views / (training.batch_size * training.accumulation)))

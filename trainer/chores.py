@@ -95,7 +95,7 @@ class Chores:
             tensors: what a checkpoint holds.
         """
         self._saved_step = step if step else -1
-        pictures, matrices = len(self.cache.pictures), len(self.adapter.layers)
+        pictures, matrices = len(self.cache.originals), len(self.adapter.layers)
         self.run.emit("start", step=step, total=self.total, pictures=pictures, modules=matrices)
         size = sum(tensor.nbytes for tensor in tensors.values())
         self._work = sum(self._work_left(0, seconds, size))

@@ -13,14 +13,14 @@ from trainer.device import ran_out
 
 WARM_UPS = 3  # kernels are chosen and workspaces made before anything is recorded
 
-Tensors = TypeVar("Tensors", bound=tuple[Tensor, ...])
+Tensors = TypeVar("Tensors", bound=tuple[Tensor | None, ...])
 
 
 class Recording(NamedTuple):
     """A graph with the memory it reads and writes."""
 
     graph: torch.cuda.CUDAGraph
-    inputs: tuple[Tensor, ...]
+    inputs: tuple[Tensor | None, ...]
     output: Tensor
 
 
@@ -45,20 +45,21 @@ class Graphed(Generic[Tensors]):
     ) -> None:
         self._function, self._scratch, self._generators = function, scratch, generators
         self._told = told
-        self._recordings: dict[tuple[torch.Size, ...], Recording | None] = {}
+        self._recordings: dict[tuple[torch.Size | None, ...], Recording | None] = {}
         self._pool: object = None
         self._side: torch.cuda.Stream | None = None
 
     def __call__(self, batch: Tensors) -> Tensor:
         """Run the function on a batch; the answer is overwritten by the next call."""
-        shapes = tuple(tensor.shape for tensor in batch)
+        shapes = tuple(None if tensor is None else tensor.shape for tensor in batch)
         if shapes not in self._recordings:
             self._recordings[shapes] = self._try_to_record(batch)
         recording = self._recordings[shapes]
         if recording is None:
             return self._function(batch)
         for mine, given in zip(recording.inputs, batch, strict=True):
-            mine.copy_(given)
+            if mine is not None and given is not None:
+                mine.copy_(given)
         recording.graph.replay()
         return recording.output
 
@@ -86,7 +87,7 @@ class Graphed(Generic[Tensors]):
                 generator.set_state(state)
 
     def _record(self, batch: Tensors) -> Recording:
-        inputs = type(batch)(*(tensor.clone() for tensor in batch))
+        inputs = type(batch)(*(None if tensor is None else tensor.clone() for tensor in batch))
         # One stream for warm-ups and recordings: cuBLAS keeps a workspace (32 MiB on an H200) for each it has seen.
         self._side = self._side or torch.cuda.Stream()
         self._side.wait_stream(torch.cuda.current_stream())

@@ -72,12 +72,15 @@ def min_snr_weight(signal: Tensor, gamma: float, prediction: str) -> Tensor:
     return snr.clamp(max=gamma) / (snr if prediction == "epsilon" else snr + 1)
 
 
-def weighted_mse(predicted: Tensor, wanted: Tensor, weight: Tensor) -> Tensor:
+def weighted_mse(predicted: Tensor, wanted: Tensor, weight: Tensor, parts: Tensor | None = None) -> Tensor:
     """Mean over the batch of each sample's mean squared error times its weight, in float32.
 
     Args:
         predicted, wanted: [B, C, H, W].
         weight: [B].
+        parts: what each pixel counts, [B, 1, H, W] or [B, 1, 1, 1]; None where all count alike.
     """
-    error = (predicted.float() - wanted.float()).square().mean(dim=(1, 2, 3))
-    return (error * weight).mean()
+    error = (predicted.float() - wanted.float()).square()
+    if parts is not None:
+        error = error * parts
+    return (error.mean(dim=(1, 2, 3)) * weight).mean()

@@ -28,7 +28,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Posterior:
-    """What the VAE says of a picture: mean and standard deviation, [C, h, w] float32, scaled as the UNet expects."""
+    """What the VAE says of a picture: mean and standard deviation, scaled as the UNet expects.
+
+    [C, h, w] float32, or [B, C, h, w] of several.
+    """
 
     mean: Tensor
     std: Tensor
@@ -109,8 +112,14 @@ class Family(Protocol):
     def encode_tokens(self, tokens: Tensor) -> Text:
         """[B, K, N, M] -> text embeddings, with gradient where a text encoder is trained."""
 
-    def encode_picture(self, pixels: Tensor) -> Posterior:
-        """[3, H, W] in -1..1 -> its posterior."""
+    def encode_pictures(self, pixels: Tensor) -> Posterior:
+        """[B, 3, H, W] in -1..1 -> their posteriors, [B, C, h, w]."""
+
+    def identity(self, part: str) -> str:
+        """All that decides what a VAE or text encoder makes of something: files, number type, device, options.
+
+        Nothing is loaded for it.
+        """
 
     def decode(self, latents: Tensor) -> Tensor:
         """[B, C, h, w] -> [B, 3, H, W] in -1..1."""
@@ -153,6 +162,8 @@ class Batch(NamedTuple):
         captions: [B] int64, rows of the run's caption table.
         sizes: [B, 6] float32, of the crop that was made: original height and width, top, left, target height and width,
             in pixels (SDXL's micro-conditioning, arXiv 2307.01952, section 2.2).
+        weight: what each latent pixel counts, [B, 1, h, w] float32 where a picture of the run has a mask, [B, 1, 1, 1]
+            where only whole pictures count less; None, in every batch of a run, where all count alike.
     """
 
     clean: Tensor
@@ -160,6 +171,7 @@ class Batch(NamedTuple):
     timesteps: Tensor
     captions: Tensor
     sizes: Tensor
+    weight: Tensor | None = None
 
 
 class Optimizer(Protocol):

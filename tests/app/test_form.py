@@ -10,6 +10,8 @@ from trainer.contract.errors import UserError
 
 UNLIKE = {  # another value than the default, for every field that has no bounds or words to take one from
     "model.base": "someone/model", "dataset.path": "elsewhere", "dataset.trigger": "sks", "dataset.resolution": 768,
+    "dataset.background": "#102030", "dataset.class_word": "dog", "dataset.caption_prefix": "photo of",
+    "dataset.caption_suffix": "outside",
     "adapter.alpha": 8.5, "optimizer.text_encoder_learning_rate": 5e-5, "objective.snr_gamma": 5.0,
     "training.threads": 2, "training.save_every": "125", "sampling.every": "3ep",
     "sampling.prompts": ("a cat", "a dog, red"), "sampling.negative": "blurry",
@@ -46,6 +48,14 @@ def test_every_setting_survives_the_page(name: str) -> None:
     assert component.value == shown or (isinstance(component, gr.Dropdown) and str(component.value) == shown)
     back = form.from_page(item, component.preprocess(component.postprocess(shown)))
     assert form.value_of(config_with(name, back), name) == form.value_of(before, name)
+
+
+def test_several_resolutions_survive_the_page() -> None:
+    item = form.field("dataset.resolution")
+    before = config_with("dataset.resolution", [768, 512])
+    shown = form.to_page(item, form.value_of(before, "dataset.resolution"))
+    assert shown == "512, 768"
+    assert config_with("dataset.resolution", form.from_page(item, shown)) == before
 
 
 def test_a_whole_config_survives_the_page() -> None:

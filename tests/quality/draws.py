@@ -48,7 +48,7 @@ class Studio:
         """[N, H, W, 3]: the pictures through the base's VAE, which is all of them that any adapter could draw."""
         family = self.engine.family
         tensors = (torch.from_numpy(picture).permute(2, 0, 1) * 2 - 1 for picture in pictures)
-        latents = torch.stack([family.encode_picture(one).mean for one in tensors])
+        latents = torch.cat([family.encode_pictures(one[None]).mean for one in tensors])
         return stack(to_images(family.decode(latents)))
 
 

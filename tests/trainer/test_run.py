@@ -7,13 +7,17 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
+from tests.tiny import make_pictures
 from tests.trainer.test_resume import make_run
 from trainer.__main__ import main
-from trainer.assemble import CACHE_FILE
-from trainer.contract.rundir import State, steps
-from trainer.data.cache import Cache, CachedPicture, write_cache
+from trainer.contract.compose import compose
+from trainer.contract.rundir import RunDir, State, create_run, steps
+from trainer.data.cache import LIST, read_list, write_list
+from trainer.data.store import store_of
+from trainer.data.views import CachedPicture, View
+from trainer.formats.header import read_header
 from trainer.pictures.buckets import Bucket
-from trainer.protocols import Posterior
+from trainer.pictures.epochs import histogram
 from trainer.state import list_checkpoints, load_latest
 
 
@@ -36,11 +40,57 @@ def test_a_run_leaves_what_the_page_needs(tmp_path, tiny_sd, tiny_set):
     assert run.adapter_file.exists()
 
 
+def everything(home, base, pictures) -> RunDir:
+    """A run of two sets at two resolutions, with masks, random crops, several texts, and a picture that is broken."""
+    folder, prior = make_pictures(pictures / "set", 4, size=(96, 64)), make_pictures(pictures / "prior", 6)
+    (folder / "0.txt").write_text("a {red|blue} box\none, two, three, four")
+    (folder / "1.txt").unlink()
+    (folder / "2.png").write_bytes(b"broken")
+    Image.linear_gradient("L").resize((96, 64)).save(folder / "3-masklabel.png")
+    concepts = [{"path": str(prior), "regularisation": True, "class_word": "box", "repeats": 2}]
+    dataset = {"path": str(folder), "concepts": concepts, "resolution": [64, 96], "crop": "random", "flip": True}
+    words = {"trigger": "zubo", "class_word": "box", "tag_dropout": 0.2, "regularisation_weight": 0.5}
+    layer = {
+        "model": {"base": str(base)},
+        "dataset": {**dataset, **words},
+        "adapter": {"rank": 4},
+        "training": {"epochs": 2, "batch_size": 2, "save_every": "3", "threads": 1},
+        "sampling": {"every": "never"},
+    }
+    return create_run(home, "run", compose([layer]))
+
+
+def test_a_run_of_sets_with_everything_goes_on_and_gives_the_same_file_again(tmp_path, tiny_sd):
+    first = everything(tmp_path / "one", tiny_sd, tmp_path)
+    assert main(["train", str(first.path)]) == 0
+    events = list(first.events())
+    assert [event["picture"] for event in events if event["kind"] == "quarantine"] == ["2.png"]
+    (began,) = (event for event in events if event["kind"] == "start")
+    assert began["pictures"] == 9
+    rows, _ = read_list(first.path / "cache" / LIST)
+    planned = histogram([row.turn for row in rows], batch_size=2)
+    assert sum(row.views for row in planned) == 12, "3 pictures at 2 resolutions, and as many of regularisation"
+    assert began["total"] == first.status().step == 2 * sum(row.batches for row in planned)
+    second = everything(tmp_path / "two", tiny_sd, tmp_path)
+    assert main(["train", str(second.path)]) == 0
+    assert second.adapter_file.read_bytes() == first.adapter_file.read_bytes()
+    made = [(event["what"], event["made"], event["reused"]) for event in events if event["kind"] == "cache"]
+    third = everything(tmp_path / "two", tiny_sd, tmp_path)
+    assert main(["train", str(third.path)]) == 0
+    again = [(e["what"], e["made"], e["reused"]) for e in third.events() if e["kind"] == "cache"]
+    assert again == [(what, 0, count) for what, count, _ in made], "another run of the home encodes nothing"
+    mine, theirs = (read_header(run.adapter_file).metadata["sshs_model_hash"] for run in (third, first))
+    assert mine == theirs
+
+
 def test_a_loss_that_is_no_number_stops_the_run_with_advice(tmp_path, tiny_sd, tiny_set, capsys):
     run = make_run(tmp_path, tiny_sd, tiny_set, steps=12)
-    huge = Posterior(torch.full((4, 8, 8), 1e30), torch.ones(4, 8, 8))
-    picture = CachedPicture("huge.png", "x", Bucket(64, 64), (64, 64, 0, 0, 64, 64), (huge,))
-    write_cache(run.path / CACHE_FILE, Cache((picture,), "0", ()))
+    view = View((0.0, 0.0, 64.0, 64.0), False, (64, 64, 0, 0, 64, 64), "0" * 64)
+    given = {"file": "", "digest": "", "size": (64, 64), "mask_file": "", "background": "#ffffff", "texts": ("x",)}
+    shown = {"resolution": 64, "bucket": Bucket(64, 64), "repeats": 1, "prior": False, "sides": 1, "views": (view,)}
+    store = store_of(run)
+    write_list(store.own / LIST, [CachedPicture(key="0/huge", name="huge.png", **given, **shown)], ())
+    store.put(view.latents, {"mean": torch.full((4, 8, 8), 1e30), "std": torch.ones(4, 8, 8)})
     assert main(["train", str(run.path)]) == 2
     assert "learning rate" in capsys.readouterr().err
     assert run.status().state == State.FAILED and "no longer a number" in run.status().message

@@ -19,6 +19,7 @@ from trainer.contract.errors import UserError
 
 Layer = Mapping[str, Any]  # section name -> {key: value}, any part of a RunConfig
 
+TABLES = ("dataset.concepts",)  # lists of tables: read from files and flags; a form has no field for one
 LENGTHS = ("steps", "epochs", "views")
 DEFAULTS: Layer = {"training": {"views": 60}}
 DEFAULT_PRESET = "style"
@@ -33,8 +34,9 @@ def section_fields(section: str) -> dict[str, Any]:
 
 
 def setting_names() -> tuple[str, ...]:
-    """Return every setting as `section.key`, in the order of the config."""
-    return tuple(f"{section}.{key}" for section in RunConfig.model_fields for key in section_fields(section))
+    """Return every setting as `section.key`, in the order of the config, but for `TABLES`."""
+    names = (f"{section}.{key}" for section in RunConfig.model_fields for key in section_fields(section))
+    return tuple(name for name in names if name not in TABLES)
 
 
 def compose(layers: Iterable[Layer]) -> RunConfig:

@@ -1,15 +1,16 @@
-"""Micro-step number -> batch: latents, noise, timesteps and captions, drawn without any state."""
+"""Micro-step number -> batch: latents, noise, timesteps, captions and weights, drawn without any state."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from trainer.contract.config import RunConfig
 from trainer.data import draws
-from trainer.data.cache import CachedPicture
+from trainer.data.cache import Cache
 from trainer.data.order import Order
+from trainer.data.views import CachedPicture, View
 from trainer.protocols import Batch
 
 
@@ -18,37 +19,46 @@ class Batches:
     """The batches of a run.
 
     Attributes:
-        pictures: the cached set.
-        order: which of them make up a micro-step.
-        config: seed, caption dropout, noise offset.
+        cache: the pictures.
+        texts: the row of every text in the run's table of captions.
+        order: which pictures make up a micro-step.
+        config: seed, caption dropout, noise offset, what masks count.
         timesteps: how many the base has.
         device: where batches go.
     """
 
-    pictures: Sequence[CachedPicture]
+    cache: Cache
+    texts: Mapping[str, int]
     order: Order
     config: RunConfig
     timesteps: int
     device: torch.device
-    _sizes: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
-        self._sizes = torch.tensor([picture.sizes for picture in self.pictures], dtype=torch.float32)
+        rows = self.cache.pictures
+        self._rows = [torch.tensor([self.texts[text] for text in row.texts]) for row in rows]
+        # What never varies is not drawn, and what every picture counts alike is left to the plain mean.
+        self._cropped = any(len(row.views) > row.sides for row in rows)
+        self._worded = any(len(row.texts) > 1 for row in rows)
+        self._masked = any(view.mask for row in rows for view in row.views)
+        self._weighed = self._masked or (self.config.dataset.regularisation_weight != 1 and any(r.prior for r in rows))
 
     def batch(self, micro_step: int) -> Batch:
         """Return micro-step `micro_step`, counted from 0 over the whole run."""
         seed, chosen = self.config.training.seed, self.order.batch(micro_step)
-        count, shape = len(chosen), tuple(self.pictures[chosen[0]].views[0].mean.shape)
-        flips = draws.uniform(seed, draws.FLIP, micro_step, count)
-        views = [self._view(picture, float(flip)) for picture, flip in zip(chosen, flips, strict=True)]
-        mean, std = (torch.stack([getattr(view, part) for view in views]) for part in ("mean", "std"))
+        pictures, count = [self.cache.pictures[number] for number in chosen], len(chosen)
+        views = self._views(micro_step, pictures)
+        found = [self.cache.latents.posterior(view) for view in views]
+        mean, std = (torch.stack([getattr(posterior, part) for posterior in found]) for part in ("mean", "std"))
+        shape = tuple(mean.shape[1:])
         clean = mean + std * draws.noise(seed, draws.LATENT, micro_step, count, shape)
         noise = self._noise(micro_step, count, shape)
         steps = (draws.uniform(seed, draws.TIMESTEP, micro_step, count) * self.timesteps).long()
-        dropped = draws.uniform(seed, draws.CAPTION, micro_step, count) < self.config.dataset.caption_dropout
-        picked = torch.tensor(chosen)
-        rows = torch.where(dropped, len(self.pictures), picked)
-        return Batch(*(self._send(part) for part in (clean, noise, steps, rows, self._sizes[picked])))
+        sizes = torch.tensor([view.sizes for view in views], dtype=torch.float32)
+        batch = Batch(clean, noise, steps, self._captions(micro_step, chosen), sizes)
+        if self._weighed:
+            batch = batch._replace(weight=self._weight(pictures, views))
+        return Batch(*(part if part is None else self._send(part) for part in batch))
 
     def _send(self, tensor: Tensor) -> Tensor:
         """To the device without waiting for it: from pinned memory, which torch keeps until the copy is made."""
@@ -56,9 +66,34 @@ class Batches:
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)
 
-    def _view(self, picture: int, flip: float):
-        views = self.pictures[picture].views
-        return views[int(flip * len(views))]
+    def _views(self, micro_step: int, pictures: list[CachedPicture]) -> list[View]:
+        seed, count = self.config.training.seed, len(pictures)
+        flips = draws.uniform(seed, draws.FLIP, micro_step, count)
+        crops = draws.uniform(seed, draws.CROP, micro_step, count) if self._cropped else torch.zeros(count)
+        views = []
+        for picture, flip, crop in zip(pictures, flips.tolist(), crops.tolist(), strict=True):
+            crop_number = int(crop * (len(picture.views) // picture.sides))
+            views.append(picture.views[crop_number * picture.sides + int(flip * picture.sides)])
+        return views
+
+    def _captions(self, micro_step: int, chosen: tuple[int, ...]) -> Tensor:
+        seed, count = self.config.training.seed, len(chosen)
+        words = draws.uniform(seed, draws.WORDING, micro_step, count) if self._worded else torch.zeros(count)
+        rows = [self._rows[number] for number in chosen]
+        picked = torch.stack([row[int(at * len(row))] for row, at in zip(rows, words.tolist(), strict=True)])
+        dropped = draws.uniform(seed, draws.CAPTION, micro_step, count) < self.config.dataset.caption_dropout
+        return torch.where(dropped, self.texts[""], picked)
+
+    def _weight(self, pictures: list[CachedPicture], views: list[View]) -> Tensor:
+        """[B, 1, h, w] where a picture of the run has a mask, else [B, 1, 1, 1]."""
+        options = self.config.dataset
+        counts = torch.tensor([options.regularisation_weight if picture.prior else 1.0 for picture in pictures])
+        counts = counts.view(-1, 1, 1, 1)
+        if not self._masked:
+            return counts
+        shape = self.cache.latents.posterior(views[0]).mean.shape[1:]
+        masks = [self.cache.latents.mask(view) if view.mask else torch.ones(shape) for view in views]
+        return torch.stack([normalised(mask, options.mask_floor) for mask in masks])[:, None] * counts
 
     def _noise(self, micro_step: int, count: int, shape: tuple[int, ...]) -> Tensor:
         seed, offset = self.config.training.seed, self.config.objective.noise_offset
@@ -66,3 +101,15 @@ class Batches:
         if offset:  # https://www.crosslabs.org/blog/diffusion-with-offset-noise
             noise = noise + offset * draws.noise(seed, draws.OFFSET, micro_step, count, (shape[0], 1, 1))
         return noise
+
+
+def normalised(mask: Tensor, floor: float) -> Tensor:
+    """What each latent pixel counts, with a mean of 1: a small mask teaches as fast as a large one.
+
+    Args:
+        mask: [h, w], 0 to 1; one that is black all over counts as none.
+        floor: what a black pixel counts against a white one.
+    """
+    weight = floor + (1 - floor) * mask
+    mean = weight.mean()
+    return weight / mean if mean > 0 else torch.ones_like(mask)

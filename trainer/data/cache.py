@@ -1,51 +1,35 @@
-"""Latents and captions, computed once and kept in the run folder: a resume sees what the first start saw.
+"""What a run knows of its pictures: planned once, encoded once, written down in the run folder.
 
-An edited picture is never served stale, because the cache belongs to one run and its config is frozen.
+Latents lie in a store that all runs of a home share, each under a key of everything that made it: so an edited picture,
+another crop or another VAE costs its own entries and no others, and nothing stale is ever served. The run folder holds
+a list of what the run uses, and links to it: a resume sees what the first start saw, whatever became of the sources.
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
-
-import numpy as np
-import torch
-from PIL import Image, ImageOps
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from trainer.contract.config import DatasetSection
 from trainer.contract.errors import UserError
-from trainer.contract.files import replace_atomic
-from trainer.pictures.buckets import Bucket, Size, crop_box, fit, make_buckets, nearest
-from trainer.pictures.captions import with_trigger
-from trainer.pictures.decode import open_picture
-from trainer.pictures.folder import Scan, fingerprint, scan
-from trainer.protocols import Family, Posterior
+from trainer.contract.files import write_atomic
+from trainer.contract.latents import prune
+from trainer.contract.rundir import RunDir
+from trainer.data.encode import Told, make_missing
+from trainer.data.store import Store, key_of
+from trainer.data.views import CachedPicture, Latents, View
+from trainer.pictures.buckets import Bucket
+from trainer.pictures.crops import Shown, plan
+from trainer.pictures.gather import crop_options, gather
+from trainer.pictures.measure import Measured, Unusable, measure_all
+from trainer.pictures.wording import varies, word
+from trainer.protocols import Family
 
-FORM = "2"  # of the file; it changes with what a row holds
-Sizes = tuple[int, int, int, int, int, int]
-
-
-@dataclass(frozen=True)
-class CachedPicture:
-    """One picture as training sees it.
-
-    Attributes:
-        name: its file, for messages.
-        caption: with the trigger in it.
-        bucket: size in pixels it was brought to.
-        sizes: original height and width, top and left of the crop, target height and width; the crop in pixels of the
-            resized picture.
-        views: its posterior, and that of its mirror image where flipping is on.
-    """
-
-    name: str
-    caption: str
-    bucket: Bucket
-    sizes: Sizes
-    views: tuple[Posterior, ...]
+FORM = 3  # of the list; it changes with what a row holds
+LIST = "pictures.json"
+WORDINGS = 8  # texts of a picture whose text varies: drawn once, so that their embeddings can be kept
+MOST_TEXTS = 4096  # of a run: their embeddings lie on the device; pictures of larger sets have fewer each
 
 
 @dataclass(frozen=True)
@@ -53,113 +37,158 @@ class Cache:
     """Everything the run needs of its pictures.
 
     Attributes:
-        pictures: in the order of the folder.
-        fingerprint: of the pictures and captions.
+        pictures: a row for each picture and resolution: all of the lowest resolution first.
         skipped: a sentence for each file that could not be used.
+        latents: gives what a row's views name.
     """
 
     pictures: tuple[CachedPicture, ...]
-    fingerprint: str
     skipped: tuple[str, ...]
+    latents: Latents
+
+    @property
+    def originals(self) -> tuple[CachedPicture, ...]:
+        """One row for each picture."""
+        return tuple(row for row in self.pictures if row.resolution == self.pictures[0].resolution)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over pictures and texts, in order; paths do not count."""
+        content = json.dumps([(row.digest, row.texts) for row in self.originals])
+        return sha256(content.encode()).hexdigest()
 
 
-def to_pixels(image: Image.Image) -> Tensor:
-    """RGB picture -> [3, H, W] float32 in -1..1."""
-    array = torch.from_numpy(np.array(image, dtype=np.float32))
-    return array.permute(2, 0, 1).div_(127.5).sub_(1.0)
-
-
-def build_cache(path: Path, family: Family, options: DatasetSection, on_progress: Callable[[int, int], None]) -> Cache:
-    """Return the run's cache, from disk where it is there, else made from the folder.
+def build_cache(run: RunDir, store: Store, family: Family, told: Told) -> Cache:
+    """Return the run's cache: what its list names, or a new one of the sets as they are now.
 
     Args:
-        path: the cache's file in the run folder.
+        run: its config says what is wanted; it is told what was skipped and what was made.
+        store: holds the latents.
         family: encodes the pictures.
-        options: the dataset section.
-        on_progress: told (pictures done, pictures in all).
+        told: hears (pictures done, pictures in all).
 
     Raises:
-        UserError: no folder, no pictures, or a picture that the VAE cannot encode.
+        UserError: a set is missing, no picture is left, or what a resume needs is lost.
     """
-    if path.exists() and (kept := read_cache(path)):
-        return kept
-    found = scan(Path(options.path))
-    resolution = family.resolution if options.resolution == "auto" else options.resolution
-    if resolution < family.step:
-        raise UserError(
-            f"{resolution} pixels is too small", "dataset.resolution", f"This base needs {family.step} pixels or more."
+    path, options = store.own / LIST, run.config().dataset
+    kept = read_list(path)
+    rows, skipped = kept or _plan(run, family, options)
+    latents = Latents(store)
+    bad, seconds, waited = make_missing(rows, family, latents, told)
+    counts = {"reused": store.reused, "made": store.made, "damaged": store.damaged}
+    run.emit("cache", what="pictures", **counts, seconds=round(seconds, 3), waited=round(waited, 3))
+    if bad and kept:
+        name, reason = next((row.name, bad[row.key]) for row in rows if row.key in bad)
+        problem = f"what the run had kept of a picture is damaged, and cannot be made again: {reason}"
+        raise UserError(problem, name, "Put the picture back as it was, or start a new run.")
+    for key, reason in bad.items():
+        row = next(row for row in rows if row.key == key)
+        skipped = (*skipped, _quarantine(run, row.name, row.file, reason))
+    rows = tuple(row for row in rows if row.key not in bad)
+    for sentence in skipped:
+        run.emit("notice", text=f"skipped {sentence}")
+    if all(row.prior for row in rows):
+        fix = "\n".join(skipped[:5]) or "Add pictures to it."
+        raise UserError("No picture of this set can be trained on.", options.path, fix)
+    if not kept:
+        write_list(path, rows, skipped)
+        prune(store.shelf)
+    return Cache(rows, skipped, latents)
+
+
+def _plan(run: RunDir, family: Family, options: DatasetSection) -> tuple[tuple[CachedPicture, ...], tuple[str, ...]]:
+    """What is to be encoded, and a sentence for each file that cannot be."""
+    shown_as = crop_options(options, family.resolution, family.step)
+    pictures, foreign = gather(options)
+    measured = measure_all(pictures, options.masks)
+    skipped = [f"{item.path.name}: {item.reason}" for item in foreign]
+    for lost in measured:
+        if isinstance(lost, Unusable):
+            picture = lost.picture
+            skipped.append(_quarantine(run, picture.entry.name, str(picture.path), lost.reason))
+    usable = [item for item in measured if isinstance(item, Measured)]
+    shown = plan([(item.picture.entry, item.size) for item in usable], shown_as)
+    seed, identity = run.config().training.seed, family.identity("vae")
+    count = max(1, min(WORDINGS, MOST_TEXTS // max(1, len(usable))))
+    texts = [texts_of(item, seed, count) for item in usable]
+    again = len(shown_as.resolutions)
+    rows = [
+        replace(_row(item, planned, identity, family), texts=own)
+        for item, planned, own in zip(usable * again, shown, texts * again, strict=True)
+    ]
+    return tuple(rows), tuple(skipped)
+
+
+def texts_of(item: Measured, seed: int, count: int = WORDINGS) -> tuple[str, ...]:
+    """The texts that a picture is trained with: up to `count` different ones where they vary from view to view."""
+    captions, wording = item.picture.entry.captions, item.picture.wording
+    draws = range(count if varies(captions, wording) else 1)
+    return tuple(dict.fromkeys(word(captions, wording, seed, item.picture.key, draw) for draw in draws))
+
+
+def _row(item: Measured, shown: Shown, identity: str, family: Family) -> CachedPicture:
+    picture, bucket = item.picture, (shown.bucket.width, shown.bucket.height)
+    latent = family.latent_shape(*bucket)[1:]
+    views = []
+    for variant, box in enumerate(shown.boxes):
+        for mirrored in (False, True)[: 1 + picture.flip]:
+            made_of = (item.digest, picture.background, bucket, box, mirrored)
+            mask = key_of("mask", FORM, item.mask_digest, bucket, box, mirrored, latent) if item.mask_digest else ""
+            sizes = crop_sizes(shown, variant, mirrored)
+            views.append(View(box, mirrored, sizes, key_of("latents", FORM, identity, *made_of), mask))
+    return CachedPicture(
+        key=picture.key,
+        name=picture.entry.name,
+        file=str(picture.path.absolute()),
+        digest=item.digest,
+        size=item.size,
+        mask_file=str(picture.mask.absolute()) if picture.mask else "",
+        background=picture.background,
+        texts=(),
+        resolution=shown.resolution,
+        bucket=shown.bucket,
+        repeats=picture.repeats,
+        prior=picture.prior,
+        sides=1 + picture.flip,
+        views=tuple(views),
+    )
+
+
+def crop_sizes(shown: Shown, variant: int = 0, mirrored: bool = False) -> tuple[int, ...]:
+    """What SDXL is told of a view: original height and width, top and left of the crop, target height and width.
+
+    The crop is in pixels of the resized picture, mirrored where the view is.
+    """
+    left, top, right, _ = shown.rectangle(variant)
+    left = shown.resized[0] - right if mirrored else left
+    return shown.size[1], shown.size[0], top, left, shown.bucket.height, shown.bucket.width
+
+
+def _quarantine(run: RunDir, name: str, file: str, reason: str) -> str:
+    run.emit("quarantine", picture=name, file=file, reason=reason)
+    return f"{name}: {reason}"
+
+
+def write_list(path: Path, rows: Sequence[CachedPicture], skipped: Sequence[str]) -> None:
+    """Write down what a run uses; it stands for the sets from then on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, json.dumps({"form": FORM, "skipped": skipped, "pictures": [asdict(row) for row in rows]}))
+
+
+def read_list(path: Path) -> tuple[tuple[CachedPicture, ...], tuple[str, ...]] | None:
+    """Read back what `write_list` wrote; None where there is none, or another version of it wrote in another form."""
+    if not path.exists():
+        return None
+    stored = json.loads(path.read_text("utf-8"))
+    if stored["form"] != FORM:
+        return None
+    return tuple(_read_rows(stored["pictures"])), tuple(stored["skipped"])
+
+
+def _read_rows(stored: Sequence[dict]) -> Iterator[CachedPicture]:
+    for row in stored:
+        views = tuple(
+            View(**{**view, "box": tuple(view["box"]), "sizes": tuple(view["sizes"])}) for view in row["views"]
         )
-    buckets = make_buckets(resolution, family.step)
-    pictures = []
-    for index, record in enumerate(found.records):
-        bucket = nearest(record.size, buckets)
-        image = fit(open_picture(record.path), bucket)
-        sides = (image, ImageOps.mirror(image)) if options.flip else (image,)
-        views = tuple(family.encode_picture(to_pixels(side)) for side in sides)
-        if not all(torch.isfinite(view.mean).all() and torch.isfinite(view.std).all() for view in views):
-            raise UserError(
-                "the base's VAE gives no finite latents for this picture", str(record.path), "Take it out of the set."
-            )
-        caption = with_trigger(record.caption, options.trigger)
-        inside = record.path.is_relative_to(options.path)  # a set may refer to pictures that lie elsewhere
-        name = record.path.relative_to(options.path).as_posix() if inside else record.path.name
-        pictures.append(
-            CachedPicture(
-                name,
-                caption,
-                bucket,
-                crop_sizes(record.size, bucket),
-                tuple(Posterior(v.mean.cpu(), v.std.cpu()) for v in views),
-            )
-        )
-        on_progress(index + 1, len(found.records))
-    cache = Cache(tuple(pictures), fingerprint(found.records), _sentences(found))
-    write_cache(path, cache)
-    return cache
-
-
-def crop_sizes(size: Size, bucket: Bucket) -> Sizes:
-    """What SDXL is told of a picture of `size` (width, height) that was brought to `bucket`. See `CachedPicture`."""
-    left, top, right, _ = crop_box(size, bucket)
-    scale = bucket.width / (right - left)
-    return size[1], size[0], round(top * scale), round(left * scale), bucket.height, bucket.width
-
-
-def _sentences(found: Scan) -> tuple[str, ...]:
-    return tuple(f"{item.path.name}: {item.reason}" for item in found.skipped)
-
-
-def write_cache(path: Path, cache: Cache) -> None:
-    """Write a cache as one safetensors file."""
-    tensors, rows = {}, []
-    for index, picture in enumerate(cache.pictures):
-        sides = picture.bucket.width, picture.bucket.height
-        rows.append([picture.name, picture.caption, sides, picture.sizes, len(picture.views)])
-        for view, posterior in enumerate(picture.views):
-            tensors[f"{index}.{view}.mean"], tensors[f"{index}.{view}.std"] = (
-                posterior.mean.contiguous(),
-                posterior.std.contiguous(),
-            )
-    about = {
-        "form": FORM,
-        "pictures": json.dumps(rows),
-        "fingerprint": cache.fingerprint,
-        "skipped": json.dumps(cache.skipped),
-    }
-    replace_atomic(path, lambda temporary: save_file(tensors, temporary, metadata=about))
-
-
-def read_cache(path: Path) -> Cache | None:
-    """Read back what `write_cache` wrote; None where another version of it did, in another form."""
-    with safe_open(path, framework="pt") as stored:
-        about = stored.metadata()
-        if about.get("form") != FORM:
-            return None
-        pictures = []
-        for index, (name, caption, sides, sizes, views) in enumerate(json.loads(about["pictures"])):
-            read = [
-                Posterior(*(stored.get_tensor(f"{index}.{view}.{part}") for part in ("mean", "std")))
-                for view in range(views)
-            ]
-            pictures.append(CachedPicture(name, caption, Bucket(*sides), tuple(sizes), tuple(read)))
-    return Cache(tuple(pictures), about["fingerprint"], tuple(json.loads(about["skipped"])))
+        read = {"size": tuple(row["size"]), "texts": tuple(row["texts"]), "bucket": Bucket(**row["bucket"])}
+        yield CachedPicture(**{**row, **read, "views": views})

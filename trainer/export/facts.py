@@ -21,9 +21,8 @@ def adapter_facts(
 ) -> AdapterFacts:
     """Gather the facts of a finished run: `steps` were taken, `cover` is a PNG or None."""
     optimizer, training, adapter = config.optimizer, config.training, config.adapter
-    captions = tuple(picture.caption for picture in cache.pictures)
+    captions = tuple(picture.texts[0] for picture in cache.originals)
     views = steps * training.batch_size * training.accumulation
-    resolution = config.dataset.resolution
     return AdapterFacts(
         name=run.name,
         base_version=family.base_version,
@@ -39,7 +38,7 @@ def adapter_facts(
         trigger=config.dataset.trigger,
         captions=captions if config.export.captions else None,
         pictures=len(captions),
-        resolution=family.resolution if resolution == "auto" else resolution,
+        resolution=max(config.dataset.resolutions(family.resolution)),
         buckets=_buckets(cache),
         steps=steps,
         epochs=max(1, round(views / len(captions))),

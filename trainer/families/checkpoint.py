@@ -50,6 +50,10 @@ class CheckpointSource:
         self.facts, self.name = facts, ""
         self.checkpoint = read_checkpoint(facts.path)
 
+    def files(self, part: str) -> list[Path]:
+        """See `Source`."""
+        return [self.facts.path]
+
     def scheduler(self) -> dict[str, Any]:
         """See `Source`."""
         return noise_schedule(SCHEDULER, self.facts)

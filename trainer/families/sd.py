@@ -4,6 +4,7 @@ One class, and a table of what tells the three apart. The embedded base and a re
 in `trainer.protocols`.
 """
 
+import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from trainer.families.blocks import BLOCKS, lean, our_kernels, recomputable
 from trainer.families.clip import Reading, encode, tokenize, too_long
 from trainer.families.parts import CPU, hollow
 from trainer.families.source import Source
-from trainer.families.vae import load_vae
+from trainer.families.vae import load_vae, vae_files
 from trainer.protocols import Posterior, Target, Text
 from trainer.weights.layers import FrozenLayer, keep_no_inputs, layers, store, stored_bytes
 from trainer.weights.streaming import PLACES, stream
@@ -103,6 +104,7 @@ class StableDiffusion:
         self._parts: dict[str, nn.Module] = {}
         self._parked: set[str] = set()
         unet = source.config("unet")
+        self.vae_place = options.vae
         if options.vae:
             own = load_vae(options.vae, unet["in_channels"], torch.float32, facts.family)
             self._parts["vae"] = own.to(engine.device)
@@ -235,10 +237,26 @@ class StableDiffusion:
         return Text(hidden, said[-1][1])
 
     @torch.no_grad()
-    def encode_picture(self, pixels: Tensor) -> Posterior:
-        """[3, H, W] in -1..1 -> its posterior, scaled as the UNet expects."""
-        distribution = self._with_vae(lambda vae: vae.encode(pixels[None].to(self.engine.device))).latent_dist
-        return Posterior(distribution.mean[0] * self.scaling, distribution.std[0] * self.scaling)
+    def encode_pictures(self, pixels: Tensor) -> Posterior:
+        """See `Family`. Where the GPU's memory is too small for all of them, half at a time."""
+        try:
+            made = self._with_vae(lambda vae: vae.encode(pixels.to(self.engine.device)), tiled=len(pixels) == 1)
+        except torch.OutOfMemoryError:
+            if len(pixels) == 1:
+                raise
+            halves = [self.encode_pictures(part) for part in pixels.tensor_split(2)]
+            return Posterior(*(torch.cat(parts) for parts in zip(*((h.mean, h.std) for h in halves), strict=True)))
+        return Posterior(made.latent_dist.mean * self.scaling, made.latent_dist.std * self.scaling)
+
+    def identity(self, part: str) -> str:
+        """See `Family`."""
+        engine, own = self.engine, self.vae_place if part == "vae" else ""
+        files = [path.resolve() for path in (vae_files(own) if own else self.source.files(part))]
+        stamps = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.exists()]
+        config = None if own else self.source.config(part)
+        sums = engine.threads if engine.device.type == "cpu" else engine.deterministic
+        what = (self.scaling,) if part == "vae" else (str(engine.dtype), str(self.reading))
+        return json.dumps((part, stamps, config, engine.device.type, sums, what), sort_keys=True)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
@@ -248,13 +266,13 @@ class StableDiffusion:
         finally:
             self.park(*self._parked & {"vae"})
 
-    def _with_vae(self, work: Callable[[Any], Any]) -> Any:
-        """Use the VAE; where the GPU's memory is too small for a whole picture, in tiles from then on."""
+    def _with_vae(self, work: Callable[[Any], Any], tiled: bool = True) -> Any:
+        """Use the VAE; where the GPU's memory is too small for a whole picture, in tiles from then on, if allowed."""
         vae = self.part("vae")
         try:
             return work(vae)
         except torch.OutOfMemoryError:
-            if vae.use_tiling:
+            if vae.use_tiling or not tiled:
                 raise
         torch.cuda.empty_cache()
         vae.tile_sample_min_size, vae.tile_latent_min_size = TILE * self.factor, TILE

@@ -29,6 +29,9 @@ class Source(Protocol):
     def config(self, part: str) -> dict[str, Any]:
         """The config of `unet`, `vae`, ... as diffusers writes it, read without the weights."""
 
+    def files(self, part: str) -> list[Path]:
+        """The files that a part's weights are read from."""
+
     def scheduler(self) -> dict[str, Any]:
         """The noise schedule as diffusers writes it."""
 
@@ -54,6 +57,10 @@ class FolderSource:
         """See `Source`."""
         return read_json(self.facts.path, f"{part}/config.json")
 
+    def files(self, part: str) -> list[Path]:
+        """See `Source`."""
+        return weight_files(self.facts.path / part, part)
+
     def scheduler(self) -> dict[str, Any]:
         """See `Source`."""
         return noise_schedule(read_json(self.facts.path, "scheduler/scheduler_config.json"), self.facts)
@@ -75,14 +82,15 @@ def read_folder(part: str, folder: Path, dtype: torch.dtype, device: torch.devic
         OSError, ValueError, RuntimeError, KeyError, SafetensorError: files are missing or broken.
     """
     weights: Weights = {}
-    for file in _weight_files(folder, "model" if part.startswith("text") else "diffusion_pytorch_model"):
+    for file in weight_files(folder, part):
         weights |= read_tensors(file, None, dtype, device)
     config = json.loads((folder / "config.json").read_text("utf-8"))
     return build(part, config, modern(weights) if part == "vae" else weights, str(folder))
 
 
-def _weight_files(folder: Path, stem: str) -> list[Path]:
+def weight_files(folder: Path, part: str) -> list[Path]:
     """The file of a part's weights, or all that its index names; of the fp16 variant where there is nothing else."""
+    stem = "model" if part.startswith("text") else "diffusion_pytorch_model"
     whole = folder / f"{stem}.safetensors"
     for index, file in (
         (folder / f"{stem}.safetensors.index.json", whole),

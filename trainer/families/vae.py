@@ -10,7 +10,7 @@ from torch import nn
 from trainer.contract.errors import UserError
 from trainer.families.checkpoint import convert
 from trainer.families.parts import read_tensors
-from trainer.families.source import first_line, read_folder
+from trainer.families.source import first_line, read_folder, weight_files
 from trainer.formats.architecture import resolution_of, vae_config
 from trainer.formats.bases import read_json
 from trainer.formats.checkpoint import kind_of
@@ -47,8 +47,18 @@ def load_vae(place: str, latent_channels: int, dtype: torch.dtype, family: str =
     return vae
 
 
+def vae_files(place: str) -> list[Path]:
+    """The files of a VAE that `load_vae` reads."""
+    path = Path(place).expanduser()
+    return weight_files(_folder_of(path), "vae") if path.is_dir() else [path]
+
+
+def _folder_of(path: Path) -> Path:
+    return path / "vae" if (path / "model_index.json").is_file() else path
+
+
 def _from_folder(path: Path, dtype: torch.dtype) -> nn.Module:
-    folder = path / "vae" if (path / "model_index.json").is_file() else path
+    folder = _folder_of(path)
     if not (folder / "config.json").is_file():
         raise UserError("the folder holds no config.json", fix=ALLOWED)
     kind = read_json(folder, "config.json").get("_class_name")

@@ -279,9 +279,9 @@ def concept_of_folder(name: PurePosixPath) -> tuple[str, Concept | None]:
     for place in name.parents:
         if found := REPEATS.fullmatch(place.name):
             regularisation = any(part.lower() in ("reg", "regularization", "regularisation") for part in name.parts)
-            words = "" if regularisation else found[2]
+            words = {"class_word" if regularisation else "trigger": found[2]}
             key = f"{'reg/' if regularisation else ''}{place.name}"
-            return key, Concept(trigger=words, repeats=max(1, int(found[1])), regularisation=regularisation)
+            return key, Concept(**words, repeats=max(1, int(found[1])), regularisation=regularisation)
     return "", None
 
 

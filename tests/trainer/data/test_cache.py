@@ -1,19 +1,28 @@
-"""The run's cache of latents and the batches made of it."""
+"""What a run keeps of its pictures: exactly what changed is made again, and a resume sees what the first start saw."""
 
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.tiny import make_pictures
 from trainer.contract.compose import compose
 from trainer.contract.config import ModelSection
 from trainer.contract.errors import UserError
-from trainer.data.batches import Batches
-from trainer.data.cache import build_cache, read_cache, to_pixels
-from trainer.data.order import Order
+from trainer.contract.latents import measure, prune, shelf_of
+from trainer.contract.rundir import RunDir, create_run
+from trainer.data.cache import Cache, build_cache
+from trainer.data.encode import to_pixels
+from trainer.data.store import store_of
+from trainer.data.texts import read_texts
 from trainer.device import Engine
 from trainer.families.locate import load_family
+from trainer.pictures.album import change, create_album, read_folder
 from trainer.pictures.decode import open_picture
-from trainer.pictures.epochs import Turn
 
 CPU = torch.device("cpu")
 
@@ -23,61 +32,177 @@ def family(tiny_sd):
     return load_family(ModelSection(base=str(tiny_sd)), Engine(CPU, torch.float32, 1))
 
 
-def config(folder, **dataset):
-    return compose([{"dataset": {"path": str(folder), **dataset}, "training": {"batch_size": 3}}])
-
-
 def quiet(done, total):
     return None
 
 
+def new_run(home: Path, folder: Path, training=None, **dataset) -> RunDir:
+    layers = [{"dataset": {"path": str(folder), **dataset}, "training": training or {"batch_size": 3}}]
+    return create_run(home, "run", compose(layers))
+
+
+def cached(run: RunDir, family) -> tuple[Cache, tuple[int, int, int]]:
+    """Build the cache of a run; return it with (reused, made, damaged) entries."""
+    store = store_of(run)
+    cache = build_cache(run, store, family, quiet)
+    return cache, (store.reused, store.made, store.damaged)
+
+
+def texts(run: RunDir, family, cache) -> tuple[int, int]:
+    """Encode the texts of a run; return (reused, made)."""
+    store = store_of(run)
+    read_texts(run, store, family, run.config(), cache)
+    return store.reused, store.made
+
+
 def test_a_second_start_sees_what_the_first_saw(family, tmp_path):
     folder = make_pictures(tmp_path / "set", 3)
-    options = config(folder, flip=True, trigger="zubo").dataset
-    cache = build_cache(tmp_path / "cache.safetensors", family, options, quiet)
+    run = new_run(tmp_path, folder, flip=True, trigger="zubo")
+    cache, counts = cached(run, family)
+    assert counts == (0, 6, 0)
     (folder / "0.png").unlink()
     (folder / "1.txt").write_text("edited later")
-    again = build_cache(tmp_path / "cache.safetensors", family, options, quiet)
-    assert again.fingerprint == cache.fingerprint and [p.caption for p in again.pictures] == [
-        p.caption for p in cache.pictures
-    ]
-    assert again.pictures[0].caption.startswith("zubo")
-    for mine, theirs in zip(cache.pictures, again.pictures, strict=True):
-        assert len(mine.views) == 2
-        assert all(
-            torch.equal(a.mean, b.mean) and torch.equal(a.std, b.std)
-            for a, b in zip(mine.views, theirs.views, strict=True)
-        )
-    fresh = build_cache(tmp_path / "other.safetensors", family, options, quiet)
+    prune(shelf_of(tmp_path), limit=0)
+    again, counts = cached(run, family)
+    assert counts == (6, 0, 0), "the run has links of its own"
+    assert again.pictures == cache.pictures and again.fingerprint == cache.fingerprint
+    assert again.pictures[0].texts[0].startswith("zubo")
+    for row in cache.pictures:
+        assert [view.mirrored for view in row.views] == [False, True]
+        for view in row.views:
+            mine, theirs = cache.latents.posterior(view), again.latents.posterior(view)
+            assert torch.equal(mine.mean, theirs.mean) and torch.equal(mine.std, theirs.std)
+    fresh, _ = cached(new_run(tmp_path, folder, flip=True, trigger="zubo"), family)
     assert fresh.fingerprint != cache.fingerprint and len(fresh.pictures) == 2
+
+
+def test_only_what_changed_is_made_again(family, tiny_sd, tmp_path):
+    folder = make_pictures(tmp_path / "set", 4, size=(96, 64))
+
+    def counted(**dataset):
+        return cached(new_run(tmp_path, folder, **dataset), family)[1][:2]
+
+    assert counted() == (0, 4)
+    assert counted() == (4, 0), "another run of the same home"
+    with Image.open(folder / "2.png") as image:
+        image.putpixel((5, 5), (1, 2, 3))
+        image.save(folder / "2.png")
+    assert counted() == (3, 1), "one pixel of one picture"
+    (folder / "1.txt").write_text("another caption")
+    assert counted() == (4, 0), "a caption is no part of the latents"
+    assert counted(flip=True) == (4, 4), "the mirror images alone"
+    assert counted(resolution=[32, 64]) == (4, 4)
+    assert counted(background="#112233") == (0, 4)
+    assert counted(trigger="zubo", max_upscale=3.0) == (4, 0)
+    assert counted(crop="random") == (0, 16), "four crops each, none of them the middle"
+    other = shutil.copytree(tiny_sd / "vae", tmp_path / "vae")
+    another = load_family(ModelSection(base=str(tiny_sd), vae=str(other)), Engine(CPU, torch.float32, 1))
+    assert cached(new_run(tmp_path, folder), another)[1][:2] == (0, 4), "another VAE"
+
+
+def test_a_crop_around_another_point_costs_that_picture(family, tmp_path):
+    folder = make_pictures(tmp_path / "set", 3, size=(200, 64))
+    create_album(folder, read_folder(folder))
+    assert cached(new_run(tmp_path, folder), family)[1] == (0, 3, 0)
+
+    def moved(album):
+        first = album.entries[0].model_copy(update={"focus": (0.9, 0.5)})
+        return album.model_copy(update={"entries": (first, *album.entries[1:])})
+
+    change(folder, "focus", moved)
+    assert cached(new_run(tmp_path, folder), family)[1] == (2, 1, 0)
+
+
+def test_an_edited_caption_costs_its_own_embedding(family, tmp_path):
+    folder = make_pictures(tmp_path / "set", 3)
+    run = new_run(tmp_path, folder)
+    assert texts(run, family, cached(run, family)[0]) == (0, 4), "three captions and the empty one"
+    (folder / "1.txt").write_text("a PICTURE number 7")
+    run = new_run(tmp_path, folder)
+    assert texts(run, family, cached(run, family)[0]) == (3, 1)
+
+
+def test_damaged_entries_are_made_again(family, tmp_path):
+    folder = make_pictures(tmp_path / "set", 3)
+    before, _ = cached(new_run(tmp_path, folder), family)
+    torn, flipped, _ = sorted(shelf_of(tmp_path).glob("*/*.safetensors"))
+    torn.write_bytes(torn.read_bytes()[:100])
+    data = bytearray(flipped.read_bytes())
+    data[-9] ^= 1
+    flipped.write_bytes(bytes(data))
+    after, counts = cached(new_run(tmp_path, folder), family)
+    assert counts == (1, 2, 2)
+    for row in before.pictures:
+        mine, theirs = (cache.latents.posterior(row.views[0]).mean for cache in (before, after))
+        assert torch.equal(mine, theirs)
+
+
+def test_a_resume_that_cannot_see_what_the_first_start_saw_says_so(family, tmp_path):
+    folder = make_pictures(tmp_path / "set", 2)
+    run = new_run(tmp_path, folder)
+    cached(run, family)
+    for path in (run.path / "cache").glob("*.safetensors"):
+        path.write_bytes(b"")
+    assert cached(run, family)[1] == (0, 2, 2), "the sources are as they were"
+    shutil.rmtree(shelf_of(tmp_path))
+    for path in (run.path / "cache").glob("*.safetensors"):
+        path.write_bytes(b"")
+    (folder / "0.png").write_bytes((folder / "1.png").read_bytes())
+    with pytest.raises(UserError, match="damaged") as caught:
+        cached(run, family)
+    assert caught.value.where == "0.png"
+
+
+def test_pictures_that_cannot_be_used_are_set_aside_and_the_run_goes_on(family, tmp_path, monkeypatch):
+    folder = make_pictures(tmp_path / "set", 4)
+    (folder / "0.png").write_bytes(b"no picture")
+    (folder / "2.png").write_bytes((folder / "2.png").read_bytes()[:120])
+    strange = to_pixels(np.array(open_picture(folder / "3.png")))
+    real = type(family).encode_pictures
+
+    def overflowing(self, pixels):
+        made = real(self, pixels)
+        return type(made)(made.mean * float("nan"), made.std) if torch.equal(pixels[0], strange) else made
+
+    monkeypatch.setattr(type(family), "encode_pictures", overflowing)
+    run = new_run(tmp_path, folder)
+    cache, _ = cached(run, family)
+    assert [row.name for row in cache.pictures] == ["1.png"]
+    events = [event for event in run.events() if event["kind"] == "quarantine"]
+    assert {event["picture"] for event in events} == {"0.png", "2.png", "3.png"}
+    assert any("finite" in event["reason"] for event in events)
+    assert all(Path(event["file"]).is_file() for event in events)
+    again, _ = cached(run, family)
+    assert again.pictures == cache.pictures and again.skipped == cache.skipped
+    (folder / "1.png").write_bytes(b"gone too")
+    with pytest.raises(UserError, match="No picture"):
+        cached(new_run(tmp_path, folder), family)
+
+
+def test_the_cache_is_pruned_from_what_was_used_longest_ago(family, tmp_path):
+    cached(new_run(tmp_path, make_pictures(tmp_path / "old", 2, size=(64, 80))), family)
+    for path in shelf_of(tmp_path).glob("*/*.safetensors"):
+        os.utime(path, (1, 1))
+    new = make_pictures(tmp_path / "new", 4)
+    cached(new_run(tmp_path, new), family)
+    kept = measure(shelf_of(tmp_path))
+    assert kept.files == 6 and prune(shelf_of(tmp_path), kept.bytes).files == 0
+    assert prune(shelf_of(tmp_path), kept.bytes * 2 // 3).files == 2
+    assert cached(new_run(tmp_path, new), family)[1] == (4, 0, 0)
 
 
 def test_latents_decode_to_what_the_vae_says(family, tmp_path):
     folder = make_pictures(tmp_path / "set", 1)
-    cache = build_cache(tmp_path / "c.safetensors", family, config(folder).dataset, quiet)
-    posterior = read_cache(tmp_path / "c.safetensors").pictures[0].views[0]
+    cache, _ = cached(new_run(tmp_path, folder), family)
+    posterior = cache.latents.posterior(cache.pictures[0].views[0])
     vae = family.part("vae")
-    direct = vae.encode(to_pixels(open_picture(folder / "0.png"))[None]).latent_dist.mean[0] * vae.config.scaling_factor
+    pixels = torch.tensor(list(open_picture(folder / "0.png").tobytes())).view(64, 64, 3).permute(2, 0, 1) / 127.5 - 1
+    direct = vae.encode(pixels[None]).latent_dist.mean[0] * vae.config.scaling_factor
     torch.testing.assert_close(posterior.mean, direct.detach())
     assert (posterior.std > 0).all() and cache.pictures[0].name == "0.png"
-
-
-def test_batches_are_functions_of_their_number(family, tmp_path):
-    folder = make_pictures(tmp_path / "set", 5)
-    settings = config(folder, caption_dropout=0.5, flip=True)
-    cache = build_cache(tmp_path / "c.safetensors", family, settings.dataset, quiet)
-    order = Order([Turn(picture.bucket) for picture in cache.pictures], 3, settings.training.seed)
-    batches = Batches(cache.pictures, order, settings, 1000, CPU)
-    one, again, other = batches.batch(4), batches.batch(4), batches.batch(5)
-    for name in ("clean", "noise", "timesteps", "captions", "sizes"):
-        assert torch.equal(getattr(one, name), getattr(again, name))
-    assert not torch.equal(one.noise, other.noise)
-    assert one.clean.shape == (3, 4, 8, 8) and one.sizes.tolist() == [[64, 64, 0, 0, 64, 64]] * 3
-    dropped = torch.cat([batches.batch(step).captions for step in range(60)]) == 5
-    assert 0.35 < dropped.float().mean() < 0.65
 
 
 def test_a_resolution_below_the_bases_step_is_refused(family, tmp_path):
     folder = make_pictures(tmp_path / "set", 1)
     with pytest.raises(UserError, match="pixels"):
-        build_cache(tmp_path / "c.safetensors", family, config(folder, resolution=8).dataset, quiet)
+        cached(new_run(tmp_path, folder, resolution=8), family)

@@ -90,7 +90,7 @@ def test_a_plain_folder_is_read_and_never_changed(tmp_path):
     assert [one.name for one in found.entries] == ["10_sks dog/2.png", "10_sks dog/10.png", "b.png", "reg/1_dog/a.png"]
     assert found.entries[2].captions == ("first", "second") and found.entries[2].mask == "b-masklabel.png"
     assert found.concept_of(found.entries[0]) == Concept(trigger="sks dog", repeats=10)
-    assert found.concept_of(found.entries[3]) == Concept(repeats=1, regularisation=True)
+    assert found.concept_of(found.entries[3]) == Concept(class_word="dog", regularisation=True)
     with pytest.raises(UserError, match="plain folder"):
         change(tmp_path, "x", lambda album: album)
     assert not (tmp_path / ".lock").exists()

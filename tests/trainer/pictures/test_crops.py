@@ -50,7 +50,7 @@ def test_crops_are_inside_the_picture_and_have_the_buckets_shape(size, focus, op
             assert right - left == pytest.approx(size[0]) or bottom - top == pytest.approx(size[1])
             x0, y0, x1, y1 = item.rectangle(number)
             assert (x1 - x0, y1 - y0) == (bucket.width, bucket.height)
-            assert 0 <= x0 and 0 <= y0 and x1 <= item.resized[0] and y1 <= item.resized[1]
+            assert x0 >= 0 and y0 >= 0 and x1 <= item.resized[0] and y1 <= item.resized[1]
 
 
 @given(SIZES, grids())

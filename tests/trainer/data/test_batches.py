@@ -1,0 +1,118 @@
+"""Batches: functions of their number, with what each picture and each part of it counts."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.tiny import make_pictures
+from tests.trainer.data.test_cache import new_run, quiet
+from trainer.contract.config import ModelSection
+from trainer.data.batches import Batches, normalised
+from trainer.data.cache import build_cache
+from trainer.data.order import Order
+from trainer.data.store import store_of
+from trainer.data.texts import read_texts
+from trainer.device import Engine
+from trainer.families.locate import load_family
+from trainer.objectives import weighted_mse
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def family(tiny_sd):
+    return load_family(ModelSection(base=str(tiny_sd)), Engine(CPU, torch.float32, 1))
+
+
+def batches_of(run, family) -> Batches:
+    config = run.config()
+    cache = build_cache(run, store_of(run), family, quiet)
+    words = read_texts(run, store_of(run), family, config, cache)
+    order = Order([row.turn for row in cache.pictures], config.training.batch_size, config.training.seed)
+    return Batches(cache, words.rows, order, config, 1000, CPU)
+
+
+def test_batches_are_functions_of_their_number(family, tmp_path):
+    run = new_run(tmp_path, make_pictures(tmp_path / "set", 5), caption_dropout=0.5, flip=True)
+    batches, fresh = batches_of(run, family), batches_of(run, family)
+    one, again, other = batches.batch(4), fresh.batch(4), batches.batch(5)
+    for name in ("clean", "noise", "timesteps", "captions", "sizes"):
+        assert torch.equal(getattr(one, name), getattr(again, name))
+    assert one.weight is None and not torch.equal(one.noise, other.noise)
+    assert one.clean.shape == (3, 4, 8, 8) and one.sizes.tolist() == [[64, 64, 0, 0, 64, 64]] * 3
+    dropped = torch.cat([batches.batch(step).captions for step in range(60)]) == batches.texts[""]
+    assert 0.35 < dropped.float().mean() < 0.65
+
+
+def test_crops_and_texts_are_drawn_and_fit_each_other(family, tmp_path):
+    folder = make_pictures(tmp_path / "set", 1, size=(256, 64))
+    (folder / "0.txt").write_text("a {red|blue} box\na thing")
+    run = new_run(tmp_path, folder, {"batch_size": 4}, crop="random", flip=True, caption_dropout=0)
+    batches = batches_of(run, family)
+    (row,) = batches.cache.pictures
+    assert set(row.texts) == {"a red box", "a blue box", "a thing"} and len(row.views) == 8
+    seen = [batches.batch(step) for step in range(40)]
+    assert {int(at) for batch in seen for at in batch.captions} == {batches.texts[text] for text in row.texts}
+    lefts = {(int(size[3]), size.tolist()[5]) for batch in seen for size in batch.sizes}
+    resized = 256 * row.bucket.height // 64
+    edges = {view.sizes[3] for view in row.views}
+    assert {left for left, _ in lefts} == edges and {0, resized - row.bucket.width} <= edges
+
+
+def test_a_mask_weighs_the_loss_by_its_area_and_follows_crop_and_flip(family, tmp_path):
+    folder = make_pictures(tmp_path / "set", 2, size=(64, 64))
+    mask = np.zeros((128, 128), np.uint8)  # of another size than the picture
+    mask[:, :32] = 255
+    Image.fromarray(mask).save(folder / "0-masklabel.png")
+    run = new_run(tmp_path, folder, {"batch_size": 2}, flip=True, mask_floor=0.2)
+    batches = batches_of(run, family)
+    plain, mirrored = (batches.cache.latents.mask(view) for view in batches.cache.pictures[0].views)
+    assert plain[:, :2].min() == 1 and plain[:, 2:].max() == 0 and torch.equal(mirrored, plain.flip(1))
+    batch = batches.batch(0)
+    assert batch.weight.shape == (2, 1, 8, 8)
+    torch.testing.assert_close(batch.weight.mean(dim=(1, 2, 3)), torch.ones(2))
+    values = sorted({round(value, 4) for value in batch.weight.flatten().tolist()})
+    assert values == [0.5, 1.0, 2.5], "0.2 and 1 over their mean, and a picture without a mask"
+    off = new_run(tmp_path, folder, {"batch_size": 2}, masks=False)
+    assert batches_of(off, family).batch(0).weight is None
+
+
+def test_alpha_is_a_mask_over_the_background(family, tmp_path):
+    folder = make_pictures(tmp_path / "set", 1)
+    with Image.open(folder / "0.png") as image:
+        clear = image.convert("RGBA")
+    clear.paste((9, 9, 9, 0), (0, 0, 64, 32))
+    clear.save(folder / "0.png")
+    run = new_run(tmp_path, folder, {"batch_size": 1}, background="#ff0000")
+    batches = batches_of(run, family)
+    mask = batches.cache.latents.mask(batches.cache.pictures[0].views[0])
+    assert mask[:4].max() == 0 and mask[4:].min() == 1
+    other = batches_of(new_run(tmp_path, folder, {"batch_size": 1}, background="#0000ff"), family)
+    first, second = (each.cache.latents.posterior(each.cache.pictures[0].views[0]).mean for each in (batches, other))
+    assert not torch.equal(first, second), "another colour behind it"
+
+
+def test_regularisation_pictures_count_as_much_as_is_said(family, tmp_path):
+    folder = make_pictures(tmp_path / "set", 2)
+    prior = make_pictures(tmp_path / "prior", 2, size=(64, 80))
+    concept = {"path": str(prior), "regularisation": True, "class_word": "box"}
+    run = new_run(tmp_path, folder, {"batch_size": 2}, concepts=[concept], regularisation_weight=0.25, trigger="zubo")
+    batches = batches_of(run, family)
+    counted = set()
+    for step in range(batches.order.batches_per_epoch):
+        chosen, weight = batches.order.batch(step), batches.batch(step).weight
+        assert weight.shape == (2, 1, 1, 1)
+        counted |= {(batches.cache.pictures[one].prior, float(at)) for one, at in zip(chosen, weight, strict=True)}
+    assert counted == {(True, 0.25), (False, 1.0)}
+    assert not any("zubo" in text for row in batches.cache.pictures if row.prior for text in row.texts)
+
+
+def test_a_small_mask_gives_as_large_a_loss_as_none_where_the_error_is_even():
+    predicted, wanted, weight = torch.zeros(2, 4, 8, 8), torch.ones(2, 4, 8, 8), torch.ones(2)
+    mask = torch.zeros(8, 8)
+    mask[3, 3] = 1
+    parts = torch.stack([normalised(mask, 0.0), normalised(torch.zeros(8, 8), 0.0)])[:, None]
+    assert weighted_mse(predicted, wanted, weight, parts) == weighted_mse(predicted, wanted, weight) == 1
+    wanted[:, :, 3, 3] = 3  # an error inside the mask of the first picture
+    assert weighted_mse(predicted, wanted, weight, parts) == pytest.approx((9 + (63 + 9) / 64) / 2)

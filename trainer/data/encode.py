@@ -1,0 +1,218 @@
+"""Pictures to latents: decoded in threads, a few ahead of the VAE, which gets several of one shape at a time."""
+
+import hashlib
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, ImageColor
+from torch import Tensor
+
+from trainer.contract.errors import UserError
+from trainer.data.views import CachedPicture, Latents, View
+from trainer.device import Engine
+from trainer.pictures.buckets import Bucket
+from trainer.pictures.decode import decode_picture, read_bytes
+from trainer.pictures.measure import READERS, alpha_of
+from trainer.protocols import Family
+
+Told = Callable[[int, int], None]
+AHEAD = 2 * READERS  # pictures that are decoded before the VAE asks for them: memory is bounded
+ENCODED_PIXELS = 4 * 512 * 512  # of the pictures that the VAE gets at a time
+
+
+class Want(NamedTuple):
+    """A view that the store does not have, or not all of it.
+
+    Attributes:
+        row, view: which.
+        latents, mask: what is missing.
+    """
+
+    row: CachedPicture
+    view: View
+    latents: bool
+    mask: bool
+
+
+class Made(NamedTuple):
+    """What became of the pictures.
+
+    Attributes:
+        trouble: picture -> why it cannot be used.
+        seconds: that it took.
+        waited: seconds of them in which the VAE waited for a picture to be decoded.
+    """
+
+    trouble: dict[str, str]
+    seconds: float
+    waited: float
+
+
+class Prepared(NamedTuple):
+    """A picture ready to be encoded.
+
+    Attributes:
+        key: of the picture.
+        pixels: (shape, view, [H, W, 3] bytes not mirrored yet) of every view that is missing.
+        masks: (view, [h, w] float32) of every mask that is missing.
+        trouble: why it cannot be used; empty where it can.
+    """
+
+    key: str
+    pixels: Sequence[tuple[Bucket, View, np.ndarray]] = ()
+    masks: Sequence[tuple[View, np.ndarray]] = ()
+    trouble: str = ""
+
+
+@dataclass
+class Encoding:
+    """Pictures on their way through the VAE.
+
+    Attributes:
+        family: encodes.
+        latents: takes what is made.
+        trouble: picture -> why it cannot be used.
+    """
+
+    family: Family
+    latents: Latents
+    trouble: dict[str, str] = field(default_factory=dict)
+    _waiting: dict[Bucket, list[tuple[str, View, np.ndarray]]] = field(default_factory=lambda: defaultdict(list))
+
+    def take(self, picture: Prepared) -> None:
+        """Encode its views as soon as there are enough of their shape."""
+        if picture.trouble:
+            self.trouble[picture.key] = picture.trouble
+        for view, mask in picture.masks:
+            self.latents.add(view.mask, {"mask": torch.from_numpy(mask)})
+        for bucket, view, pixels in picture.pixels:
+            self._waiting[bucket].append((picture.key, view, pixels))
+            if len(self._waiting[bucket]) >= at_once(self.family.engine, bucket):
+                self._encode(self._waiting.pop(bucket))
+
+    def rest(self) -> None:
+        """Encode what is left."""
+        for waiting in self._waiting.values():
+            self._encode(waiting)
+        self._waiting.clear()
+
+    def _encode(self, views: Sequence[tuple[str, View, np.ndarray]]) -> None:
+        pixels = torch.stack([to_pixels(array, view.mirrored) for _, view, array in views])
+        made = self.family.encode_pictures(pixels)
+        for index, (key, view, _) in enumerate(views):
+            mean, std = made.mean[index].cpu(), made.std[index].cpu()
+            if mean.isfinite().all() and std.isfinite().all():
+                self.latents.add(view.latents, {"mean": mean.clone(), "std": std.clone()})
+            else:
+                self.trouble[key] = "the base's VAE gives no finite latents for this picture"
+
+
+def to_pixels(array: np.ndarray, mirrored: bool = False) -> Tensor:
+    """RGB bytes [H, W, 3] -> [3, H, W] float32 in -1..1."""
+    pixels = torch.from_numpy(array).permute(2, 0, 1).float().div_(127.5).sub_(1.0)
+    return pixels.flip(2) if mirrored else pixels
+
+
+def at_once(engine: Engine, bucket: Bucket) -> int:
+    """Pictures that the VAE gets together. One where the same bits are promised, whatever was made before."""
+    if engine.device.type == "cpu" or engine.deterministic:
+        return 1
+    return max(1, ENCODED_PIXELS // (bucket.width * bucket.height))
+
+
+def make_missing(rows: Sequence[CachedPicture], family: Family, latents: Latents, told: Told) -> Made:
+    """Encode what the store does not have.
+
+    Args:
+        rows: what is wanted.
+        family: encodes.
+        latents: says what is there, takes what is made.
+        told: hears (pictures done, pictures in all).
+    """
+    began, waited = time.perf_counter(), 0.0
+    missing, encoding = wants(rows, latents), Encoding(family, latents)
+    total = len({row.key for row in rows})
+    with ThreadPoolExecutor(READERS) as pool:
+        prepared = ahead(pool, lambda wanted: prepare(wanted, family), missing.values())
+        for done, future in enumerate(prepared, start=total - len(missing) + 1):
+            asked = time.perf_counter()
+            picture = future.result()
+            waited += time.perf_counter() - asked
+            encoding.take(picture)
+            told(done, total)
+    encoding.rest()
+    for row in rows:  # one that waited for the copy of another
+        if row.key not in encoding.trouble and any(wants([row], latents)):
+            encoding.trouble[row.key] = "it is the same as another that cannot be used"
+    return Made(encoding.trouble, time.perf_counter() - began, waited)
+
+
+def wants(rows: Sequence[CachedPicture], latents: Latents) -> dict[str, list[Want]]:
+    """What is missing of each picture; what several views share is asked for once."""
+    asked: set[str] = set()
+    missing: dict[str, list[Want]] = defaultdict(list)
+    for row in rows:
+        for view in row.views:
+            lost = [key != "" and key not in asked and not latents.find(key) for key in (view.latents, view.mask)]
+            if any(lost):
+                missing[row.key].append(Want(row, view, *lost))
+                asked |= {view.latents, view.mask}
+    return missing
+
+
+def ahead(pool: ThreadPoolExecutor, work: Callable, items: Iterable) -> Iterator[Future]:
+    """Work on items in a pool, never more than `AHEAD` of them before they are asked for; in their order."""
+    waiting: deque[Future] = deque()
+    for item in items:
+        waiting.append(pool.submit(work, item))
+        if len(waiting) >= AHEAD:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def prepare(wanted: Sequence[Want], family: Family) -> Prepared:
+    """Decode a picture once and cut all its missing views out of it."""
+    first = wanted[0].row
+    try:
+        data = read_bytes(Path(first.file))
+        if hashlib.sha256(data).hexdigest() != first.digest:
+            return Prepared(first.key, trouble="the file was changed since the run first read it")
+        image = decode_picture(data, first.file, ImageColor.getrgb(first.background)[:3])
+        if image.size != first.size:
+            trouble = f"its header says {first.size[0]}x{first.size[1]}, and it has {image.width}x{image.height} pixels"
+            return Prepared(first.key, trouble=trouble)
+        mask = _open_mask(first, data) if any(want.mask for want in wanted) else None
+    except UserError as error:
+        return Prepared(first.key, trouble=f"{error.problem} {error.fix}")
+    pixels = [(row.bucket, view, _cut(image, row.bucket, view)) for row, view, latents, _ in wanted if latents]
+    masks = [(view, _cut_mask(mask, row, view, family)) for row, view, _, lost in wanted if mask and lost]
+    return Prepared(first.key, pixels, masks)
+
+
+def _cut(image: Image.Image, bucket: Bucket, view: View) -> np.ndarray:
+    kept = image.resize((bucket.width, bucket.height), Image.Resampling.LANCZOS, box=view.box)
+    return np.array(kept)
+
+
+def _open_mask(row: CachedPicture, data: bytes) -> Image.Image:
+    if row.mask_file:
+        return decode_picture(read_bytes(Path(row.mask_file)), row.mask_file).convert("L")
+    alpha = alpha_of(data)
+    return alpha if alpha is not None else Image.new("L", row.size, 255)
+
+
+def _cut_mask(mask: Image.Image, row: CachedPicture, view: View, family: Family) -> np.ndarray:
+    """[h, w]: the mask's mean over each latent pixel."""
+    _, height, width = family.latent_shape(row.bucket.width, row.bucket.height)
+    across, down = mask.width / row.size[0], mask.height / row.size[1]
+    left, top, right, bottom = view.box
+    box = left * across, top * down, min(right * across, mask.width), min(bottom * down, mask.height)
+    array = np.array(mask.resize((width, height), Image.Resampling.BOX, box=box), dtype=np.float32) / 255
+    return np.ascontiguousarray(array[:, ::-1] if view.mirrored else array)

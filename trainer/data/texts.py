@@ -1,0 +1,70 @@
+"""The texts of a run: each is encoded once where the text encoder is frozen, and kept beside the latents."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainer.contract.config import RunConfig
+from trainer.contract.rundir import RunDir
+from trainer.data.cache import Cache
+from trainer.data.store import Store, Tensors, key_of
+from trainer.protocols import Family, Text
+
+FORM = 1  # of an embedding's entry
+ENCODED = 32  # texts that the encoder gets at a time
+
+
+@dataclass(frozen=True)
+class Words:
+    """The texts of a run.
+
+    Attributes:
+        prompts: of the samples.
+        rows: text -> its row in the table; the empty one is always there.
+        table: [N] embeddings on the device; None where a text encoder is trained.
+        tokens: [N, K, C, M] on the device; None where none is.
+    """
+
+    prompts: tuple[str, ...]
+    rows: Mapping[str, int]
+    table: Text | None
+    tokens: Tensor | None
+
+
+def read_texts(run: RunDir, store: Store, family: Family, config: RunConfig, cache: Cache) -> Words:
+    """Gather every text of a run, and encode each once unless a text encoder is trained."""
+    limit = config.dataset.caption_chunks
+    for picture in cache.originals:
+        if any(family.too_long(text, limit) for text in picture.texts):
+            run.emit("notice", text=f"the caption of {picture.name} is cut after {75 * limit} tokens")
+    texts = [*dict.fromkeys(text for picture in cache.pictures for text in picture.texts if text), ""]
+    tokens = family.tokenize(texts, limit)
+    shown = dict.fromkeys(picture.texts[0] for picture in cache.originals if not picture.prior)
+    prompts = config.sampling.prompts or tuple(shown)[:2]
+    rows = {text: row for row, text in enumerate(texts)}
+    if config.adapter.text_encoder:
+        return Words(prompts, rows, None, tokens.to(family.engine.device))
+    table = encode_all(family, tokens, store)
+    run.emit("cache", what="texts", reused=store.reused, made=store.made, damaged=store.damaged)
+    return Words(prompts, rows, table, None)
+
+
+@torch.no_grad()
+def encode_all(family: Family, tokens: Tensor, store: Store) -> Text:
+    """[N, K, C, M] token ids -> N embeddings on the device, a few at a time; what the store has is not made again."""
+    engine, identity = family.engine, [family.identity(part) for part in family.encoders]
+    keys = [key_of("text", FORM, identity, row.tolist()) for row in tokens]
+    found: dict[str, Tensors] = {key: kept for key in keys if (kept := store.get(key)) is not None}
+    missing = [row for row, key in enumerate(keys) if key not in found]
+    # Together they would come out with other last bits than alone: it would count what was there before.
+    size = 1 if engine.device.type == "cpu" or engine.deterministic else ENCODED
+    for first in range(0, len(missing), size):
+        chosen = missing[first : first + size]
+        made = family.encode_tokens(tokens[chosen])
+        for place, row in enumerate(chosen):
+            found[keys[row]] = {"hidden": made.hidden[place].cpu(), "pooled": made.pooled[place].cpu()}
+            store.put(keys[row], found[keys[row]])
+    parts = ([found[key][name] for key in keys] for name in ("hidden", "pooled"))
+    return Text(*(torch.stack(list(part)).to(engine.device) for part in parts))

@@ -1,0 +1,101 @@
+"""Size and identity of a picture file, told without decoding it where that can be."""
+
+import hashlib
+import io
+import struct
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from os import cpu_count
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from trainer.contract.errors import UserError
+from trainer.pictures.buckets import Size
+from trainer.pictures.decode import decode_picture, read_bytes
+from trainer.pictures.gather import Picture
+
+READERS = min(4, cpu_count() or 1)  # Pillow and hashlib let go of the GIL
+QUICK = ("JPEG", "PNG", "WEBP", "BMP")  # their headers tell the upright size
+CLEAR, OPAQUE = ("PNG", "WEBP", "GIF", "TIFF", "AVIF"), 255
+TURNING = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")  # a PNG with one of them may lie on its side
+ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A picture file as it is now.
+
+    Attributes:
+        picture: see `Picture`.
+        size: upright (width, height) in pixels.
+        digest: SHA-256 of the file's bytes, 64 hex digits.
+        mask_digest: tells its mask from others: that of a file, or its own alpha channel; "" without one.
+    """
+
+    picture: Picture
+    size: Size
+    digest: str
+    mask_digest: str = ""
+
+
+@dataclass(frozen=True)
+class Unusable:
+    """A picture that cannot be trained on, and why."""
+
+    picture: Picture
+    reason: str
+
+
+def measure_all(pictures: Iterable[Picture], masks: bool) -> list[Measured | Unusable]:
+    """Measure pictures, several at a time; `masks` tells whether theirs are wanted."""
+    with ThreadPoolExecutor(READERS) as pool:
+        return list(pool.map(lambda picture: _measure(picture, masks), pictures))
+
+
+def _measure(picture: Picture, masks: bool) -> Measured | Unusable:
+    try:
+        data = read_bytes(picture.path)
+        size, digest = upright_size(data, str(picture.path)), hashlib.sha256(data).hexdigest()
+        return Measured(picture, size, digest, _mask_digest(picture, data, digest) if masks else "")
+    except UserError as error:
+        return Unusable(picture, f"{error.problem} {error.fix}")
+
+
+def _mask_digest(picture: Picture, data: bytes, digest: str) -> str:
+    if picture.mask:
+        return hashlib.sha256(read_bytes(picture.mask)).hexdigest()
+    try:
+        return f"alpha of {digest}" if alpha_of(data) is not None else ""
+    except (OSError, SyntaxError, ValueError, struct.error):
+        return ""  # the picture is damaged, which is said when it is decoded
+
+
+def upright_size(data: bytes, name: str) -> Size:
+    """(width, height) in pixels as a viewer shows the picture, from the bytes of its file.
+
+    Raises:
+        UserError: it is damaged or no picture.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=QUICK) as image:
+            if image.format != "PNG":
+                turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+                return (image.height, image.width) if turned else image.size
+            if not any(mark in data for mark in TURNING):  # Pillow would decode it to find out
+                return image.size
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error, Image.DecompressionBombError):
+        pass  # the full decoder knows more formats and says what is wrong
+    return decode_picture(data, name).size
+
+
+def alpha_of(data: bytes) -> Image.Image | None:
+    """The alpha channel of a readable picture, upright; None where nothing of it is transparent."""
+    try:
+        with Image.open(io.BytesIO(data), formats=CLEAR) as image:
+            if not (image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info):
+                return None
+            alpha = ImageOps.exif_transpose(image).convert("RGBA").getchannel("A")
+    except UnidentifiedImageError:
+        return None  # of a format without transparency
+    return None if alpha.getextrema()[0] == OPAQUE else alpha
