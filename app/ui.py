@@ -42,13 +42,14 @@ with _stubs_left_alone():
     import gradio as gr
 
 import uvicorn
-from fastapi import FastAPI, HTTPException
-from fastapi.responses import FileResponse, RedirectResponse
+from fastapi import FastAPI
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from app import routes
 from app.jobs import presence, queue
 from app.tabs import TABS
-from app.views import adapters, pictures, status
+from app.tabs.dataset import look
+from app.views import pictures, status, uploads
 from app.views.page import Page, quiet
 from app.views.style import CSS
 from trainer.contract.errors import UserError
@@ -100,28 +101,17 @@ def _show_running(home: Path) -> Any:
 
 
 def server(home: Path, host: str, port: int) -> FastAPI:
-    """The web application: the page, and a route that streams adapter files."""
+    """The web application: the page, and the routes beside it."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(
         TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", "[::1]", host]
     )  # no DNS rebinding
-
-    @app.get("/adapters/{kind}/{name}")
-    def adapter(kind: str, name: str) -> FileResponse:
-        for item in adapters.adapters(home):
-            if item.link == f"/adapters/{kind}/{name}":
-                return FileResponse(item.path, filename=item.path.name, media_type="application/octet-stream")
-        raise HTTPException(404, "There is no such adapter.")
-
-    @app.get("/favicon.ico", include_in_schema=False)
-    def icon() -> RedirectResponse:
-        return RedirectResponse("/static/img/logo.svg")
-
+    routes.add(app, home)
     blocks = build(home)
     application: FastAPI = gr.mount_gradio_app(
         app, blocks, path="/", server_name=host, server_port=port, allowed_paths=[str(pictures.cache(home))],
         footer_links=[], run_history=False, ssr_mode=False, show_error=False, max_file_size="4gb",
-        enable_monitoring=False, mcp_server=False, pwa=False, theme=theme(), css=CSS,
+        enable_monitoring=False, mcp_server=False, pwa=False, theme=theme(), css=CSS + look.CSS,
     )  # fmt: skip
     blocks._queue.sleep_when_free = 0.03  # it looks every millisecond otherwise: 5 % of a processor for an idle page
     return application
@@ -177,9 +167,12 @@ def launch(home: Path, host: str, port: int | None, share: bool) -> None:
     if not presence.anyone(home):
         for left in (home / ".cache").glob("uploads-*"):  # of a server that was killed
             shutil.rmtree(left, ignore_errors=True)
+        for left in (home / ".cache").glob("*export-*.zip*"):
+            left.unlink(missing_ok=True)
+        shutil.rmtree(uploads.place(home), ignore_errors=True)
     pictures.sweep(home)
-    uploads = tempfile.mkdtemp(prefix="uploads-", dir=home / ".cache")
-    os.environ["GRADIO_TEMP_DIR"] = uploads
+    passing = tempfile.mkdtemp(prefix="uploads-", dir=home / ".cache")
+    os.environ["GRADIO_TEMP_DIR"] = passing
     try:
         with presence.present(home):
             queue.ensure_supervisor(home)
@@ -189,4 +182,4 @@ def launch(home: Path, host: str, port: int | None, share: bool) -> None:
             print("Ctrl-C ends the page, not the trainings.", flush=True)  # noqa: T201
             uvicorn.run(application, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2)
     finally:
-        shutil.rmtree(uploads, ignore_errors=True)
+        shutil.rmtree(passing, ignore_errors=True)

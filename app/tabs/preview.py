@@ -180,7 +180,7 @@ def _invite(page: Page, path: str) -> Any:
     if found.run is None:
         return listed, 1, gr.skip(), gr.skip()
     config = found.run.config()
-    texts = sets.captions(sets.files(Path(config.dataset.path))[:20])
+    texts = sets.captions(Path(config.dataset.path))[:20]
     prompt = next(filter(None, [*config.sampling.prompts, *texts, config.dataset.trigger]), "a picture")
     return listed, 1, config.model.base, prompt
 

@@ -12,7 +12,7 @@ from app.jobs import queue
 from app.settings import change_settings, load_settings
 from app.views import live, sets
 from app.views.bases import BASES, note_html, shelf
-from app.views.page import Page, kindly, quiet
+from app.views.page import Page, edited, in_turn, kindly, quiet
 from trainer.contract.compose import LENGTHS, compose, load_preset, presets
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
@@ -74,7 +74,7 @@ def _essential(page: Page, base: str, preset_name: str, preset: RunConfig) -> tu
             kind = gr.Dropdown(UNITS, value=unit, label="counted in", elem_id="train-unit", min_width=150, scale=3)
         name = gr.Textbox(label="Name", placeholder="made from the set and what is taught", elem_id="train-name",
                           info="Of the run and of the finished file.")  # fmt: skip
-    dataset.change(lambda path: sets.summary_html(page.home, path), dataset, summary, **quiet())
+    _follow_set(page, dataset, trigger, summary)
     model.change(note_html, model, note, **quiet())
     questions = {
         "dataset": dataset,
@@ -86,6 +86,18 @@ def _essential(page: Page, base: str, preset_name: str, preset: RunConfig) -> tu
         "name": name,
     }
     return questions, summary
+
+
+def _follow_set(page: Page, dataset: gr.Dropdown, trigger: gr.Textbox, summary: gr.HTML) -> None:
+    """The summary and the trigger word of the set that is chosen; a trigger that somebody typed here stays."""
+    filled = gr.Textbox("", visible="hidden")  # what was taken from a set last
+
+    def follow(path: str | None, typed: str, before: str) -> Any:
+        own = sets.trigger(Path(path)) if path else ""
+        kept = bool(typed) and typed != before
+        return sets.summary_html(page.home, path), gr.skip() if kept else own, before if kept else own
+
+    gr.on([dataset.change, page.tab.select], follow, [dataset, trigger, filled], [summary, trigger, filled], **quiet())
 
 
 def _advanced(preset: RunConfig) -> tuple[Components, gr.Code, gr.HTML]:
@@ -194,16 +206,15 @@ def _wire(
         [base.change, preset.input], kindly(fill), [base, preset],
         [preset, essential["length"], essential["unit"], *advanced.values()], **quiet(),
     )  # fmt: skip
-    filled.then(show, inputs, [toml, marks], **quiet())
-    typed = [component.input for component in (essential | advanced).values() if component not in (base, preset)]
-    gr.on(typed, show, inputs, [toml, marks], trigger_mode="always_last", **quiet())
+    filled.then(show, inputs, [toml, marks], **in_turn("train-form"))
+    typed = edited(*(component for component in (essential | advanced).values() if component not in (base, preset)))
+    gr.on(typed, show, inputs, [toml, marks], **in_turn("train-form"))
     page.dataset.change(
         lambda path: (gr.Dropdown(sets.choices(page.home), value=path), sets.summary_html(page.home, path)),
         page.dataset, [essential["dataset"], summary], **quiet(),
     )  # fmt: skip
-    page.tab.select(lambda path: sets.summary_html(page.home, path), essential["dataset"], summary, **quiet())
     page.blocks.load(lambda: _first(page), None, [essential["dataset"], summary], **quiet()).then(
-        show, inputs, [toml, marks], **quiet()
+        show, inputs, [toml, marks], **in_turn("train-form")
     )
 
 

@@ -48,6 +48,21 @@ def quiet(**more: Any) -> dict[str, Any]:
     return {"queue": False, "show_progress": "hidden", "api_visibility": "private", **more}
 
 
+def in_turn(name: str) -> dict[str, Any]:
+    """Options of events that show the same thing: one after the other, so that an older answer never comes last.
+
+    The browser sends an event before it knows that one of its kind is under way, so that two quick changes run side by
+    side; what answers last would stay. The server's queue lets one of a name run at a time, in their order.
+    """
+    return {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "always_last",
+            "concurrency_limit": 1, "concurrency_id": name}  # fmt: skip
+
+
+def edited(*components: Any) -> list[Any]:
+    """The events of components that are edited. In `input` a text box tells of keys, not of pasting and deleting."""
+    return [one.change if isinstance(one, gr.Textbox) else one.input for one in components]
+
+
 def say(error: UserError) -> None:
     """Show what went wrong, as a message that goes away by itself."""
     lines = [html.escape(line) for line in str(error).splitlines() if line]

@@ -1,5 +1,6 @@
 """Pictures for the page: small copies in a cache of our own, so that nothing a user put there is served as it is."""
 
+import functools
 import hashlib
 import os
 import threading
@@ -11,6 +12,10 @@ from trainer.contract.errors import UserError
 from trainer.pictures.decode import open_picture
 
 SIDE = 768
+SMALL = 256
+ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # EXIF: lying on its side
+READ_HEADERS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+KEPT = 512 * 2**20  # bytes of copies: about ten thousand small ones and two thousand large ones
 
 
 def cache(home: Path) -> Path:
@@ -18,13 +23,13 @@ def cache(home: Path) -> Path:
     return home / ".cache" / "pictures"
 
 
-def copy(home: Path, picture: Path) -> str | None:
-    """Return the path of a copy that fits in a square of `SIDE`, made once per version of it; None if unreadable."""
+def copy(home: Path, picture: Path, side: int = SIDE) -> str | None:
+    """Return the path of a copy that fits in a square of `side`, made once per version of it; None if unreadable."""
     try:
         facts = picture.stat()
-    except FileNotFoundError:
+    except OSError:
         return None
-    key = hashlib.sha256(f"{picture}|{facts.st_mtime_ns}|{facts.st_size}".encode()).hexdigest()[:32]
+    key = hashlib.sha256(f"{picture}|{facts.st_mtime_ns}|{facts.st_size}|{side}".encode()).hexdigest()[:32]
     target = cache(home) / f"{key}.webp"
     if target.exists():
         return str(target)
@@ -32,12 +37,31 @@ def copy(home: Path, picture: Path) -> str | None:
         image = open_picture(picture)
     except UserError:
         return None  # half written, or no picture: the next look may do better
-    image.thumbnail((SIDE, SIDE))
+    image.thumbnail((side, side))
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
     image.save(temporary, "WEBP", quality=90)
     temporary.replace(target)
     return str(target)
+
+
+def size(picture: Path) -> tuple[int, int] | None:
+    """Return the upright (width, height) in pixels that a picture's header tells; None if it cannot be read."""
+    try:
+        facts = picture.stat()
+    except OSError:
+        return None
+    return _size(picture, facts.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=20_000)
+def _size(picture: Path, changed: int) -> tuple[int, int] | None:
+    try:
+        with Image.open(picture, formats=READ_HEADERS) as image:
+            turned = image.getexif().get(ORIENTATION, 1) in TURNED
+            return image.size[::-1] if turned else image.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None  # Pillow's words for a damaged header
 
 
 def blank(home: Path) -> str:
@@ -64,8 +88,10 @@ def tile(home: Path, name: str) -> str:
     return str(target)
 
 
-def sweep(home: Path, keep: int = 2000) -> None:
-    """Delete the oldest copies beyond `keep`."""
-    copies = sorted(cache(home).glob("*.webp"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in copies[keep:]:
-        path.unlink(missing_ok=True)
+def sweep(home: Path, keep: int = KEPT) -> None:
+    """Delete the oldest copies beyond `keep` bytes."""
+    facts = {path: path.stat() for path in cache(home).glob("*.webp")}
+    for path in sorted(facts, key=lambda path: facts[path].st_mtime, reverse=True):
+        keep -= facts[path].st_size
+        if keep < 0:
+            path.unlink(missing_ok=True)

@@ -1,28 +1,27 @@
-"""Sets of pictures on disk: which there are, what is in them, deleting with a way back."""
+"""Sets of pictures on disk: which there are, what is in them, and making one ready to be changed."""
 
+import functools
 import html
-import shutil
-import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from app.views import pictures
 from trainer.contract.errors import UserError
 from trainer.contract.home import demo_folder
 from trainer.contract.names import safe_name
-from trainer.pictures.captions import CAPTION_SUFFIXES, read_caption
-from trainer.pictures.decode import PICTURE_SUFFIXES
-from trainer.pictures.listing import list_files
+from trainer.pictures.album import FILE, Album, create_album, is_own, locate, open_album, parse, read_folder
 
 SAMPLES = {"style": "Sample pictures: a drawing style", "subject": "Sample pictures: one subject"}
-UPLOADABLE = [*sorted(PICTURE_SUFFIXES), *CAPTION_SUFFIXES, ".jsonl", ".zip"]
-TRASH = ".trash"
 
 
 def own(home: Path) -> list[Path]:
     """Return the user's sets, the one changed last first."""
     found = [path for path in (home / "datasets").iterdir() if path.is_dir() and not path.name.startswith(".")]
-    return sorted(found, key=lambda path: -path.stat().st_mtime)
+    return sorted(found, key=_changed, reverse=True)
+
+
+def _changed(folder: Path) -> float:
+    return max(path.stat().st_mtime for path in (folder, folder / FILE) if path.exists())
 
 
 def sample_folders() -> dict[str, Path]:
@@ -36,11 +35,25 @@ def choices(home: Path) -> list[tuple[str, str]]:
     return mine + [(SAMPLES[name], str(path)) for name, path in sample_folders().items()]
 
 
-def files(folder: Path) -> list[Path]:
-    """Return the pictures of a set by their names, in natural order; whether they can be read is not looked at."""
-    if not folder.is_dir():
-        return []
-    return [path for path in list_files(folder) if path.suffix.lower() in PICTURE_SUFFIXES]
+def album(folder: Path) -> Album:
+    """Read a set; one that has a file of its own is parsed once for each version of it.
+
+    Raises:
+        UserError: there is no such folder, or something in it cannot be read.
+    """
+    try:
+        if not is_own(folder):
+            return read_folder(folder)
+        facts = (folder / FILE).stat()
+    except OSError as error:
+        fix = "Check that the folder is there and that you may read it."
+        raise UserError(f"The set could not be read ({error.strerror or error}).", str(folder), fix) from error
+    return _parsed(folder / FILE, (facts.st_mtime_ns, facts.st_size, facts.st_ino))
+
+
+@functools.lru_cache(maxsize=8)
+def _parsed(file: Path, version: tuple[int, ...]) -> Album:
+    return parse(file.read_bytes(), file)
 
 
 def create(home: Path, name: str) -> Path:
@@ -49,9 +62,37 @@ def create(home: Path, name: str) -> Path:
     for number in range(1, 1000):
         path = home / "datasets" / (base if number == 1 else f"{base}-{number}")
         if not path.exists():
-            path.mkdir(parents=True)
+            create_album(path)
             return path
     raise UserError(f"there are a thousand sets called '{base}'", "name of the set", "Give another name.")
+
+
+def adopt(folder: Path) -> Album:
+    """Make a plain folder of pictures a set of the user's own; its pictures stay where they lie.
+
+    The ids stay the same. Caption files are read once and not written any more: captions are the set's from then on.
+
+    Raises:
+        UserError: the folder is missing, cannot be read, or cannot be written.
+    """
+    return open_album(folder) if is_own(folder) else create_album(folder, album(folder))
+
+
+def editable(home: Path, folder: Path) -> None:
+    """Make sure that a set may be changed: a plain folder among the user's sets is adopted.
+
+    Raises:
+        UserError: it is none of the user's sets.
+    """
+    check_own(home, folder)
+    adopt(folder)
+
+
+def check_own(home: Path, folder: Path) -> None:
+    """See that a folder is where the user's sets are. Raises UserError where it is not."""
+    if folder.parent != home / "datasets" or folder.name in ("", ".", ".."):
+        fix = "Import its pictures into a set of your own."
+        raise UserError("This set is not one of yours, so it is not changed.", str(folder), fix)
 
 
 def check(folder: Path) -> None:
@@ -64,22 +105,30 @@ def check(folder: Path) -> None:
         raise UserError(
             "there is no such folder", str(folder), "Choose one of your sets, or make one in the Dataset tab."
         )
-    if not files(folder):
+    entries = album(folder).entries
+    if not entries:
         raise UserError(
             "there is no picture in this set", folder.name, "Add ten to thirty pictures in the Dataset tab."
         )
+    if all(entry.excluded for entry in entries):
+        raise UserError("every picture of this set is left out", folder.name, "Take some in again in the Dataset tab.")
 
 
-def captions(found: Sequence[Path]) -> list[str]:
-    """Read the captions of pictures; one that cannot be read counts as empty."""
-    return [_caption(path) for path in found]
+def captions(folder: Path) -> list[str]:
+    """Return the first caption of each picture, "" where it has none; nothing where the set cannot be read."""
+    return [next(iter(entry.captions), "") for entry in _or_empty(folder).entries]
 
 
-def _caption(path: Path) -> str:
+def trigger(folder: Path) -> str:
+    """Return the trigger word of a set, "" where it has none or cannot be read."""
+    return _or_empty(folder).trigger
+
+
+def _or_empty(folder: Path) -> Album:
     try:
-        return read_caption(path)
-    except OSError:
-        return ""
+        return album(folder)
+    except UserError:  # what is wrong is said where the set is opened
+        return Album()
 
 
 def url(path: str) -> str:
@@ -87,69 +136,37 @@ def url(path: str) -> str:
     return f"/gradio_api/file={path}"
 
 
+def count(number: int, one: str, many: str = "") -> str:
+    """Return "1 picture", "2 pictures"."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def guarded(show: Callable[..., str]) -> Callable[..., str]:
+    """Let a piece of the page say what is wrong with a set, in its own place."""
+
+    @functools.wraps(show)
+    def wrapped(*args: object, **kwargs: object) -> str:
+        try:
+            return show(*args, **kwargs)
+        except UserError as error:
+            return f'<div class="strip none">{html.escape(error.problem)} {html.escape(error.fix)}</div>'
+
+    return wrapped
+
+
+@guarded
 def summary_html(home: Path, folder: str | None, shown: int = 6) -> str:
     """HTML: the first pictures of a set, and how many there are."""
-    found = files(Path(folder)) if folder else []
-    if not found:
+    entries = [entry for entry in album(Path(folder)).entries if not entry.excluded] if folder else []
+    if not folder or not entries:
         return '<div class="strip none">No pictures yet: make a set in the Dataset tab.</div>'
-    copies = [copy for path in found[:shown] if (copy := pictures.copy(home, path))]
+    copies = [copy for entry in entries[:shown] if (copy := pictures.copy(home, locate(Path(folder), entry.file)))]
     images = "".join(f'<img src="{html.escape(url(copy))}" alt="">' for copy in copies)
-    bare = sum(not text for text in captions(found))
-    words = f"{len(found)} picture{'s' * (len(found) != 1)}" + (
-        f", {bare} without a caption" if bare else ", all with captions"
-    )
+    bare = sum(not entry.captions for entry in entries)
+    words = f"{count(len(entries), 'picture')}, {f'{bare} without a caption' if bare else 'all with captions'}"
     return f'<div class="strip">{images}<span>{words}</span></div>'
 
 
-def delete(folder: Path, picture: Path) -> None:
-    """Move a picture and its caption to the set's trash."""
-    place = folder / TRASH / str(time.time_ns())
-    place.mkdir(parents=True)
-    for path in (picture, *(picture.with_suffix(suffix) for suffix in CAPTION_SUFFIXES)):
-        if path.exists():
-            shutil.move(path, place / path.name)
-
-
-def deleted(folder: Path) -> list[Path]:
-    """Return what lies in the trash, the last deleted first."""
-    return sorted((folder / TRASH).glob("*"), key=lambda path: path.name, reverse=True)
-
-
-def undelete(folder: Path) -> str:
-    """Bring the last deleted picture back; return its name.
-
-    Raises:
-        UserError: nothing was deleted, or something else has its name now.
-    """
-    places = deleted(folder)
-    if not places:
-        raise UserError("nothing was deleted from this set", folder.name, "")
-    inside = sorted(places[0].iterdir())
-    taken = [path.name for path in inside if (folder / path.name).exists()]
-    if taken:
-        raise UserError(f"{taken[0]} is there already", folder.name, f"What was deleted stays in {places[0]}.")
-    for path in inside:
-        shutil.move(path, folder / path.name)
-    places[0].rmdir()
-    return next((path.name for path in inside if path.suffix.lower() in PICTURE_SUFFIXES), "")
-
-
-def stage(uploads: Sequence[Path], place: Path) -> list[Path]:
-    """Lay uploaded files into folders as they were before the upload, which drops their folders.
-
-    A browser sends a folder's files one folder after the other, so a name that comes again begins the next folder:
-    `1.png` stays beside its own `1.txt`, and `a/1.png` and `b/1.png` both survive. A zip is left where it is.
-
-    Returns:
-        What to import: the folders, and the zips.
-    """
-    number, taken = 0, set[str]()
-    zips = [path for path in uploads if path.suffix.lower() == ".zip"]
-    for path in (path for path in uploads if path not in zips):
-        if path.name.casefold() in taken:
-            number, taken = number + 1, set[str]()
-        taken.add(path.name.casefold())
-        target = place / f"{number:04}" / path.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
-    return [*sorted(place.iterdir()), *zips]
+def has_pictures(folder: str) -> bool:
+    """Whether there is anything to show of a set."""
+    return bool(folder and _or_empty(Path(folder)).entries)

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import re
 import time
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from safetensors import safe_open
 from tests.browser.conftest import Site
 from trainer.contract.home import demo_folder
 from trainer.contract.rundir import RunDir
+from trainer.pictures.album import Entry, open_album
 
 PICTURES = demo_folder() / "style"
 FETCH = """async source => {
@@ -53,26 +53,26 @@ def tab(page: Page, name: str) -> None:
 def upload_six(page: Page, site: Site) -> None:
     pictures = sorted(path for path in PICTURES.iterdir() if path.suffix in (".png", ".jpg", ".webp"))[:6]
     captions = [path.with_suffix(".txt") for path in pictures]
-    page.locator("#dataset-upload input[type=file]").set_input_files([*pictures, *filter(Path.exists, captions)])
-    expect(page.locator("#dataset-gallery .grid-container img")).to_have_count(6)
+    page.locator("#dataset-upload input[type=file]").first.set_input_files([*pictures, *filter(Path.exists, captions)])
+    expect(page.locator("#dataset-grid .tile img")).to_have_count(6)
     expect(page.locator("#dataset-report")).to_contain_text("6 added")
-    assert len(list((site.home / "datasets" / "my-pictures").glob("*.txt"))) == len(captions)
+    assert sum(bool(entry.captions) for entry in entries(site)) == len(captions)
+
+
+def entries(site: Site) -> tuple[Entry, ...]:
+    return open_album(site.home / "datasets" / "my-pictures").entries
 
 
 def edit_a_caption(page: Page, site: Site) -> None:
-    page.locator("#dataset-gallery .grid-container button").nth(1).click()
-    before = {path.name: path.read_text() for path in (site.home / "datasets" / "my-pictures").glob("*.txt")}
+    before = entries(site)
+    page.locator("#dataset-grid .tile").nth(1).click()
     box = page.locator("#dataset-caption textarea")
-    expect(box).to_have_value(sorted(before.items(), key=lambda item: natural(item[0]))[1][1].strip())
+    expect(box).to_have_value(before[1].captions[0])
     box.fill("a thing that I describe myself")
     page.locator("#dataset-save").click()
-    expect(box).not_to_have_value("a thing that I describe myself")  # the next picture's stands there now
-    after = {path.name: path.read_text() for path in (site.home / "datasets" / "my-pictures").glob("*.txt")}
-    assert [text for name, text in after.items() if text != before[name]] == ["a thing that I describe myself\n"]
-
-
-def natural(name: str) -> list[tuple[int, str]]:
-    return [(int(part or 0), word) for word, part in re.findall(r"(\D*)(\d*)", name)]
+    expect(box).to_have_value(before[2].captions[0])
+    changed = [entry.captions for entry in entries(site) if entry not in before]
+    assert changed == [("a thing that I describe myself",)]
 
 
 def train(page: Page, site: Site, name: str, steps: int) -> RunDir:

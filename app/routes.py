@@ -1,0 +1,122 @@
+"""Routes of our own beside the page: uploads as streams, small copies of pictures, files to take away."""
+
+import asyncio
+import secrets
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
+from pydantic import BaseModel, Field
+from starlette.background import BackgroundTask
+from starlette.requests import ClientDisconnect
+
+from app.views import adapters, pictures, sets, uploads
+from trainer.contract.errors import UserError
+from trainer.pictures.album import locate
+from trainer.pictures.exporting import export_pictures
+
+SIDES = {"small": pictures.SMALL, "large": pictures.SIDE}
+FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
+
+
+class Announced(BaseModel):
+    """What an upload will bring: names with their folders, and bytes."""
+
+    names: list[str] = Field(max_length=uploads.MOST_FILES)
+    sizes: list[int] = Field(max_length=uploads.MOST_FILES)
+
+
+def add(app: FastAPI, home: Path) -> None:
+    """Give an application the routes."""
+    _add_files(app, home)
+    _add_sets(app, home)
+    _add_uploads(app, home)
+
+
+def _add_files(app: FastAPI, home: Path) -> None:
+    @app.get("/adapters/{kind}/{name}")
+    def adapter(kind: str, name: str) -> FileResponse:
+        for item in adapters.adapters(home):
+            if item.link == f"/adapters/{kind}/{name}":
+                return FileResponse(item.path, filename=item.path.name, media_type="application/octet-stream")
+        raise HTTPException(404, "There is no such adapter.")
+
+    @app.get("/favicon.ico", include_in_schema=False)
+    def icon() -> RedirectResponse:
+        return RedirectResponse("/static/img/logo.svg")
+
+
+def _add_sets(app: FastAPI, home: Path) -> None:
+    @app.get("/sets/{name}/{picture}/{side}")
+    def copy(name: str, picture: str, side: str) -> FileResponse:
+        """Only pictures of the user's own sets are named here, and only copies are sent."""
+        folder = _set(home, name)
+        if side not in SIDES:
+            raise HTTPException(404, "There is no such picture.")
+        try:
+            entry = next((entry for entry in sets.album(folder).entries if entry.id == picture), None)
+        except UserError as error:
+            raise HTTPException(404, str(error)) from error
+        found = entry and pictures.copy(home, locate(folder, entry.file), SIDES[side])
+        return FileResponse(found or pictures.blank(home), headers=FOR_EVER if found else {"Cache-Control": "no-store"})
+
+    @app.get("/sets/{name}/pictures.zip")
+    def whole(request: Request, name: str) -> FileResponse:
+        """The set with its captions; packed when it is asked for, deleted when it is sent."""
+        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+            raise HTTPException(403, "Only the page itself may do this.")
+        folder = _set(home, name)
+        target = home / ".cache" / f"export-{secrets.token_hex(8)}.zip"
+        try:
+            export_pictures(folder, target)
+        except UserError as error:
+            raise HTTPException(409, str(error)) from error
+        delete = BackgroundTask(target.unlink, missing_ok=True)
+        return FileResponse(target, filename=f"{name}.zip", media_type="application/zip", background=delete)
+
+
+def _set(home: Path, name: str) -> Path:
+    folder = next((path for path in sets.own(home) if path.name == name), None)
+    if folder is None:
+        raise HTTPException(404, "There is no such set.")
+    return folder
+
+
+def _add_uploads(app: FastAPI, home: Path) -> None:
+    @app.post("/uploads")
+    def begin(request: Request, announced: Announced) -> JSONResponse:
+        _same_origin(request)
+        try:
+            token, wanted = uploads.begin(home, announced.names, announced.sizes)
+        except UserError as error:
+            raise HTTPException(413, f"{error.problem} {error.fix}") from error
+        return JSONResponse({"token": token, "wanted": wanted})
+
+    @app.put("/uploads/{token}/{first}/{count}")
+    async def receive(request: Request, token: str, first: int, count: int) -> JSONResponse:
+        _same_origin(request)
+        try:
+            await uploads.receive(home, token, first, count, request.stream())
+        except ClientDisconnect as error:
+            raise HTTPException(400, "The connection was closed.") from error
+        except UserError as error:
+            raise HTTPException(400, f"{error.problem} {error.fix}") from error
+        except OSError as error:
+            raise HTTPException(507, f"It could not be written ({error.strerror or error}).") from error
+        return JSONResponse({})
+
+    @app.delete("/uploads/{token}")
+    async def end(request: Request, token: str) -> JSONResponse:
+        _same_origin(request)
+        try:
+            await asyncio.to_thread(uploads.end, home, token)
+        except UserError as error:
+            raise HTTPException(404, error.problem) from error
+        return JSONResponse({})
+
+
+def _same_origin(request: Request) -> None:
+    """Only the page itself may send: a browser names the page that a request comes from, and no page can forge it."""
+    if urlsplit(request.headers.get("origin", "")).netloc != request.headers.get("host"):
+        raise HTTPException(403, "Only the page itself may do this.")

@@ -1,0 +1,217 @@
+"""The Dataset tab in a real browser: folders and zips in, captions by the keyboard, many at once, the doctor, crops."""
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Site
+from trainer.pictures.album import Entry, next_undo, open_album
+
+TAGS = ("a cat, red hair, solo", "a dog, on a chair", "a bird, blue sky, solo")
+
+
+def picture(path: Path, number: int, size: tuple[int, int] = (120, 60)) -> Path:
+    """Noise that no other picture is like, with a caption beside all but every fourth."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    coarse = np.random.default_rng(number).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+    Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(path)
+    if number % 4:
+        path.with_suffix(".txt").write_text(TAGS[number % 3] + "\n", "utf-8")
+    return path
+
+
+def entries(site: Site, name: str) -> tuple[Entry, ...]:
+    return open_album(site.home / "datasets" / name).entries
+
+
+def captions(site: Site, name: str) -> list[str]:
+    return ["\n".join(entry.captions) for entry in entries(site, name)]
+
+
+def new_set(page: Page, name: str) -> None:
+    page.locator("#dataset-name input, #dataset-name textarea").first.fill(name)
+    page.locator("#dataset-create").click()
+    expect(page.locator("#dataset-set input")).to_have_value(name)
+
+
+def field(page: Page, name: str):
+    return page.locator(f"#{name} input, #{name} textarea").first
+
+
+def test_a_thousand_pictures_in_folders_and_a_zip(page: Page, site: Site, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    for number in range(1000):  # the same ten file names in a hundred folders
+        picture(folder / f"{number // 10}" / f"{number % 10}.png", number)
+    page.goto(site.address)
+    new_set(page, "folders")
+    page.locator("#dataset-upload input[webkitdirectory]").set_input_files(folder)
+    expect(page.locator("#dataset-report progress")).to_be_visible()
+    expect(page.locator("#dataset-report")).to_contain_text("1000 added", timeout=120_000)
+    found = {entry.name: entry for entry in entries(site, "folders")}
+    assert len(found) == 1000 and sum(not entry.captions for entry in found.values()) == 250
+    one = next(entry for name, entry in found.items() if name.endswith("57/3.png"))
+    assert one.captions == (TAGS[573 % 3],), "a caption stays with the picture of its own folder"
+    expect(page.locator("#dataset-grid .tiles-head")).to_contain_text("1000 pictures")
+    expect(page.locator("#dataset-grid .tile")).to_have_count(60)
+    page.locator("#dataset-grid [data-page='1']").click()
+    expect(page.locator("#dataset-grid .turn")).to_contain_text("61–120")
+    assert not any((site.home / ".cache" / "uploads").iterdir()), "nothing of the upload is left"
+
+    with zipfile.ZipFile(tmp_path / "some.zip", "w") as bundle:
+        for number in (2, 3):
+            path = picture(tmp_path / "zipped" / f"{number}.png", 5000 + number)
+            bundle.write(path, f"{number}/same.png")
+            bundle.write(path.with_suffix(".txt"), f"{number}/same.txt")
+        bundle.writestr("broken.png", b"no picture")
+    new_set(page, "zipped")
+    page.locator("#dataset-upload input[type=file]").first.set_input_files(tmp_path / "some.zip")
+    expect(page.locator("#dataset-report")).to_contain_text("2 added")
+    expect(page.locator("#dataset-report")).to_contain_text("some.zip/broken.png")
+    expect(page.locator("#dataset-report")).not_to_contain_text(".cache")
+    assert len(captions(site, "zipped")) == 2 and all(captions(site, "zipped"))
+
+
+@pytest.fixture
+def twelve(page: Page, site: Site, tmp_path: Path) -> list[Path]:
+    """A set of twelve pictures, two of them the same file, that is open in the page."""
+    paths = [picture(tmp_path / "mine" / f"{number}.png", number) for number in range(1, 12)]
+    doubled = tmp_path / "mine" / "12.png"
+    Image.open(paths[0]).resize((60, 30)).save(doubled)
+    page.goto(site.address)
+    new_set(page, "twelve")
+    page.locator("#dataset-upload input[webkitdirectory]").set_input_files(tmp_path / "mine")
+    expect(page.locator("#dataset-grid .tile")).to_have_count(12)
+    return [*paths, doubled]
+
+
+def test_work_on_a_set(page: Page, site: Site, twelve: list[Path]) -> None:
+    for part in (by_keyboard, many_at_once, selected, a_fix, the_crop, trigger_word):
+        part(page, site)
+
+
+def by_keyboard(page: Page, site: Site) -> None:
+    before, box = captions(site, "twelve"), page.locator("#dataset-caption textarea")
+    name = page.locator("#dataset-stage figcaption")
+    page.locator("#dataset-grid .tile").first.click()
+    expect(name).to_contain_text("1.png")
+    box.fill("typed with the keyboard\nand a second one")
+    page.keyboard.press("Control+Enter")
+    expect(name).to_contain_text("2.png")
+    page.keyboard.press("Alt+ArrowDown")
+    expect(name).to_contain_text("3.png")
+    page.keyboard.press("Alt+ArrowUp")
+    expect(name).to_contain_text("2.png")
+    box.fill("kept when one leaves")
+    field(page, "dataset-filter").focus()
+    expect(page.locator("#dataset-undo")).to_contain_text("2.png")
+    assert captions(site, "twelve") == [
+        "typed with the keyboard\nand a second one",
+        "kept when one leaves",
+        *before[2:],
+    ]
+    for back in (["typed with the keyboard\nand a second one", *before[1:]], before):
+        undone(page, site, back)
+
+
+def undone(page: Page, site: Site, expected: list[str]) -> None:
+    label = page.locator("#dataset-undo").inner_text()
+    page.locator("#dataset-undo").click()
+    expect(page.locator("#dataset-undo")).not_to_have_text(label)
+    assert captions(site, "twelve") == expected
+
+
+def many_at_once(page: Page, site: Site) -> None:
+    before = captions(site, "twelve")
+    page.locator("#dataset-bulk > button").click()
+    field(page, "bulk-first").fill(r"\b(cat|dog)\b")
+    page.locator("#bulk-pattern input").check()
+    field(page, "bulk-second").fill(r"big \1")
+    expect(page.locator("#bulk-preview")).to_contain_text("6 of 12 pictures would change")
+    expect(page.locator("#bulk-preview table")).to_contain_text("a big dog, on a chair")
+    assert captions(site, "twelve") == before, "a look changes nothing"
+    page.locator("#bulk-apply").click()
+    expect(page.locator("#dataset-undo")).to_contain_text("find and replace")
+    after = captions(site, "twelve")
+    assert after == [text.replace("cat", "big cat").replace("dog", "big dog") for text in before] != before
+    page.locator("#dataset-tags [data-tag='a big dog']").click()
+    expect(page.locator("#dataset-grid .tiles-head")).to_contain_text(f"{sum('dog' in text for text in after)} of 12")
+    field(page, "dataset-filter").fill("")
+    expect(page.locator("#dataset-grid .tile")).to_have_count(12)
+    undone(page, site, before)
+
+
+def selected(page: Page, site: Site) -> None:
+    tiles = page.locator("#dataset-grid .tile")
+    tiles.nth(1).click()
+    tiles.nth(3).click(modifiers=["Shift"])
+    tiles.nth(5).click(modifiers=["Control"])
+    expect(page.locator("#dataset-out")).to_have_text("Leave out 4 selected")
+    page.locator("#dataset-out").click()
+    expect(page.locator("#dataset-grid .tile.out")).to_have_count(4)
+    assert [entry.excluded for entry in entries(site, "twelve")] == [number in (1, 2, 3, 5) for number in range(12)]
+    page.locator("#dataset-undo").click()
+    expect(page.locator("#dataset-grid .tile.out")).to_have_count(0)
+    tiles.first.click()
+    expect(page.locator("#dataset-out")).to_have_text("Leave out")
+
+
+def a_fix(page: Page, site: Site) -> None:
+    page.locator("#dataset-doctor > button").click()
+    page.locator("#doctor-check").click()
+    card = page.locator(".finding[data-kind=near_duplicate]")
+    expect(card.locator("figure")).to_have_count(2)
+    card.locator(".fixes button").first.click()
+    expect(card.locator(".done")).to_be_visible()
+    assert [entry.name.rpartition("/")[2] for entry in entries(site, "twelve") if entry.excluded] == ["12.png"]
+    page.locator("#dataset-undo").click()
+    expect(card.locator(".fixes button")).to_be_visible()
+    card.locator("figure button").first.click()
+    expect(card.locator("figure.out")).to_have_count(1)
+    assert sum(entry.excluded for entry in entries(site, "twelve")) == 1
+    page.locator("#dataset-undo").click()
+    expect(card.locator("figure.out")).to_have_count(0)
+
+
+def the_crop(page: Page, site: Site) -> None:
+    page.locator("#dataset-grid .tile").nth(4).click()
+    expect(page.locator("#dataset-stage figcaption")).to_contain_text("5.png")
+    kept, stage = page.locator("#dataset-stage .kept"), page.locator("#dataset-stage .picture")
+    middle = kept.get_attribute("x") or ""
+    box = stage.bounding_box()
+    assert box and float(middle) > 0
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.97, box["y"] + box["height"] / 2, steps=4)
+    page.mouse.up()
+    expect(kept).not_to_have_attribute("x", middle)
+    x, y = entries(site, "twelve")[4].focus or (0, 0)
+    assert x == pytest.approx(0.97, abs=0.02) and y == pytest.approx(0.5, abs=0.02)
+    right = float(kept.get_attribute("x") or 0) + float(kept.get_attribute("width") or 0)
+    assert right == pytest.approx(120), "the kept part went to the right edge"
+    page.locator("#dataset-unfocus").click()
+    expect(kept).to_have_attribute("x", middle)
+    assert entries(site, "twelve")[4].focus is None
+
+
+def trigger_word(page: Page, site: Site) -> None:
+    field(page, "dataset-trigger").fill("sks")
+    field(page, "dataset-class").fill("dog")
+    field(page, "dataset-class").blur()
+    expect(page.locator("#dataset-undo")).to_contain_text("trigger")
+    eventually(lambda: open_album(site.home / "datasets" / "twelve").class_word == "dog", page)
+    page.get_by_role("tab", name="Train", exact=True).click()
+    expect(field(page, "train-trigger")).to_have_value("sks")
+    assert next_undo(site.home / "datasets" / "twelve") == "trigger and class word"
+
+
+def eventually(holds: Callable[[], bool], page: Page) -> None:
+    for _ in range(50):
+        if holds():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError("it did not come about")
