@@ -7,10 +7,11 @@ pictures with their captions beside them, in the layouts that other trainers use
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -23,10 +24,11 @@ from trainer.pictures.listing import list_files, natural_key
 
 FILE = "album.jsonl"
 PICTURES, MASKS, HISTORY = "pictures", "masks", ".history"
+RAW = "bytes:"  # before the hexadecimal bytes of a file name that is not UTF-8, as old Linux disks have
 MASK_ENDING = "-masklabel"  # a mask beside its picture: OneTrainer's convention
 STEPS_BACK = 30  # versions that are kept
 WAIT = 20.0  # seconds for another program that writes the same set
-REPEATS = re.compile(r"(\d{1,4})_(.+)")  # kohya's folders: repeats, then "trigger class"
+REPEATS = re.compile(r"(\d{1,3})_(.+)")  # kohya's folders: repeats, then "trigger class"
 
 
 class Concept(BaseModel):
@@ -126,7 +128,28 @@ def open_album(folder: Path) -> Album:
 
 def locate(folder: Path, file: str) -> Path:
     """The path of an entry's `file` or `mask`."""
+    if file.startswith(RAW):
+        file = os.fsdecode(bytes.fromhex(file.removeprefix(RAW)))
     return folder / file  # an absolute one stays what it is
+
+
+def refer(path: PurePath) -> str:
+    """What stands in an entry for a path: itself, or its bytes where they are no text."""
+    text = path.as_posix()
+    return text if _is_text(text) else RAW + os.fsencode(text).hex()
+
+
+def readable(path: PurePath) -> str:
+    """A path as people read it, whatever its bytes are."""
+    return path.as_posix().encode("utf-8", errors="replace").decode("utf-8")
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def create_album(folder: Path, album: Album | None = None) -> Album:
@@ -246,25 +269,33 @@ def read_folder(folder: Path) -> Album:
     """Read a plain folder: pictures in it and below, captions and masks beside them, kohya's `N_trigger` folders.
 
     Raises:
-        UserError: the folder is missing, or a file.
+        UserError: the folder is missing, or a file, or a caption in it may not be read.
     """
-    files = list_files(folder)
-    names = {path.relative_to(folder).as_posix(): path for path in files}
-    masks = {name: path for name, path in names.items() if path.stem.endswith(MASK_ENDING)}
+    paths = {path.relative_to(folder): path for path in list_files(folder)}
+    masks = {place for place in paths if place.stem.endswith(MASK_ENDING)}
     entries, concepts = [], dict[str, Concept]()
-    for name, path in names.items():
-        if path.suffix.lower() not in PICTURE_SUFFIXES or name in masks:
+    for place, path in paths.items():
+        if path.suffix.lower() not in PICTURE_SUFFIXES or place in masks:
             continue
+        name = readable(place)
         key, concept = concept_of_folder(PurePosixPath(name))
         if concept is not None:
             concepts[key] = concept
-        mask = PurePosixPath(name).with_name(f"{path.stem}{MASK_ENDING}.png").as_posix()
+        mask = place.with_name(f"{place.stem}{MASK_ENDING}.png")
         entries.append(
-            Entry(id=identity(name), file=name, name=name, captions=read_captions(path), concept=key,
-                  mask=mask if mask in masks else None)
+            Entry(id=identity(os.fsencode(place.as_posix())), file=refer(place), name=name, captions=_beside(path),
+                  concept=key, mask=refer(mask) if mask in masks else None)
         )  # fmt: skip
     entries.sort(key=lambda entry: natural_key(PurePosixPath(entry.name)))
     return Album(concepts=concepts, entries=tuple(entries))
+
+
+def _beside(path: Path) -> tuple[str, ...]:
+    try:
+        return read_captions(path)
+    except OSError as error:
+        fix = "See that you may read it, or take it away."
+        raise UserError(f"The caption could not be read ({error.strerror or error}).", readable(path), fix) from error
 
 
 def concept_of_folder(name: PurePosixPath) -> tuple[str, Concept | None]:

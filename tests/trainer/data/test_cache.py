@@ -191,6 +191,29 @@ def test_the_cache_is_pruned_from_what_was_used_longest_ago(family, tmp_path):
     assert cached(new_run(tmp_path, new), family)[1] == (4, 0, 0)
 
 
+def test_a_half_written_entry_is_none_and_goes_in_time(family, tmp_path):
+    shelf = shelf_of(tmp_path)
+    old, young = shelf / "ab" / ".x.1.tmp", shelf / "ab" / ".y.2.tmp"
+    old.parent.mkdir(parents=True)
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (1, 1))
+    assert cached(new_run(tmp_path, make_pictures(tmp_path / "set", 1)), family)[1] == (0, 1, 0)
+    assert not old.exists() and young.exists() and measure(shelf).files == 1
+
+
+def test_where_links_cannot_be_made_a_run_has_copies(family, tmp_path, monkeypatch):
+    def refused(self, target):
+        raise OSError("no links here")
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    run = new_run(tmp_path, make_pictures(tmp_path / "set", 2))
+    cache, _ = cached(run, family)
+    shutil.rmtree(shelf_of(tmp_path))
+    again, counts = cached(run, family)
+    assert counts == (2, 0, 0) and again.pictures == cache.pictures
+
+
 def test_latents_decode_to_what_the_vae_says(family, tmp_path):
     folder = make_pictures(tmp_path / "set", 1)
     cache, _ = cached(new_run(tmp_path, folder), family)

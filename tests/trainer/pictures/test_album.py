@@ -1,6 +1,8 @@
 """A set's file: what is kept, what can be taken back, what a plain folder says."""
 
+import os
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -94,3 +96,20 @@ def test_a_plain_folder_is_read_and_never_changed(tmp_path):
     with pytest.raises(UserError, match="plain folder"):
         change(tmp_path, "x", lambda album: album)
     assert not (tmp_path / ".lock").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+def test_a_name_that_is_no_text_is_read_all_the_same(tmp_path):
+    raw = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    Image.new("RGB", (8, 8), "red").save(os.fsdecode(raw))
+    Path(os.fsdecode(raw)).with_suffix(".txt").write_text("a cup")
+    (found,) = open_album(tmp_path).entries
+    assert found.name == "caf?.png" and found.captions == ("a cup",)
+    assert albums.parse(albums.render(open_album(tmp_path)).encode(), tmp_path) == open_album(tmp_path)
+    assert albums.locate(tmp_path, found.file).is_file()
+
+
+def test_a_year_is_no_number_of_repeats(tmp_path):
+    (tmp_path / "2024_holiday").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "2024_holiday/a.png")
+    assert open_album(tmp_path).concepts == {}
