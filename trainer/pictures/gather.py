@@ -11,8 +11,8 @@ from trainer.pictures.crops import CropOptions
 from trainer.pictures.decode import READABLE
 from trainer.pictures.folder import FOREIGN_SUFFIXES, Skipped
 from trainer.pictures.listing import list_files
-from trainer.pictures.tags import is_tags
-from trainer.pictures.wording import KEEP_MARK, Wording
+from trainer.pictures.tags import KEEP_MARK, is_tags
+from trainer.pictures.wording import Wording
 
 
 @dataclass(frozen=True)
