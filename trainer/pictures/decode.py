@@ -4,6 +4,7 @@ import functools
 import importlib
 import io
 import math
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from trainer.contract.errors import UserError
 
@@ -24,6 +25,8 @@ MAX_FILE_BYTES = 512 * 2**20
 
 # A closed list, because Pillow also opens formats that start other programs (EPS starts Ghostscript).
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+# Workflows and profiles of scanners are longer than Pillow's 1 MiB, and the picture must not be lost for them.
+PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20
 _SMALLER = "Make it smaller in a picture editor; training never needs more than a few megapixels."
 
 Colour = tuple[int, int, int]
@@ -124,7 +127,9 @@ def decode(data: bytes, name: str, background: Colour = WHITE) -> Decoded:
         problem = "The file is empty." if not data else "The file is not a picture of a known format."
         raise UserError(problem, name, READABLE + ".") from error
     except Image.DecompressionBombError as error:
-        problem = f"The picture is larger than {MAX_PIXELS // 10**6} megapixels ({error})."
+        counted = re.match(r"Image size \((\d+) pixels\)", str(error))  # what Pillow says, and more
+        size = f"{int(counted[1]) // 10**6} megapixels" if counted else str(error)
+        problem = f"The picture is larger than {MAX_PIXELS // 10**6} megapixels ({size})."
         raise UserError(problem, name, _SMALLER) from error
     except MemoryError:
         raise

@@ -139,6 +139,7 @@ def _read(
     jobs = [_job(item, folder, options) for item in finds.items]
     total, done = len(jobs) + len(finds.rejected), len(finds.rejected)
     arrivals: list[_Arrival] = []
+    told: dict[str, list[str]] = {}
     with closing(work(WORKER, jobs)) as answers:
         for item, answer in zip(finds.items, answers, strict=True):
             done += 1
@@ -146,9 +147,13 @@ def _read(
                 finds.rejected.append(Rejected(item.source, answer["reason"]))
             else:
                 arrivals.append(_Arrival(item, _entry(item, answer)))
-                finds.notes += [f"{item.source}: {note}" for note in answer["notes"]]
+                for note in answer["notes"]:
+                    told.setdefault(note, []).append(item.source)
             if on_progress:
                 on_progress(done, total)
+    for note, of in told.items():
+        others = f" and {len(of) - 3} other pictures" if len(of) > 3 else ""
+        finds.notes.append(f"{', '.join(of[:3])}{others}: {note}")
     return arrivals
 
 

@@ -189,7 +189,7 @@ class _Worker:
 def _why(code: int, late: bool, seconds: float) -> str:
     fix = "Open it in a picture editor and save it again, or remove it."
     if late or code == -getattr(signal, "SIGXCPU", 0):
-        return f"Reading it takes more than {seconds:.0f} s. {fix}"
+        return f"Reading it takes more than {seconds:.0f} s. Save it again smaller in a picture editor, or remove it."
     if code == -9:
         return f"The system ended the program that was reading it, perhaps for want of memory. {fix}"
     return f"The program that reads pictures crashed on it. {fix}"

@@ -222,7 +222,10 @@ def folder_files(folder: Path, skip: Path, finds: Finds) -> list[File]:
         finds.notes.append(f"{error.filename} could not be looked into ({error.strerror}).")
 
     for place, folders, names in os.walk(folder, onerror=locked):
-        folders[:] = [name for name in folders if visible(name) and Path(place, name).resolve() != skip]
+        inside = [Path(place, name) for name in folders if visible(name)]
+        links = [path for path in inside if path.is_symlink()]
+        finds.notes += [f"{path} is a link to a folder and was not followed; give that folder too." for path in links]
+        folders[:] = [path.name for path in inside if path not in links and path.resolve() != skip]
         for path in (Path(place, name) for name in names):
             name = PurePosixPath(path.relative_to(folder).as_posix())
             if not visible(path.name):

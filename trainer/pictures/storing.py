@@ -25,7 +25,7 @@ from trainer.pictures.sandbox import serve
 # Lossy in practice: as PNG a phone's HEIC would grow tenfold.
 _LOSSY = frozenset(("JPEG", "MPO", "HEIF", "AVIF"))
 _JPEG_SIDE = 65_500  # what libjpeg can write
-_LARGE = 30_000_000  # pixels, above which packing tightly takes too long
+_LARGE = 30_000_000  # pixels; above, packing takes half the time where only runs are sought
 _UNLIKE = 0.02  # sides of a mask and its picture may differ by so much in proportion
 
 Place = Sequence[str | int | None]  # a path, and the number of a member where that is a zip
@@ -177,8 +177,10 @@ def _read_mask(place: Place | None, size: tuple[int, int], notes: list[str]) -> 
 
 def _png(picture: Image.Image) -> bytes:
     file = io.BytesIO()
-    # A third of the default's time for a few per cent more bytes.
-    picture.save(file, "PNG", compress_level=3 if picture.width * picture.height < _LARGE else 1)
+    if picture.width * picture.height > _LARGE:
+        picture.save(file, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
+    else:  # a third of the default's time for a few per cent more bytes
+        picture.save(file, "PNG", compress_level=3)
     return file.getvalue()
 
 

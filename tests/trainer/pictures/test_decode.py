@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 from trainer.contract.errors import UserError
 from trainer.pictures import decode as decoding
@@ -280,6 +280,24 @@ def test_what_is_no_picture_is_refused(tmp_path):
             open_picture(tmp_path / name)
     with pytest.raises(UserError, match="could not be read"):
         open_picture(tmp_path / "missing.png")
+
+
+def test_long_texts_do_not_lose_the_picture_and_bombs_of_text_do_no_harm():
+    for size, good in ((4 * 2**20, True), (2**28, False)):
+        info = PngImagePlugin.PngInfo()
+        info.add_text("workflow", "x" * size, zip=True)
+        data = data_of(two_halves(), pnginfo=info)
+        if good:
+            assert decode(data, "a").picture.size == (8, 4)
+        else:
+            with pytest.raises(UserError, match="too large"):
+                decode(data, "a")
+
+
+def test_a_picture_that_says_it_is_huge_is_refused_in_our_words(tmp_path):
+    (tmp_path / "a.gif").write_bytes(b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\2\1\0\0;")
+    with pytest.raises(UserError, match=r"larger than 178 megapixels \(4294 megapixels\)"):
+        open_picture(tmp_path / "a.gif")
 
 
 def test_too_many_pixels_or_bytes_are_refused_before_decoding(tmp_path, monkeypatch):

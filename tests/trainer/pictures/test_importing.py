@@ -152,6 +152,8 @@ def test_every_file_is_accounted_for(tmp_path):
     (tmp_path / "in" / "wrong.png").write_bytes(encoded("blue", "JPEG"))
     (tmp_path / "in" / "without_suffix").write_bytes(encoded("lime", "WEBP", lossless=True))
     (tmp_path / "in" / "gone.png").symlink_to(tmp_path / "nowhere")
+    picture(tmp_path / "elsewhere" / "b.png", "blue")
+    (tmp_path / "in" / "more").symlink_to(tmp_path / "elsewhere")
     for name in ("raw.dng", "inner.zip", "notes.json", ".DS_Store", "orphan.txt"):
         (tmp_path / "in" / name).touch()
     report = import_pictures([tmp_path / "in"], tmp_path / "out")
@@ -161,7 +163,8 @@ def test_every_file_is_accounted_for(tmp_path):
     assert set(names) == {"broken.png", "raw.dng", "inner.zip", "gone.png"}
     assert "leads nowhere" in names["gone.png"]
     assert (report.seen, report.others) == (8, 3)
-    assert "orphan.txt" in report.notes[0] and "notes.json" in report.notes[1]
+    assert "not followed" in report.notes[0]
+    assert "orphan.txt" in report.notes[1] and "notes.json" in report.notes[2]
 
 
 def test_importing_again_adds_nothing_but_captions_that_were_missing(tmp_path):
@@ -299,3 +302,14 @@ except UserError as error:
     done = subprocess.run([sys.executable, tmp_path / "limited.py"], capture_output=True, text=True, check=False)
     assert "import again" in done.stdout, done.stderr
     assert len(open_album(tmp_path / "out").entries) == 1
+
+
+def test_films_give_their_first_frame_and_one_notice_for_all(tmp_path):
+    (tmp_path / "in").mkdir()
+    for index in range(5):
+        frames = [Image.new("RGB", (8, 8), (index, shade, 0)) for shade in (255, 0)]
+        frames[0].save(tmp_path / "in" / f"{index}.webp", save_all=True, append_images=frames[1:], lossless=True)
+    report = import_pictures([tmp_path / "in"], tmp_path / "out")
+    assert len(report.accepted) == 5 and len(report.notes) == 1
+    assert "2 other pictures: Only the first of its frames" in report.notes[0]
+    assert stored(tmp_path / "out", "3.webp").getpixel((0, 0)) == (3, 255, 0)

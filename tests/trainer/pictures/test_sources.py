@@ -4,10 +4,14 @@ import struct
 import zipfile
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.trainer.pictures.samples import captions, encoded, zipped
-from trainer.pictures import sources
+from trainer.contract.errors import UserError
+from trainer.pictures import sources, storing
 from trainer.pictures.importing import import_pictures
+from trainer.pictures.storing import read_place
 
 
 def reasons(report):
@@ -142,3 +146,24 @@ def test_an_empty_zip_and_an_empty_folder_are_no_error(tmp_path):
     (tmp_path / "empty").mkdir()
     report = import_pictures([zipped(tmp_path / "in.zip", {}), tmp_path / "empty"], tmp_path / "out")
     assert (report.seen, report.others) == (0, 0)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=6),
+    cut=st.floats(0, 1),
+)
+def test_a_zip_with_any_damage_is_listed_or_named(tmp_path, flips, cut):
+    members = {"a.png": encoded(), "a.txt": "said", "metadata.csv": "file,caption\nb.png,x\n", "b.png": b"", "c": b"c"}
+    data = bytearray(zipped(tmp_path / "whole.zip", members).read_bytes())
+    for place, value in flips:
+        data[int(place * len(data))] = value
+    (tmp_path / "in.zip").write_bytes(data[: len(data) - int(cut * 60) if cut < 0.5 else len(data)])
+    storing._open_zip.cache_clear()  # the same path, another file
+    finds = sources.find_pictures([tmp_path / "in.zip"], tmp_path / "out")
+    for item in finds.items:
+        try:
+            assert isinstance(read_place(item.place), bytes)
+        except UserError as error:
+            assert error.problem and error.fix
+    assert finds.items or finds.rejected or finds.others
