@@ -8,7 +8,7 @@ from typing import Any
 import click
 import typer
 
-from app.commands import adapters, datasets, demo, images, machine, runs
+from app.commands import adapters, cache, datasets, demo, images, machine, runs
 from trainer.contract.errors import EXIT_ASKED, UserError
 
 cli = typer.Typer(
@@ -30,6 +30,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "runs": runs.runs,
     "stop": runs.stop,
     "settings": machine.settings,
+    "cache": cache.cache,
     "generate": images.generate,
     "sweep": images.sweep,
     "inspect": adapters.inspect,

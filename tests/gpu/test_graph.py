@@ -2,13 +2,15 @@
 
 import pytest
 import torch
+from PIL import Image
 
 from tests.tiny import make_pictures, make_tiny_sd
 from tests.tiny_sdxl import make_tiny_sdxl
 from trainer.__main__ import main
 from trainer.contract.compose import compose
 from trainer.contract.rundir import create_run, steps
-from trainer.families.locate import find_source
+from trainer.device import choose_engine
+from trainer.families.locate import find_source, load_family
 from trainer.formats.header import read_header
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -50,6 +52,30 @@ def test_replayed_steps_are_the_eager_ones_bit_for_bit(tmp_path, base, pictures,
     options = {"deterministic": True, "layout": layout}
     graph, eager = (trained(tmp_path, base, pictures, name, {**options, "graph": name}) for name in ("on", "off"))
     assert graph == eager
+
+
+def test_with_masks_and_several_texts_replayed_steps_are_the_eager_ones_too(tmp_path, base):
+    folder = make_pictures(tmp_path / "masked", 4)
+    make_pictures(folder / "wide", 3, (128, 64))
+    Image.linear_gradient("L").resize((64, 64)).save(folder / "0-masklabel.png")
+    (folder / "1.txt").write_text("one, two, three, four\na {red|blue} box")
+    options = {"deterministic": True, "layout": "nchw"}
+    graph, eager = (trained(tmp_path, base, folder, name, {**options, "graph": name}) for name in ("on", "off"))
+    assert graph == eager
+    (folder / "0-masklabel.png").unlink()
+    assert trained(tmp_path, base, folder, "plain", {**options, "graph": "on"}) != graph, "the mask counts"
+
+
+def test_pictures_encoded_together_come_out_as_those_encoded_alone(base, tmp_path):
+    layer = {"model": {"base": str(base)}, "dataset": {"path": "x"}}
+    engine = choose_engine(compose([layer]), {}).apply()
+    family = load_family(compose([layer]).model, engine)
+    pixels = torch.rand(5, 3, 64, 96) * 2 - 1
+    together = family.encode_pictures(pixels)
+    alone = [family.encode_pictures(one[None]) for one in pixels]
+    torch.testing.assert_close(together.mean, torch.cat([one.mean for one in alone]), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(together.std, torch.cat([one.std for one in alone]), rtol=1e-3, atol=1e-3)
+    assert together.mean.shape == (5, 4, 8, 12)
 
 
 def test_with_a_text_encoder_replayed_steps_are_the_eager_ones_too(tmp_path, base, pictures):

@@ -15,7 +15,7 @@ from trainer.pictures.buckets import Size
 from trainer.pictures.decode import decode_picture, read_bytes
 from trainer.pictures.gather import Picture
 
-READERS = min(4, cpu_count() or 1)  # Pillow and hashlib let go of the GIL
+READERS = min(8, cpu_count() or 1)  # Pillow and hashlib let go of the GIL
 QUICK = ("JPEG", "PNG", "WEBP", "BMP")  # their headers tell the upright size
 CLEAR, OPAQUE = ("PNG", "WEBP", "GIF", "TIFF", "AVIF"), 255
 TURNING = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")  # a PNG with one of them may lie on its side

@@ -1,0 +1,28 @@
+"""`atelier cache`: it says what is kept, throws it away, and takes nothing from a run."""
+
+import json
+
+import torch
+from typer.testing import CliRunner
+
+from app.__main__ import cli
+from trainer.contract.latents import shelf_of
+from trainer.data.store import Store
+
+
+def told(*arguments):
+    done = CliRunner().invoke(cli, ["cache", *arguments, "--json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.output.strip().splitlines()[-1])
+
+
+def test_the_cache_is_told_and_cleared(tmp_path):
+    home = str(tmp_path)
+    assert told("--data-dir", home)["files"] == 0
+    store = Store(shelf_of(tmp_path), tmp_path / "runs" / "one" / "cache")
+    store.put("ab" * 32, {"mean": torch.ones(2)})
+    found = told("--data-dir", home)
+    assert found["files"] == 1 and found["bytes"] > 8
+    assert told("--data-dir", home, "--clear")["files"] == 1
+    assert told("--data-dir", home)["files"] == 0
+    assert torch.equal(store.get("ab" * 32)["mean"], torch.ones(2)), "a run keeps what it uses"

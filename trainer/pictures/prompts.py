@@ -1,0 +1,54 @@
+"""What a run draws while it trains, where nobody has said."""
+
+from trainer.pictures.album import Album, Entry
+from trainer.pictures.captions import fold, has_trigger, with_trigger
+from trainer.pictures.wording import Wording, word
+
+# Of scenes that everybody's base knows, the first is taken that the captions say nothing of.
+SCENES = (
+    "on a beach at sunset", "in a snowy forest", "in a busy street at night", "on a table in a kitchen",
+    "by a mountain lake", "in an empty white room",
+)  # fmt: skip
+
+
+def default_prompts(album: Album, trigger: str = "", class_word: str = "") -> tuple[str, ...]:
+    """Return prompts that show whether something is learned, and whether it stays where it belongs.
+
+    They are two captions as they are trained, the trigger in a scene that the pictures do not have, and that scene
+    without the trigger, which is to stay what the base makes of it. Without a trigger there is one prompt with the
+    scene.
+
+    Args:
+        album: the set; pictures that are left out, and those of regularisation, do not count.
+        trigger: of the run; the set's own where it has none.
+        class_word: likewise.
+    """
+    entries = [entry for entry in album.entries if not (entry.excluded or album.concept_of(entry).regularisation)]
+    called = [_called(album, entry, trigger, class_word) for entry in entries]
+    texts = [word(entry.captions[:1], said, 0, entry.id, 0) for entry, said in zip(entries, called, strict=True)]
+    distinct = list(dict.fromkeys(filter(None, texts)))
+    captions = distinct[:1] + distinct[len(distinct) // 2 :][:1] if len(distinct) > 1 else distinct
+    said = called[0] if called else Wording(trigger=fold(trigger), class_word=fold(class_word))
+    return tuple(dict.fromkeys([*captions, *_in_a_new_scene(said, texts)]))
+
+
+def _called(album: Album, entry: Entry, trigger: str, class_word: str) -> Wording:
+    concept = album.concept_of(entry)
+    trigger, thing = concept.trigger or trigger, concept.class_word or class_word
+    return Wording(trigger=fold(trigger), class_word=fold(thing), shuffle="off")
+
+
+def _in_a_new_scene(said: Wording, texts: list[str]) -> list[str]:
+    known = {piece.strip(".,").lower() for text in texts for piece in text.split()}
+    scene = next((scene for scene in SCENES if known.isdisjoint(_things(scene))), SCENES[0])
+    plain = f"{said.class_word} {scene}" if said.class_word else scene.split(" ", 1)[1]  # "a beach at sunset"
+    if not said.trigger:
+        return [plain]
+    if not said.class_word:
+        return [with_trigger(plain, said.trigger), plain]
+    whole = said.trigger if has_trigger(said.trigger, said.class_word) else f"{said.trigger} {said.class_word}"
+    return [f"{whole} {scene}", plain]
+
+
+def _things(scene: str) -> set[str]:
+    return {piece for piece in scene.split() if len(piece) > 4}
