@@ -14,7 +14,9 @@ from trainer.formats.vocabulary import Tokenizer, clip_tokenizer
 from trainer.pictures import hashes, remedies
 from trainer.pictures.album import Album, Entry, change, is_own, locate, open_album
 from trainer.pictures.captions import caption_file, encoding_of, fold, has_trigger, with_trigger
+from trainer.pictures.decode import READABLE
 from trainer.pictures.findings import Case, Finding, Findings, Options, Severity
+from trainer.pictures.folder import FOREIGN_SUFFIXES
 from trainer.pictures.looks import Look, look_at
 from trainer.pictures.remedies import Fix
 from trainer.pictures.tags import KEEP_MARK
@@ -45,15 +47,18 @@ def examine(
         UserError: there is no such folder, or its file is damaged.
     """
     options, album = options or Options(), open_album(folder)
-    entries = tuple(entry for entry in album.entries if not entry.excluded)
-    paths = {entry.id: locate(folder, entry.file) for entry in entries}
+    paths = {entry.id: locate(folder, entry.file) for entry in album.entries if not entry.excluded}
     looks, faults = look_at(paths, options.resolution, on_progress)
-    case = Case(folder, album, options, entries, looks, faults)
+    entries = tuple(entry for entry in album.entries if entry.id in looks)
+    foreign = () if is_own(folder) else tuple(_foreign_files(folder))
+    case = Case(folder, album, options, entries, looks, faults, foreign)
     found = [finding for check in CHECKS if (finding := check(case)) is not None]
     order: tuple[Severity, ...] = ("error", "warning", "note")
     found.sort(key=lambda finding: order.index(finding.severity))
     sizes = {name: look.size for name, look in looks.items()}
-    return Findings(len(looks), len(album.entries) - len(entries), tuple(found), sizes)
+    skipped = [(paths[name], reason) for name, reason in faults.items()]
+    skipped += [(path, f"{path.suffix} files are not supported; {READABLE}.") for path in foreign]
+    return Findings(len(looks), len(album.entries) - len(paths), tuple(found), sizes, tuple(skipped))
 
 
 def apply(folder: Path, fix: Fix) -> Album:
@@ -74,8 +79,7 @@ def _unreadable(case: Case) -> Finding | None:
 def _exact(case: Case) -> Finding | None:
     by_digest = defaultdict[bytes, list[Entry]](list)
     for entry in case.entries:
-        if entry.id in case.looks:
-            by_digest[case.looks[entry.id].digest].append(entry)
+        by_digest[case.looks[entry.id].digest].append(entry)
     groups = [_best_first(case, entries) for entries in by_digest.values() if len(entries) > 1]
     why = "A picture that is there twice is learned twice as hard. For that, repeats are the plainer way."
     return _alike(case, "duplicate", "The same file more than once", why, groups, "the same file as {name}")
@@ -86,10 +90,9 @@ def _near(case: Case) -> Finding | None:
     entries = [entry for entry in case.entries if entry.id in first.values()]
     if len(entries) < 2:
         return None
-    pairs = hashes.find_pairs(np.stack([case.looks[entry.id].thumb() for entry in entries]))
-    groups = [_best_first(case, [entries[place] for place in places]) for places in hashes.join(pairs)]
-    straight = {entries[place].id for pair in pairs if not pair.mirrored for place in pair[:2]}
-    mirrored = {entries[place].id for pair in pairs if pair.mirrored for place in pair[:2]} - straight
+    alike = hashes.find_alike(np.stack([case.looks[entry.id].thumb() for entry in entries]))
+    groups = [_best_first(case, [entries[place] for place in places]) for places in alike.groups]
+    mirrored = {entries[place].id for place in alike.mirrored}
     why = "Nearly equal pictures count as one that is learned twice as hard; mirrored ones too, if the run flips."
     said = dict.fromkeys(mirrored, ", mirrored")
     return _alike(case, "near_duplicate", "Look the same", why, groups, "looks like {name}", said)
@@ -157,17 +160,16 @@ def _empty(case: Case) -> Finding | None:
 
 def _identical(case: Case) -> Finding | None:
     taught = case.taught()
-    seen = Counter(text for entry in taught for text in {caption.casefold() for caption in entry.captions if caption})
-    value = {
-        entry.id: f"“{caption}”, on {seen[caption.casefold()]} pictures"
-        for entry in taught
-        for caption in entry.captions[:1]
-        if seen[caption.casefold()] >= SAME_CAPTION
-    }
+    said = {entry.id: {caption.casefold() for caption in entry.captions if caption.strip()} for entry in taught}
+    for entry in taught:  # what is trained without a caption is as good as none
+        said[entry.id].discard(word((), case.wording(entry), 0, entry.id, 0).casefold())
+    seen = Counter(text for texts in said.values() for text in texts)
+    most = {name: max(texts, key=lambda text: seen[text], default="") for name, texts in said.items()}
+    value = {name: f"“{text}”, on {seen[text]} pictures" for name, text in most.items() if seen[text] >= SAME_CAPTION}
     why = "One caption for many pictures ties all that they share to its words. Describe what differs, or use none."
     texts = {entry.id: "" for entry in taught if entry.id in value and len(entry.captions) == 1}
-    fix = remedies.write_captions("Remove these captions", texts)
-    return _finding("identical", "note", "The same caption on many pictures", why, value, fix)
+    fix = [remedies.write_captions("Remove these captions", texts)] if texts else []
+    return _finding("identical", "note", "The same caption on many pictures", why, value, *fix)
 
 
 def _long(case: Case) -> Finding | None:
@@ -184,7 +186,7 @@ def _untriggered(case: Case) -> Finding | None:
     value = {
         entry.id: f"“{spoken[entry.id]}” is not in it"
         for entry in case.taught()
-        if not all(has_trigger(fold(caption), spoken[entry.id]) for caption in entry.captions)
+        if not all(has_trigger(fold(caption), spoken[entry.id]) for caption in entry.captions if caption.strip())
     }
     why = "Training puts the trigger in front of them. Written into the captions it stands where you want it."
     return _finding("no_trigger", "note", "Without the trigger", why, value, remedies.write_trigger(value, spoken))
@@ -219,7 +221,7 @@ def _uneven(case: Case) -> Finding | None:
 
 
 def _few(case: Case) -> Finding | None:
-    count = sum(entry.id in case.looks for entry in case.taught())
+    count = len(case.taught())
     if not 0 < count < FEWEST:
         return None
     why = "So few are soon known by heart, backgrounds and all. Ten to thirty that differ in all but the thing do well."
@@ -236,9 +238,21 @@ def _encoding(case: Case) -> Finding | None:
     return _finding("encoding", "note", "Captions that are not UTF-8", why, value)
 
 
+def _foreign(case: Case) -> Finding | None:
+    if not case.foreign:
+        return None
+    why = f"They are passed over: {READABLE}. Save them as one of these."
+    about = ", ".join(path.name for path in case.foreign)
+    return Finding("foreign", "note", "Pictures of kinds that are not known", why, about=about)
+
+
+def _foreign_files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in FOREIGN_SUFFIXES and path.is_file()]
+
+
 CHECKS: Sequence[Check] = (
     _unreadable, _exact, _near, _small, _blurred, _extreme, _bars, _uneven, _few, _common,
-    _missing, _empty, _identical, _long, _untriggered, _encoding,
+    _missing, _empty, _identical, _long, _untriggered, _encoding, _foreign,
 )  # fmt: skip
 
 

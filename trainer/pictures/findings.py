@@ -40,7 +40,7 @@ class Finding:
         severity: "error" cannot be trained on, "warning" harms the result, "note" is good to know.
         title: what it is, in a few words.
         why: why it matters and what is meant to be done, in a sentence or two.
-        value: what was found on each picture, by its id, in the set's order; {} where it is about the set.
+        value: what was found on each picture, by its id; {} where it is about the whole set.
         groups: ids of pictures that belong together, the best first; () where they stand alone.
         about: what was found on the whole set, "" where the pictures say it.
         fixes: what can be done, the usual one first.
@@ -70,12 +70,14 @@ class Findings:
         excluded: that are left out by the user, and were not looked at.
         findings: the worst first.
         sizes: upright (width, height) in pixels, by id.
+        skipped: files that cannot be trained on, and why: unreadable ones, and of kinds that are not known.
     """
 
     pictures: int
     excluded: int
     findings: tuple[Finding, ...]
     sizes: Mapping[str, tuple[int, int]]
+    skipped: tuple[tuple[Path, str], ...] = ()
 
     def of(self, kind: str) -> Finding | None:
         """The finding of a kind."""
@@ -87,8 +89,10 @@ class Case:
     """All that a check may look at.
 
     Attributes:
-        entries: pictures that are not left out, readable or not.
-        looks, faults: what was measured, and why others cannot be read, by id.
+        entries: pictures that are not left out and can be read.
+        looks: what was measured on them, by id.
+        faults: why others cannot be read, by id.
+        foreign: files that a person takes for pictures, of kinds that are not known.
     """
 
     folder: Path
@@ -97,6 +101,7 @@ class Case:
     entries: tuple[Entry, ...]
     looks: Mapping[str, Look]
     faults: Mapping[str, str]
+    foreign: tuple[Path, ...] = ()
 
     def taught(self) -> list[Entry]:
         """The pictures without those of regularisation."""
@@ -111,6 +116,6 @@ class Case:
         return Wording(trigger=fold(trigger), class_word=fold(thing), shuffle="off")
 
     def each(self, say: Callable[[Entry, Look], str]) -> dict[str, str]:
-        """What `say` finds on readable pictures, without those where it finds nothing."""
-        said = {entry.id: say(entry, self.looks[entry.id]) for entry in self.entries if entry.id in self.looks}
+        """What `say` finds on pictures, without those where it finds nothing."""
+        said = {entry.id: say(entry, self.looks[entry.id]) for entry in self.entries}
         return {name: text for name, text in said.items() if text}

@@ -5,7 +5,6 @@ The hash is pHash: the signs of the 64 lowest frequencies of a small grey pictur
 SciPy and PyWavelets with it, for these few lines.
 """
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -24,12 +23,16 @@ Floats = npt.NDArray[np.float32]
 _COSINES = np.cos(np.pi * (2 * np.arange(SIDE) + 1) * np.arange(FREQUENCIES)[:, None] / (2 * SIDE)).astype(np.float32)
 
 
-class Pair(NamedTuple):
-    """Two pictures that look the same, by their places; `first` < `second`."""
+class Alike(NamedTuple):
+    """Pictures that look the same.
 
-    first: int
-    second: int
-    mirrored: bool
+    Attributes:
+        groups: places of those that hang together, each in order, by the first of each.
+        mirrored: those of them that are alike only with left and right exchanged.
+    """
+
+    groups: list[list[int]]
+    mirrored: set[int]
 
 
 def shrink(image: Image.Image) -> npt.NDArray[np.uint8]:
@@ -37,7 +40,7 @@ def shrink(image: Image.Image) -> npt.NDArray[np.uint8]:
     return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX))
 
 
-def find_pairs(greys: npt.NDArray[np.uint8]) -> list[Pair]:
+def find_alike(greys: npt.NDArray[np.uint8]) -> Alike:
     """Find pictures that are the same but for their size, storage, brightness, a narrow crop, or left and right.
 
     The hashes find them, and the correlation of 16 by 16 grey cells has to agree. Pictures of one colour have no
@@ -46,28 +49,23 @@ def find_pairs(greys: npt.NDArray[np.uint8]) -> list[Pair]:
     Args:
         greys: from `shrink`, [n, 32, 32].
     """
+    label, straight = np.arange(len(greys)), np.zeros(len(greys), dtype=bool)
     signs, cells = _signs(greys), _cells(greys)
-    pairs: list[Pair] = []
-    for mirrored, others in ((False, greys), (True, greys[:, :, ::-1])):
-        other_signs, other_cells = (signs, cells) if not mirrored else (_signs(others), _cells(others))
+    for others, alike in ((greys, straight), (greys[:, :, ::-1], np.zeros_like(straight))):
+        other_signs, other_cells = _signs(others), _cells(others)
         for top in range(0, len(greys), _ROWS):
             rows = slice(top, top + _ROWS)
             near = signs[rows] @ other_signs.T >= FREQUENCIES**2 - 2 * MOST_BITS
             near &= cells[rows] @ other_cells.T >= LEAST_CORRELATION
-            found = ((int(one) + top, int(two)) for one, two in np.argwhere(near))
-            pairs += [Pair(one, two, mirrored) for one, two in found if one < two]
-    return pairs
-
-
-def join(pairs: Iterable[Pair]) -> list[list[int]]:
-    """Groups of pictures that hang together, each in order, by the first of each."""
-    group: dict[int, list[int]] = {}
-    for pair in pairs:
-        one, two = (group.setdefault(place, [place]) for place in pair[:2])
-        if one is not two:
-            one += two
-            group.update(dict.fromkeys(two, one))
-    return sorted({id(places): sorted(places) for places in group.values()}.values())
+            near[np.arange(len(near)), np.arange(top, top + len(near))] = False  # each with itself
+            alike[rows] = near.any(axis=1)
+            for place in np.flatnonzero(alike[rows]):
+                met = np.unique(label[near[place]])
+                if met.tolist() != [label[top + place]]:
+                    met = np.union1d(met, label[top + place])
+                    label[np.isin(label, met)] = met[0]
+    groups = [np.flatnonzero(label == first).tolist() for first in np.flatnonzero(np.bincount(label) > 1)]
+    return Alike(groups, {place for group in groups for place in group if not straight[place]})
 
 
 def _signs(greys: npt.NDArray[np.uint8]) -> Floats:

@@ -132,14 +132,17 @@ def find_bars(pixels: npt.NDArray[np.int16]) -> tuple[float, float, float, float
 
 def _run(lines: npt.NDArray[np.int16]) -> int:
     """How many lines from the first on have its colour all along."""
-    mixed = np.mean(_apart(lines, lines[0]), axis=1) > 0.01  # a speck is no end
-    return int(np.argmax(mixed)) if mixed.any() else len(lines)
+    for top in range(0, len(lines), 16):  # most pictures have no bar, which the first few lines say
+        mixed = _apart(lines[top : top + 16], lines[0]).mean(axis=1) > 0.01  # a speck is no end
+        if mixed.any():
+            return top + int(np.argmax(mixed))
+    return len(lines)
 
 
 def _apart(pixels: npt.NDArray[np.int16], edge: npt.NDArray[np.int16]) -> npt.NDArray[np.bool_]:
     """Which pixels differ from the colour of an edge line."""
-    colour = np.median(edge, axis=0)
-    return np.asarray(np.abs(pixels - colour).max(axis=-1) > BAR_TOLERANCE)
+    far = np.abs(pixels - np.median(edge, axis=0).astype(np.int16)) > BAR_TOLERANCE
+    return np.asarray(far[..., 0] | far[..., 1] | far[..., 2])
 
 
 def _look(path: Path, side: int) -> Look | str:
@@ -166,7 +169,7 @@ def _measure(path: Path, _changed: int, _bytes: int, side: int) -> Look | str:
 
 
 def _open(data: bytes, name: str, side: int) -> tuple[Image.Image, tuple[int, int]]:
-    """Open a picture at least twice as large as `side`, and say how large it really is."""
+    """Open a picture, at least as large as `side` where it is, and say how large it really is."""
     quick = _draft(data, side)
     if quick is not None:
         return quick
@@ -181,11 +184,11 @@ def _draft(data: bytes, side: int) -> tuple[Image.Image, tuple[int, int]] | None
     """
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as photo:
-            if photo.mode not in {"L", "RGB"} or min(photo.size) < 4 * side:
+            if photo.mode not in {"L", "RGB"} or min(photo.size) < 2 * side:
                 return None
             turn = photo.getexif().get(ORIENTATION, 1)
             size = photo.size
-            photo.draft(photo.mode, (2 * side, 2 * side))
+            photo.draft(photo.mode, (side, side))
             image = ImageOps.exif_transpose(photo).convert("RGB")
             return image, size[::-1] if turn >= 5 else size
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):

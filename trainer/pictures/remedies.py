@@ -34,7 +34,7 @@ def write_trigger(ids: Collection[str], spoken: Mapping[str, str]) -> Fix:
     """Write the trigger into captions, at the front; `spoken` has it for each picture."""
 
     def how(_album: Album, entry: Entry) -> Entry:
-        captions = tuple(with_trigger(caption, spoken[entry.id]) for caption in entry.captions)
+        captions = tuple(with_trigger(caption, spoken[entry.id]) for caption in entry.captions if caption.strip())
         return entry.model_copy(update={"captions": captions})
 
     return _each("Write the trigger into these captions", ids, how)

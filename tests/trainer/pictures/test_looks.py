@@ -3,6 +3,7 @@
 import io
 import itertools
 import os
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
 from tests.trainer.pictures.drawn import discs
 from trainer.contract.home import demo_folder
-from trainer.pictures.hashes import Pair, find_pairs, join, shrink
+from trainer.pictures.hashes import find_alike, shrink
 from trainer.pictures.looks import find_bars, look_at, sharpness
 
 
@@ -30,40 +31,49 @@ VARIANTS = {
 }
 
 
-def pairs_of(*images):
-    return find_pairs(np.stack(list(map(shrink, images))))
+def alike(*images):
+    return find_alike(np.stack(list(map(shrink, images))))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_picture_is_known_again(variant):
     for seed in range(8):
         image = discs(seed)
-        assert pairs_of(image, VARIANTS[variant](image)) == [Pair(0, 1, False)]
-        assert pairs_of(image, ImageOps.mirror(VARIANTS[variant](image))) == [Pair(0, 1, True)]
+        assert alike(image, VARIANTS[variant](image)) == ([[0, 1]], set())
+        assert alike(image, ImageOps.mirror(VARIANTS[variant](image))) == ([[0, 1]], {0, 1})
 
 
 def test_different_pictures_are_no_pair():
-    assert pairs_of(*map(discs, range(60))) == []
+    assert alike(*map(discs, range(60))) == ([], set())
     demo = sorted(demo_folder().glob("s*/*.png"))  # drawings of one style, and one figure in ten poses
     assert len(demo) == 30
-    assert pairs_of(*map(Image.open, demo)) == []
+    assert alike(*map(Image.open, demo)) == ([], set())
 
 
 def test_plain_pictures_are_like_nothing():
-    assert pairs_of(*(Image.new("RGB", (64, 64), shade) for shade in ("white", "white", "black"))) == []
+    assert alike(*(Image.new("RGB", (64, 64), shade) for shade in ("white", "white", "black"))) == ([], set())
 
 
-def test_pairs_are_found_beyond_one_block_of_rows():
+def test_likeness_is_found_beyond_one_block_of_rows_and_hangs_together():
     greys = np.random.default_rng(0).integers(0, 256, (1100, 32, 32), dtype=np.uint8)
-    greys[1050] = greys[3]
+    greys[1050] = greys[700] = greys[3]
     greys[600] = greys[550, :, ::-1]
-    assert find_pairs(greys) == [Pair(3, 1050, False), Pair(550, 600, True)]
+    greys[20] = greys[21] = greys[1099, :, ::-1]
+    assert find_alike(greys) == ([[3, 700, 1050], [20, 21, 1099], [550, 600]], {550, 600, 1099})
 
 
-def test_pairs_hang_together_in_groups():
-    pairs = [Pair(5, 7, False), Pair(1, 2, False), Pair(2, 5, True), Pair(3, 4, False)]
-    assert join(pairs) == [[1, 2, 5, 7], [3, 4]]
-    assert join([]) == []
+def test_a_chain_is_one_group():
+    wide = discs(1, (300, 256))
+    steps = [wide.crop((3 * n, 0, 256 + 3 * n, 256)) for n in range(14)]
+    assert alike(*steps) == ([list(range(14))], set())
+    assert alike(steps[0], steps[-1]) == ([], set())
+
+
+def test_a_thousand_frames_of_one_film_do_not_take_for_ever():
+    greys = np.repeat(shrink(discs(1))[None], 3000, axis=0)
+    start = time.monotonic()
+    assert find_alike(greys).groups == [list(range(3000))]
+    assert time.monotonic() - start < 20
 
 
 def test_blur_is_told_from_sharpness():
@@ -128,7 +138,7 @@ def test_a_large_photo_is_measured_like_its_small_copy(tmp_path, orientation):
     assert not faults
     large, small = looks["large.jpg"], looks["small.png"]
     assert large.size == ((1800, 1300) if orientation < 5 else (1300, 1800))
-    assert find_pairs(np.stack([large.thumb(), small.thumb()])) == [Pair(0, 1, False)]
+    assert find_alike(np.stack([large.thumb(), small.thumb()])) == ([[0, 1]], set())
     assert np.abs(large.thumb().astype(int) - small.thumb()).max() <= 8
 
 
