@@ -13,15 +13,18 @@ from trainer.pictures.album import Album, Concept, change
 from trainer.pictures.captions import fold
 
 HEADERS = ("concept", "pictures", "trigger", "class word", "repeats", "mirror", "regularisation")
+HINT = (
+    "For several things in one set: type a new name or choose one. A concept without a trigger or class word has the "
+    "set's. Repeats: how often a picture is seen in an epoch. Mirror: as the run, yes or no. Regularisation: pictures "
+    "of what is not to change; they get no trigger."
+)
 FLIPS = {"as the run": None, "yes": True, "no": False}
 
 
 def build(desk: Desk) -> None:
     """Lay out the panel."""
     with gr.Accordion("Concepts", open=False, elem_id="dataset-concepts"):
-        gr.HTML('<div class="hint">For several things in one set. A concept without a trigger or class word has the '
-                "set's. Repeats: how often a picture is seen in an epoch. Mirror: as the run, yes or no. "
-                "Regularisation: pictures of what is not to change; they get no trigger.</div>")  # fmt: skip
+        gr.HTML(f'<div class="hint">{HINT}</div>')
         with gr.Row(elem_classes="tight"):
             name = gr.Dropdown([], allow_custom_value=True, show_label=False, container=False, min_width=200,
                                elem_id="concept-name", scale=3)  # fmt: skip
