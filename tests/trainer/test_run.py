@@ -67,7 +67,8 @@ def test_a_run_of_sets_with_everything_goes_on_and_gives_the_same_file_again(tmp
     assert [event["picture"] for event in events if event["kind"] == "quarantine"] == ["2.png"]
     (began,) = (event for event in events if event["kind"] == "start")
     assert began["pictures"] == 9
-    rows, _ = read_list(first.path / "cache" / LIST)
+    rows, _, prompts = read_list(first.path / "cache" / LIST)
+    assert "zubo box on a beach at sunset" in prompts and "box on a beach at sunset" in prompts
     planned = histogram([row.turn for row in rows], batch_size=2)
     assert sum(row.views for row in planned) == 12, "3 pictures at 2 resolutions, and as many of regularisation"
     assert began["total"] == first.status().step == 2 * sum(row.batches for row in planned)
@@ -89,7 +90,7 @@ def test_a_loss_that_is_no_number_stops_the_run_with_advice(tmp_path, tiny_sd, t
     given = {"file": "", "digest": "", "size": (64, 64), "mask_file": "", "background": "#ffffff", "texts": ("x",)}
     shown = {"resolution": 64, "bucket": Bucket(64, 64), "repeats": 1, "prior": False, "sides": 1, "views": (view,)}
     store = store_of(run)
-    write_list(store.own / LIST, [CachedPicture(key="0/huge", name="huge.png", **given, **shown)], ())
+    write_list(store.own / LIST, [CachedPicture(key="0/huge", name="huge.png", **given, **shown)], (), ("x",))
     store.put(view.latents, {"mean": torch.full((4, 8, 8), 1e30), "std": torch.ones(4, 8, 8)})
     assert main(["train", str(run.path)]) == 2
     assert "learning rate" in capsys.readouterr().err

@@ -270,7 +270,10 @@ class EngineSection(Section):
 class SamplingSection(Section):
     """Pictures drawn while training."""
 
-    prompts: tuple[str, ...] = Field((), description="Sample prompts. Empty: two training captions.")
+    prompts: tuple[str, ...] = Field(
+        (),
+        description="Sample prompts. Empty: two training captions, the trigger in a new scene, and that scene alone.",
+    )
     negative: str = Field("", description="What the sample pictures should not show.")
     every: AutoOrEvery = Field(
         "auto",

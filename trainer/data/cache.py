@@ -19,10 +19,12 @@ from trainer.contract.rundir import RunDir
 from trainer.data.encode import Told, make_missing
 from trainer.data.store import Store, key_of
 from trainer.data.views import CachedPicture, Latents, View
+from trainer.pictures.album import open_album
 from trainer.pictures.buckets import Bucket
 from trainer.pictures.crops import Shown, plan
 from trainer.pictures.gather import crop_options, gather
 from trainer.pictures.measure import Measured, Unusable, measure_all
+from trainer.pictures.prompts import default_prompts
 from trainer.pictures.wording import varies, word
 from trainer.protocols import Family
 
@@ -32,6 +34,9 @@ WORDINGS = 8  # texts of a picture whose text varies: drawn once, so that their 
 MOST_TEXTS = 4096  # of a run: their embeddings lie on the device; pictures of larger sets have fewer each
 
 
+Planned = tuple[tuple[CachedPicture, ...], tuple[str, ...], tuple[str, ...]]  # rows, skipped, prompts
+
+
 @dataclass(frozen=True)
 class Cache:
     """Everything the run needs of its pictures.
@@ -39,11 +44,13 @@ class Cache:
     Attributes:
         pictures: a row for each picture and resolution: all of the lowest resolution first.
         skipped: a sentence for each file that could not be used.
+        prompts: what is drawn while training, where the config does not say.
         latents: gives what a row's views name.
     """
 
     pictures: tuple[CachedPicture, ...]
     skipped: tuple[str, ...]
+    prompts: tuple[str, ...]
     latents: Latents
 
     @property
@@ -72,7 +79,7 @@ def build_cache(run: RunDir, store: Store, family: Family, told: Told) -> Cache:
     """
     path, options = store.own / LIST, run.config().dataset
     kept = read_list(path)
-    rows, skipped = kept or _plan(run, family, options)
+    rows, skipped, prompts = kept or _plan(run, family, options)
     latents = Latents(store)
     bad, seconds, waited = make_missing(rows, family, latents, told)
     counts = {"reused": store.reused, "made": store.made, "damaged": store.damaged}
@@ -91,13 +98,13 @@ def build_cache(run: RunDir, store: Store, family: Family, told: Told) -> Cache:
         fix = "\n".join(skipped[:5]) or "Add pictures to it."
         raise UserError("No picture of this set can be trained on.", options.path, fix)
     if not kept:
-        write_list(path, rows, skipped)
+        write_list(path, rows, skipped, prompts)
         prune(store.shelf)
-    return Cache(rows, skipped, latents)
+    return Cache(rows, skipped, prompts, latents)
 
 
-def _plan(run: RunDir, family: Family, options: DatasetSection) -> tuple[tuple[CachedPicture, ...], tuple[str, ...]]:
-    """What is to be encoded, and a sentence for each file that cannot be."""
+def _plan(run: RunDir, family: Family, options: DatasetSection) -> Planned:
+    """What is to be encoded, a sentence for each file that cannot be, and what to draw of it."""
     shown_as = crop_options(options, family.resolution, family.step)
     pictures, foreign = gather(options)
     measured = measure_all(pictures, options.masks)
@@ -116,7 +123,8 @@ def _plan(run: RunDir, family: Family, options: DatasetSection) -> tuple[tuple[C
         replace(_row(item, planned, identity, family), texts=own)
         for item, planned, own in zip(usable * again, shown, texts * again, strict=True)
     ]
-    return tuple(rows), tuple(skipped)
+    prompts = default_prompts(open_album(Path(options.path)), options.trigger, options.class_word)
+    return tuple(rows), tuple(skipped), prompts
 
 
 def texts_of(item: Measured, seed: int, count: int = WORDINGS) -> tuple[str, ...]:
@@ -169,20 +177,21 @@ def _quarantine(run: RunDir, name: str, file: str, reason: str) -> str:
     return f"{name}: {reason}"
 
 
-def write_list(path: Path, rows: Sequence[CachedPicture], skipped: Sequence[str]) -> None:
+def write_list(path: Path, rows: Sequence[CachedPicture], skipped: Sequence[str], prompts: Sequence[str]) -> None:
     """Write down what a run uses; it stands for the sets from then on."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, json.dumps({"form": FORM, "skipped": skipped, "pictures": [asdict(row) for row in rows]}))
+    about = {"form": FORM, "skipped": skipped, "prompts": prompts}
+    write_atomic(path, json.dumps({**about, "pictures": [asdict(row) for row in rows]}))
 
 
-def read_list(path: Path) -> tuple[tuple[CachedPicture, ...], tuple[str, ...]] | None:
+def read_list(path: Path) -> Planned | None:
     """Read back what `write_list` wrote; None where there is none, or another version of it wrote in another form."""
     if not path.exists():
         return None
     stored = json.loads(path.read_text("utf-8"))
     if stored["form"] != FORM:
         return None
-    return tuple(_read_rows(stored["pictures"])), tuple(stored["skipped"])
+    return tuple(_read_rows(stored["pictures"])), tuple(stored["skipped"]), tuple(stored["prompts"])
 
 
 def _read_rows(stored: Sequence[dict]) -> Iterator[CachedPicture]:

@@ -18,8 +18,8 @@ from trainer.contract.errors import UserError
 from trainer.data.views import CachedPicture, Latents, View
 from trainer.device import Engine
 from trainer.pictures.buckets import Bucket
-from trainer.pictures.decode import decode_picture, read_bytes
-from trainer.pictures.measure import READERS, alpha_of
+from trainer.pictures.decode import Decoded, decode, decode_picture, read_bytes
+from trainer.pictures.measure import READERS
 from trainer.protocols import Family
 
 Told = Callable[[int, int], None]
@@ -184,11 +184,12 @@ def prepare(wanted: Sequence[Want], family: Family) -> Prepared:
         data = read_bytes(Path(first.file))
         if hashlib.sha256(data).hexdigest() != first.digest:
             return Prepared(first.key, trouble="the file was changed since the run first read it")
-        image = decode_picture(data, first.file, ImageColor.getrgb(first.background)[:3])
+        found = decode(data, first.file, ImageColor.getrgb(first.background)[:3])
+        image = found.picture
         if image.size != first.size:
             trouble = f"its header says {first.size[0]}x{first.size[1]}, and it has {image.width}x{image.height} pixels"
             return Prepared(first.key, trouble=trouble)
-        mask = _open_mask(first, data) if any(want.mask for want in wanted) else None
+        mask = _open_mask(first, found) if any(want.mask for want in wanted) else None
     except UserError as error:
         return Prepared(first.key, trouble=f"{error.problem} {error.fix}")
     pixels = [(row.bucket, view, _cut(image, row.bucket, view)) for row, view, latents, _ in wanted if latents]
@@ -201,11 +202,10 @@ def _cut(image: Image.Image, bucket: Bucket, view: View) -> np.ndarray:
     return np.array(kept)
 
 
-def _open_mask(row: CachedPicture, data: bytes) -> Image.Image:
+def _open_mask(row: CachedPicture, found: Decoded) -> Image.Image:
     if row.mask_file:
         return decode_picture(read_bytes(Path(row.mask_file)), row.mask_file).convert("L")
-    alpha = alpha_of(data)
-    return alpha if alpha is not None else Image.new("L", row.size, 255)
+    return found.alpha or Image.new("L", row.size, 255)
 
 
 def _cut_mask(mask: Image.Image, row: CachedPicture, view: View, family: Family) -> np.ndarray:

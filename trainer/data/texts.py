@@ -41,8 +41,7 @@ def read_texts(run: RunDir, store: Store, family: Family, config: RunConfig, cac
             run.emit("notice", text=f"the caption of {picture.name} is cut after {75 * limit} tokens")
     texts = [*dict.fromkeys(text for picture in cache.pictures for text in picture.texts if text), ""]
     tokens = family.tokenize(texts, limit)
-    shown = dict.fromkeys(picture.texts[0] for picture in cache.originals if not picture.prior)
-    prompts = config.sampling.prompts or tuple(shown)[:2]
+    prompts = config.sampling.prompts or cache.prompts
     rows = {text: row for row, text in enumerate(texts)}
     if config.adapter.text_encoder:
         return Words(prompts, rows, None, tokens.to(family.engine.device))

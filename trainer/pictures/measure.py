@@ -8,18 +8,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from os import cpu_count
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from trainer.contract.errors import UserError
 from trainer.pictures.buckets import Size
-from trainer.pictures.decode import decode_picture, read_bytes
+from trainer.pictures.decode import ORIENTATION, decode, decode_picture, read_bytes
 from trainer.pictures.gather import Picture
 
 READERS = min(8, cpu_count() or 1)  # Pillow and hashlib let go of the GIL
 QUICK = ("JPEG", "PNG", "WEBP", "BMP")  # their headers tell the upright size
-CLEAR, OPAQUE = ("PNG", "WEBP", "GIF", "TIFF", "AVIF"), 255
+CLEAR = ("PNG", "WEBP", "GIF", "TIFF", "AVIF")  # may be transparent
 TURNING = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")  # a PNG with one of them may lie on its side
-ORIENTATION = 0x0112
 
 
 @dataclass(frozen=True)
@@ -65,10 +64,7 @@ def _measure(picture: Picture, masks: bool) -> Measured | Unusable:
 def _mask_digest(picture: Picture, data: bytes, digest: str) -> str:
     if picture.mask:
         return hashlib.sha256(read_bytes(picture.mask)).hexdigest()
-    try:
-        return f"alpha of {digest}" if alpha_of(data) is not None else ""
-    except (OSError, SyntaxError, ValueError, struct.error):
-        return ""  # the picture is damaged, which is said when it is decoded
+    return f"alpha of {digest}" if is_clear(data, str(picture.path)) else ""
 
 
 def upright_size(data: bytes, name: str) -> Size:
@@ -89,13 +85,15 @@ def upright_size(data: bytes, name: str) -> Size:
     return decode_picture(data, name).size
 
 
-def alpha_of(data: bytes) -> Image.Image | None:
-    """The alpha channel of a readable picture, upright; None where nothing of it is transparent."""
+def is_clear(data: bytes, name: str) -> bool:
+    """Whether some of a picture is transparent; only a format and mode that allow it is decoded to find out.
+
+    Raises:
+        UserError: it is damaged.
+    """
     try:
         with Image.open(io.BytesIO(data), formats=CLEAR) as image:
-            if not (image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info):
-                return None
-            alpha = ImageOps.exif_transpose(image).convert("RGBA").getchannel("A")
-    except UnidentifiedImageError:
-        return None  # of a format without transparency
-    return None if alpha.getextrema()[0] == OPAQUE else alpha
+            maybe = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error, Image.DecompressionBombError):
+        return False  # of another format, or damaged, which is said when it is decoded
+    return maybe and decode(data, name).alpha is not None

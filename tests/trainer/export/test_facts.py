@@ -19,8 +19,8 @@ def test_the_facts_of_the_base(options, terminal):
         clip_skip=1,
         scheduler=options,
     )
-    picture = SimpleNamespace(caption="a fox", bucket=SimpleNamespace(width=1024, height=960))
+    picture = SimpleNamespace(texts=("a fox",), bucket=SimpleNamespace(width=1024, height=960))
     run = SimpleNamespace(name="fox", engine=dict)
-    facts = adapter_facts(run, config, family, SimpleNamespace(pictures=[picture]), 10, None)
+    facts = adapter_facts(run, config, family, SimpleNamespace(pictures=[picture], originals=[picture]), 10, None)
     assert (facts.base_version, facts.prediction_type, facts.resolution) == ("sdxl_base_v1-0", "v_prediction", 1024)
     assert facts.zero_terminal_snr is terminal

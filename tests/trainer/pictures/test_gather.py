@@ -11,7 +11,7 @@ from trainer.contract.errors import UserError
 from trainer.pictures.album import Album, Concept, change, create_album, read_folder
 from trainer.pictures.decode import decode_picture
 from trainer.pictures.gather import gather
-from trainer.pictures.measure import Unusable, alpha_of, measure_all, upright_size
+from trainer.pictures.measure import Unusable, is_clear, measure_all, upright_size
 from trainer.pictures.wording import word
 
 
@@ -110,7 +110,7 @@ def test_only_what_is_partly_clear_has_an_alpha_mask():
     for colour, clear in (((1, 2, 3, 255), False), ((1, 2, 3, 254), True)):
         buffer = io.BytesIO()
         Image.new("RGBA", (4, 4), colour).save(buffer, "PNG")
-        assert (alpha_of(buffer.getvalue()) is not None) is clear
+        assert is_clear(buffer.getvalue(), "x") is clear
 
 
 def test_what_cannot_be_measured_is_said(tmp_path):
