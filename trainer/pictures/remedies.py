@@ -68,8 +68,8 @@ def cut(ids: Collection[str], room: int, count: Callable[[Entry, str], int]) -> 
     """
 
     def how(_album: Album, entry: Entry) -> Entry:
-        captions = tuple(shorten(caption, room, lambda text: count(entry, text)) for caption in entry.captions)
-        return entry.model_copy(update={"captions": captions})
+        cut_off = (shorten(caption, room, lambda text: count(entry, text)) for caption in entry.captions)
+        return entry.model_copy(update={"captions": tuple(filter(None, cut_off))})
 
     return _each(f"Cut these captions to {room} tokens", ids, how)
 

@@ -3,6 +3,8 @@
 import hashlib
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageFilter, ImageOps
 
 from tests.trainer.pictures.drawn import discs
@@ -201,6 +203,16 @@ def test_a_caption_is_cut_behind_a_tag_or_a_word():
     assert shorten("The dog, a big one, runs.", 4, count) == "The dog, a big"
     assert shorten("one two", 2, count) == "one two"
     assert shorten("one {two|three} four", 2, count) == "one {two|three} four"
+
+
+@given(st.text("ab ,.", max_size=60).map(str.split).map(" ".join), st.integers(0, 12))
+def test_a_cut_caption_has_room_and_is_as_long_as_that_allows(text, room):
+    def count(part):
+        return len(part.split()) + part.count(",")
+
+    kept = shorten(text, room, count)
+    assert count(kept) <= room
+    assert kept == text if count(text) <= room else len(kept) < len(text)
 
 
 def test_captions_without_the_trigger(ill):
