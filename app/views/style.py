@@ -49,7 +49,7 @@ footer { display: none !important; }
 
 .sides { display: flex; justify-content: space-between; gap: 12px; padding: 2px 4px; font-size: var(--text-sm); }
 #preview-result img { image-rendering: auto; }
-#queue-table .table-wrap * { font-family: var(--font) !important; }
+#queue-table .table-wrap *, #concept-table .table-wrap * { font-family: var(--font) !important; }
 #library-gallery .grid-wrap { height: auto !important; min-height: 180px !important; max-height: 640px; }
 #library-gallery .grid-container { grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)) !important; }
 #run-samples .grid-container { grid-template-columns: repeat(auto-fill, minmax(130px, 1fr)) !important; }

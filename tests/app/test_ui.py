@@ -83,3 +83,12 @@ def test_a_foreign_host_name_is_refused(client: TestClient) -> None:
 def test_the_page_asks_for_nothing_from_elsewhere(client: TestClient) -> None:
     look = client.get("/theme.css").text
     assert "@import" not in look and "fonts.googleapis" not in look
+
+
+def test_what_a_form_shows_is_never_an_older_answer(tmp_path: Path) -> None:
+    """Two quick changes reach the server side by side; it takes them one after the other, in their order."""
+    blocks = ui.build(find_home(tmp_path / "home"))
+    marks = next(key for key, block in blocks.blocks.items() if getattr(block, "elem_id", "") == "changed")
+    showing = [fn for fn in blocks.fns.values() if any(output._id == marks for output in fn.outputs)]
+    assert len(showing) >= 3, "typing, another preset, the page being loaded"
+    assert {(fn.queue, fn.concurrency_limit, fn.concurrency_id) for fn in showing} == {(True, 1, "train-form")}

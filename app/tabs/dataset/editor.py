@@ -59,6 +59,11 @@ class _Now(NamedTuple):
     def look(self) -> tuple[Album, list[Entry]]:
         return look(self.path, self.wanted, self.kind)
 
+    def keep(self, desk: Desk) -> Any:
+        """Save what was typed; returns what is to be said in `Desk.changed`."""
+        saved = save_caption(desk, self.path, self.picture, self.text, self.before)
+        return news() if saved else gr.skip()
+
 
 class _Editor:
     """The components of the open picture."""
@@ -112,27 +117,6 @@ def _wire_editor(desk: Desk, words: Words, tiles: gr.HTML, marks: gr.HTML, part:
         saved = save_caption(desk, path, picture, text, before)
         return (text, news()) if saved else (gr.skip(), gr.skip())
 
-    def step(by: int) -> Callable[..., Any]:
-        def go(*values: str) -> Any:
-            now = _Now(*values)
-            _, found = now.look()  # before it is saved: a picture that gets its caption leaves "without a caption"
-            following = grid.neighbour(found, now.picture, by)
-            stamp = news() if save_caption(desk, *now[:4]) else gr.skip()
-            number = grid.page_of(now.look()[1], following)
-            return (
-                stamp,
-                gr.skip() if number is None else str(number),
-                *opened(now.path, following, now.chosen, now.eye),
-            )
-
-        return go
-
-    def pick(event: gr.EventData, *values: str) -> Any:
-        now = _Now(*values)
-        stamp = news() if save_caption(desk, *now[:4]) else gr.skip()
-        ids = " ".join(_selected(event, now.look()[1], now.picture, now.chosen))
-        return stamp, ids, *opened(now.path, event.id, ids, now.eye)
-
     def again(path: str, picture: str, text: str, before: str, chosen: str, eye: str, stage: str) -> Any:
         """After a change from elsewhere. What is being typed stays, also what is typed while this is on its way."""
         values = opened(path, picture, chosen, eye)
@@ -141,24 +125,44 @@ def _wire_editor(desk: Desk, words: Words, tiles: gr.HTML, marks: gr.HTML, part:
         stays = values[0] == picture and (text != before or values[3] == before)
         return (*values[:2], gr.skip(), gr.skip(), *values[4:]) if stays else values
 
-    def open_wanted(*values: str) -> Any:
-        *stood, wanted = values
-        now = _Now(*stood)
-        if not wanted:
-            return [gr.skip()] * (len(shown) + 2)
-        stamp = news() if save_caption(desk, *now[:4]) else gr.skip()
-        return "", stamp, *opened(now.path, wanted, now.chosen, now.eye)
-
-    filtered = [*typed, words.text, words.kind, desk.chosen, part.eye]
-    for button, by in ((part.previous, -1), (part.save, 1), (part.next, 1)):
-        button.click(kindly(step(by)), filtered, [desk.changed, desk.number, *shown], **quiet())
     part.caption.blur(kindly(keep), typed, [desk.before, desk.changed], **quiet(trigger_mode="multiple"))
-    tiles.pick(kindly(pick), filtered, [desk.changed, desk.chosen, *shown], **quiet(trigger_mode="multiple"))
-    desk.wanted.change(kindly(open_wanted), [*filtered, desk.wanted], [desk.wanted, desk.changed, *shown], **quiet())
     shows = [*typed, desk.chosen, part.eye, part.stage]
     desk.follow(again, shows, shown, trigger_mode="always_last")
     part.eye.input(kindly(again), shows, shown, **quiet())
     crops.wire_focus(desk, part.stage, part.unfocus)
+    _wire_moves(desk, tiles, part, [*typed, words.text, words.kind, desk.chosen, part.eye], shown)
+
+
+def _wire_moves(desk: Desk, tiles: gr.HTML, part: _Editor, now: list[Any], shown: list[Any]) -> None:
+    """From one picture to another: what was typed is kept first."""
+
+    def step(by: int) -> Callable[..., Any]:
+        def go(*values: str) -> Any:
+            now = _Now(*values)
+            _, found = now.look()  # before it is saved: a picture that gets its caption leaves "without a caption"
+            following, stamp = grid.neighbour(found, now.picture, by), now.keep(desk)
+            number = grid.page_of(now.look()[1], following)
+            turned = gr.skip() if number is None else str(number)
+            return stamp, turned, *opened(now.path, following, now.chosen, now.eye)
+
+        return go
+
+    def pick(event: gr.EventData, *values: str) -> Any:
+        now = _Now(*values)
+        ids = " ".join(_selected(event, now.look()[1], now.picture, now.chosen))
+        return now.keep(desk), ids, *opened(now.path, event.id, ids, now.eye)
+
+    def open_wanted(*values: str) -> Any:
+        *stood, wanted = values
+        if not wanted:
+            return [gr.skip()] * (2 + len(shown))
+        now = _Now(*stood)
+        return now.keep(desk), "", *opened(now.path, wanted, now.chosen, now.eye)
+
+    for button, by in ((part.previous, -1), (part.save, 1), (part.next, 1)):
+        button.click(kindly(step(by)), now, [desk.changed, desk.number, *shown], **quiet())
+    tiles.pick(kindly(pick), now, [desk.changed, desk.chosen, *shown], **quiet(trigger_mode="multiple"))
+    desk.wanted.change(kindly(open_wanted), [*now, desk.wanted], [desk.changed, desk.wanted, *shown], **quiet())
 
 
 def _selected(event: gr.EventData, found: list[Entry], opened: str, chosen: str) -> list[str]:

@@ -42,22 +42,22 @@ def build(desk: Desk) -> None:
     shown = [chosen, report, desk.changed]
     chosen.change(lambda path: path or "", chosen, page.dataset, **quiet())
     create.click(
-        kindly(lambda text: (_chosen(page, sets.create(page.home, text)), "", "")), name, [chosen, name, report],
+        kindly(lambda text: (_chosen(page.home, sets.create(page.home, text)), "", "")), name, [chosen, name, report],
         **quiet(),
     )  # fmt: skip
     busy: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 2}
     for key, button in samples.items():
-        button.click(lambda key=key: (yield from _use_sample(page, key)), None, shown, **busy)
+        button.click(lambda key=key: (yield from _use_sample(page.home, key)), None, shown, **busy)
 
     def sent(event: gr.EventData, into: str) -> Iterator[Any]:
-        yield from _import_upload(page, str(event.token), into)
+        yield from _import_upload(page.home, str(event.token), into)
 
     def from_place(text: str, way: str, into: str) -> Iterator[Any]:
-        yield from _import_place(page, text, way == "leave", into)
+        yield from _import_place(page.home, text, way == "leave", into)
 
     drop.sent(sent, page.dataset, shown, **busy)
     add.click(from_place, [place, how, page.dataset], shown, **busy)
-    page.blocks.load(lambda: _chosen(page, next(iter(sets.own(page.home)), None)), None, chosen, **quiet())
+    page.blocks.load(lambda: _chosen(page.home, next(iter(sets.own(page.home)), None)), None, chosen, **quiet())
 
 
 def _choose(page: Page) -> tuple[gr.Dropdown, gr.Textbox, gr.Button, dict[str, gr.Button]]:
@@ -90,34 +90,34 @@ def _first(page: Page, key: str) -> str | None:
     return pictures.copy(page.home, locate(folder, first.file)) if folder and first else None
 
 
-def _chosen(page: Page, path: Path | None) -> gr.Dropdown:
-    return gr.Dropdown([(path.name, str(path)) for path in sets.own(page.home)], value=str(path) if path else None)
+def _chosen(home: Path, path: Path | None) -> gr.Dropdown:
+    return gr.Dropdown([(path.name, str(path)) for path in sets.own(home)], value=str(path) if path else None)
 
 
-def _import_upload(page: Page, token: str, into: str) -> Iterator[Any]:
+def _import_upload(home: Path, token: str, into: str) -> Iterator[Any]:
     """Import what was sent into the chosen set, or into a new one where none is chosen."""
 
     def work(target: Path) -> Work:
         def run(tell: Callable[[int, int], None]) -> ImportReport:
             try:
-                tree = uploads.arrived(page.home, token)
+                tree = uploads.arrived(home, token)
                 return _as_sent(import_pictures(sorted(tree.iterdir()), target, on_progress=tell), tree)
             finally:
-                uploads.end(page.home, token)
+                uploads.end(home, token)
 
         return run
 
-    yield from _run(page, into, work)
+    yield from _run(home, into, work)
 
 
-def _import_place(page: Page, text: str, leave: bool, into: str) -> Iterator[Any]:
+def _import_place(home: Path, text: str, leave: bool, into: str) -> Iterator[Any]:
     def work(target: Path) -> Work:
         if not text.strip():
             raise UserError("no folder is named", "Folder, picture or zip", "Type where the pictures lie.")
         source = Path(text.strip()).expanduser()
         return lambda tell: import_pictures([source], target, options=ImportOptions(reference=leave), on_progress=tell)
 
-    yield from _run(page, into, work)
+    yield from _run(home, into, work)
 
 
 def _as_sent(report: ImportReport, tree: Path) -> ImportReport:
@@ -132,11 +132,11 @@ def _as_sent(report: ImportReport, tree: Path) -> ImportReport:
     )  # fmt: skip
 
 
-def _use_sample(page: Page, key: str) -> Iterator[Any]:
+def _use_sample(home: Path, key: str) -> Iterator[Any]:
     """Copy a sample set among the user's own, once: the copy may be edited."""
-    target = page.home / "datasets" / f"sample-{key}"
+    target = home / "datasets" / f"sample-{key}"
     if target.is_dir() and sets.has_pictures(str(target)):
-        yield _chosen(page, target), "", news()
+        yield _chosen(home, target), "", news()
         return
 
     def work(target: Path) -> Work:
@@ -146,17 +146,17 @@ def _use_sample(page: Page, key: str) -> Iterator[Any]:
             raise UserError(f"the sample pictures '{key}' did not come along", "presets/demo", fix)
         return lambda tell: import_pictures([source], target, on_progress=tell)
 
-    yield from _run(page, str(target), work)
+    yield from _run(home, str(target), work)
 
 
-def _run(page: Page, into: str, work: Callable[[Path], Work]) -> Iterator[Any]:
+def _run(home: Path, into: str, work: Callable[[Path], Work]) -> Iterator[Any]:
     """Import beside the page and tell how far it is; it goes on to its end if the page is closed."""
     try:
-        target = Path(into) if into else sets.create(page.home, "")
-        sets.check_own(page.home, target)
+        target = Path(into) if into else sets.create(home, "")
+        sets.check_own(home, target)
         for told in beside(work(target)):
             if isinstance(told, ImportReport):
-                yield _chosen(page, target), report_html(told), news()
+                yield _chosen(home, target), report_html(told), news()
             else:
                 yield gr.skip(), _progress(*told), gr.skip()
     except UserError as error:

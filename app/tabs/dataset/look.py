@@ -49,6 +49,8 @@ kbd { padding: 0 5px; border: 1px solid var(--border-color-primary); border-radi
   font-size: var(--text-sm); margin-top: 4px; }
 progress { flex: 1; min-width: 140px; height: 8px; accent-color: var(--primary-600); vertical-align: middle; }
 
+#dataset-download a { color: var(--primary-600); text-decoration: underline; }
+.dark #dataset-download a { color: var(--primary-400); }
 .dataset-tags { display: flex; flex-wrap: wrap; gap: 6px; max-height: 190px; overflow-y: auto; padding: 2px; }
 .dataset-tags button { cursor: pointer; padding: 2px 10px; border-radius: 999px; font-size: var(--text-sm);
   border: 1px solid var(--border-color-primary); background: var(--button-secondary-background-fill); }

@@ -1,0 +1,185 @@
+"""The Dataset tab below the page: captions are kept, imports told, fixes found again, concepts read, files served."""
+
+import io
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from app import routes
+from app.tabs.dataset import bulk, concepts, crops, doctor, editor, importing
+from app.tabs.dataset.background import beside
+from app.tabs.dataset.desk import Desk
+from app.views import sets
+from trainer.contract.errors import UserError
+from trainer.contract.home import find_home
+from trainer.pictures.album import Album, Concept, Entry, identity, next_undo, open_album
+from trainer.pictures.importing import ImportReport, import_pictures
+from trainer.pictures.shelves import Rejected
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return find_home(tmp_path / "home")
+
+
+@pytest.fixture
+def folder(home: Path, tmp_path: Path) -> Path:
+    """A set of three pictures with a caption each."""
+    for number, caption in enumerate(("a cat, solo", "a dog", "a bird, solo")):
+        draw(tmp_path / "mine" / f"{number}.png", 60 * number).with_suffix(".txt").write_text(caption)
+    import_pictures([tmp_path / "mine"], home / "datasets" / "set")
+    return home / "datasets" / "set"
+
+
+def draw(path: Path, shade: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.linear_gradient("L").rotate(shade).resize((64, 48)).convert("RGB").save(path)
+    return path
+
+
+def desk(home: Path) -> Desk:
+    return Desk(SimpleNamespace(home=home), *[None] * 7)  # type: ignore[arg-type]
+
+
+def test_a_caption_is_written_once_and_only_if_somebody_typed(home: Path, folder: Path) -> None:
+    first, before = open_album(folder).entries[0], next_undo(folder)
+    place = desk(home)
+    assert not editor.save_caption(place, str(folder), first.id, "a cat, solo", "a cat, solo")
+    assert not editor.save_caption(place, str(folder), "f" * 32, "for one that is gone", "")
+    assert next_undo(folder) == before
+    assert editor.save_caption(place, str(folder), first.id, "one\n\n  two  words\n", "a cat, solo")
+    assert open_album(folder).entries[0].captions == ("one", "two words")
+    assert not editor.save_caption(place, str(folder), first.id, "one\n\n  two  words\n", "a cat, solo"), "said again"
+    with pytest.raises(UserError, match="not one of yours"):
+        editor.save_caption(place, str(home / "runs"), first.id, "x", "")
+
+
+def test_an_edit_of_many_is_shown_as_it_is_made(home: Path, folder: Path) -> None:
+    chosen = open_album(folder).entries[0].id
+    asked = bulk._Asked(str(folder), "", "all", chosen, "chosen", "remove", "solo", "", False, False)
+    shown = bulk._preview_html(asked)
+    assert "<b>1</b> of 1 picture would change" in shown and "<td>a cat, solo</td><td>a cat</td>" in shown
+    bulk._apply(desk(home), asked)
+    assert sets.captions(folder) == ["a cat", "a dog", "a bird, solo"]
+    bulk._apply(desk(home), asked._replace(scope="shown", text="tag:solo"))
+    assert sets.captions(folder) == ["a cat", "a dog", "a bird"]
+    assert "regular expression" in bulk._preview_html(asked._replace(way="replace", first="(", pattern=True))
+    with pytest.raises(UserError, match="nothing to do"):
+        bulk._apply(desk(home), asked._replace(first=""))
+
+
+@pytest.mark.parametrize("way", bulk.WAYS)
+def test_every_way_to_change_captions_works(folder: Path, way: str) -> None:
+    asked = bulk._Asked(str(folder), "", "all", "", "shown", way, "solo", "alone", False, False)
+    assert "would change" in bulk._preview_html(asked)
+
+
+def told(events: Any) -> list[Any]:
+    return [event[1] for event in events]
+
+
+def test_a_folder_of_this_machine_is_copied_or_left_where_it_is(home: Path, tmp_path: Path) -> None:
+    source = draw(tmp_path / "photos" / "a" / "1.png", 20)
+    for name, leave in (("copied", False), ("left", True)):
+        target = sets.create(home, name)
+        said = told(importing._import_place(home, str(tmp_path / "photos"), leave, str(target)))
+        assert "<b>1</b> added" in said[-1]
+        (entry,) = open_album(target).entries
+        assert (Path(entry.file) == source) is leave
+    assert source.is_file()
+
+
+def test_what_goes_wrong_with_an_import_is_said(home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    outside = tmp_path / "elsewhere"
+    for text, into in (
+        ("", home / "datasets" / "x"),
+        (str(tmp_path / "none"), home / "datasets" / "x"),
+        ("/", outside),
+    ):
+        assert told(importing._import_place(home, text, False, str(into)))[-1] == ""
+    assert not outside.exists()
+
+
+def test_reports_are_in_the_senders_names(tmp_path: Path) -> None:
+    report = ImportReport(rejected=(Rejected(f"{tmp_path}/a/<b>.png", "Broken."),), notes=(f"{tmp_path}/x.txt: odd",))
+    shown = importing.report_html(importing._as_sent(report, tmp_path))
+    assert "a/&lt;b&gt;.png: Broken." in shown and "<li>x.txt: odd</li>" in shown and str(tmp_path) not in shown
+
+
+def test_work_beside_the_page_tells_and_fails() -> None:
+    def work(tell: Any) -> str:
+        tell(1, 2)
+        return "done"
+
+    def fail(tell: Any) -> str:
+        raise UserError("it broke")
+
+    assert list(beside(work))[-1] == "done"
+    with pytest.raises(UserError, match="it broke"):
+        list(beside(fail))
+
+
+def test_what_the_doctor_offers_is_done_and_offered_again_when_taken_back(home: Path, folder: Path) -> None:
+    visits = [number for _, number in doctor._examine(str(folder), "sdxl") if isinstance(number, str)]
+    shown = doctor.cards_html(visits[-1])
+    finding = next(
+        place for place, one in enumerate(doctor._visits[visits[-1]].findings.findings) if one.kind == "small"
+    )
+    assert 'data-kind="small"' in shown and shown.count("data-out=") >= 3
+    doctor._treat(desk(home), visits[-1], finding, 0, "")
+    assert all(entry.excluded for entry in open_album(folder).entries)
+    assert "✓ Leave the small pictures out" in doctor.cards_html(visits[-1])
+    editor.change(folder, "back", lambda album: album.model_copy(
+        update={"entries": tuple(one.model_copy(update={"excluded": False}) for one in album.entries)}))  # fmt: skip
+    assert "✓ Leave the small pictures out" not in doctor.cards_html(visits[-1])
+    with pytest.raises(UserError, match="not known any more"):
+        doctor._treat(desk(home), "0", 0, 0, "")
+    assert doctor.cards_html("0") == ""
+
+
+def test_steps_are_those_of_repeats_and_shapes(home: Path, folder: Path) -> None:
+    shown = crops.shapes_html(str(folder), "demo", 2)
+    assert "<b>2</b> steps in an epoch of 3 pictures at batch size 2" in shown and "96 × 96" in shown
+    ids = {entry.id for entry in open_album(folder).entries}
+    editor.change(folder, "repeats", lambda album: concepts.moved(album, ids, "x").model_copy(
+        update={"concepts": {"x": Concept(repeats=4)}}))  # fmt: skip
+    assert "<b>6</b> steps" in crops.shapes_html(str(folder), "demo", 2)
+    assert "No picture" in crops.shapes_html(str(sets.create(home, "empty")), "demo", 2)
+
+
+def test_concepts_go_to_the_page_and_back() -> None:
+    entry = Entry(id=identity("a"), file="a.png", name="a.png")
+    album = concepts.moved(Album(entries=(entry,)), {entry.id}, "dogs")
+    own = Concept(trigger="sks", class_word="dog", repeats=3, flip=False, regularisation=True)
+    album = album.model_copy(update={"concepts": {"dogs": own}})
+    assert concepts.rows(album) == [["dogs", 1, "sks", "dog", 3, "no", True]]
+    assert concepts.read_rows([*concepts.rows(album), ["", "", "", "", "", "", ""]]) == album.concepts
+    assert concepts.moved(album, {entry.id}, "").concepts == {}, "one without a picture is dropped"
+    for row in (["dogs", 1, "", "", 0.5, "", False], ["dogs", 1, "", "", 1, "perhaps", False]):
+        with pytest.raises(UserError):
+            concepts.read_rows([row])
+
+
+def test_copies_and_the_whole_set_are_served_and_nothing_else(home: Path, folder: Path) -> None:
+    app = FastAPI()
+    routes.add(app, home)
+    client = TestClient(app)
+    entry = open_album(folder).entries[0]
+    answer = client.get(f"/sets/set/{entry.id}/small")
+    assert Image.open(io.BytesIO(answer.content)).format == "WEBP" and "immutable" in answer.headers["cache-control"]
+    for path in (f"set/{entry.id}/huge", f"other/{entry.id}/small", f"../{entry.id}/small", f"..%2f/{entry.id}/small"):
+        assert client.get(f"/sets/{path}").status_code == 404
+    assert "no-store" in client.get(f"/sets/set/{'0' * 32}/small").headers["cache-control"], "one that is gone is grey"
+    whole = client.get("/sets/set/pictures.zip")
+    with zipfile.ZipFile(io.BytesIO(whole.content)) as bundle:
+        assert {bundle.read(name).decode().strip() for name in bundle.namelist() if name.endswith(".txt")} == {
+            "a cat, solo", "a dog", "a bird, solo",
+        }  # fmt: skip
+    assert not list((home / ".cache").glob("*.zip*")), "what was sent is deleted"
+    assert client.get("/sets/set/pictures.zip", headers={"sec-fetch-site": "cross-site"}).status_code == 403
