@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trainer.contract.files import storage_error
@@ -58,6 +58,14 @@ class Store:
             path.unlink(missing_ok=True)
         self.damaged += bool(there)
         return None
+
+    def read(self, key: str) -> Tensors:
+        """Read an entry that `get` or `put` has seen, from the run's own folder, without looking at it again.
+
+        Raises:
+            FileNotFoundError: someone took it away.
+        """
+        return load_file(self._own(key))
 
     def put(self, key: str, tensors: Tensors) -> None:
         """Write an entry.
