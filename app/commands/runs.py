@@ -18,7 +18,7 @@ from trainer.contract.home import find_dataset, find_home
 from trainer.contract.preflight import others, preflight_of
 from trainer.contract.rundir import ACTIVE, RunDir, State, create_run, find_run, list_runs, steps
 from trainer.formats.bases import check_base, preset_shelf
-from trainer.pictures.album import is_own
+from trainer.pictures.album import is_own, open_album
 from trainer.pictures.decode import PICTURE_SUFFIXES
 
 STOP_SECONDS = 60.0
@@ -70,7 +70,7 @@ def build_config(home: Path, dataset: str, preset: str, flags: dict[str, str], a
         home: data folder.
         dataset: name or folder.
         preset: name or .toml file.
-        flags: `base` and `trigger`; an empty text says nothing.
+        flags: `base` and `trigger`; an empty text says nothing, so that the set's own trigger counts.
         assigned: from --set, the last word.
 
     Raises:
@@ -84,10 +84,10 @@ def build_config(home: Path, dataset: str, preset: str, flags: dict[str, str], a
             f"Put pictures there: {', '.join(sorted(PICTURE_SUFFIXES))}.",
         )
     given: dict[str, Any] = {"dataset": {"path": str(folder)}, "model": {}}
+    if own := flags["trigger"] or open_album(folder).calls:
+        given["dataset"]["trigger"] = own
     if flags["base"]:
         given["model"]["base"] = flags["base"]
-    if flags["trigger"]:
-        given["dataset"]["trigger"] = flags["trigger"]
     wanted = assigned.get("model", {}).get("base") or flags["base"] or "demo"
     config = compose([load_preset(preset, preset_shelf(wanted)), given, assigned])
     check_base(config.model.base)

@@ -121,7 +121,7 @@ def captions(folder: Path) -> list[str]:
 
 def trigger(folder: Path) -> str:
     """Return the trigger word of a set, "" where it has none or cannot be read."""
-    return _or_empty(folder).trigger
+    return _or_empty(folder).calls
 
 
 def _or_empty(folder: Path) -> Album:

@@ -116,6 +116,13 @@ def test_sets_beside_the_first_are_found_by_name_too(tmp_path):
         build_config(tmp_path, str(first), "style", {"base": "", "trigger": ""}, asked)
 
 
+@pytest.mark.parametrize(("asked", "wanted"), [("", "sks dog"), ("ohwx", "ohwx")])
+def test_the_set_s_own_trigger_counts_unless_another_is_given(tmp_path, asked, wanted):
+    make_pictures(tmp_path / "set" / "10_sks dog", 2)
+    config = build_config(tmp_path, str(tmp_path / "set"), "style", {"base": "", "trigger": asked}, {})
+    assert config.dataset.trigger == wanted
+
+
 def test_an_unreadable_picture_is_named_and_the_rest_is_trained(tmp_path, base):
     folder = make_pictures(tmp_path / "set", 3)
     whole = (folder / "1.png").read_bytes()

@@ -102,6 +102,12 @@ class Album(BaseModel):
     concepts: dict[str, Concept] = Field(default_factory=dict)
     entries: tuple[Entry, ...] = ()
 
+    @property
+    def calls(self) -> str:
+        """The word that calls what all pictures of the set teach, "" where there is none or they have several."""
+        found = {one.trigger for one in map(self.concept_of, self.entries) if not one.regularisation}
+        return found.pop() if len(found) == 1 else self.trigger
+
     def concept_of(self, entry: Entry) -> Concept:
         """The concept of a picture; the set's own trigger and class word where that has none."""
         own = self.concepts.get(entry.concept, Concept())
