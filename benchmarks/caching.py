@@ -45,7 +45,7 @@ def measure(arguments: argparse.Namespace, home: Path) -> dict[str, float]:
     found = []
     for _ in range(2):
         run = create_run(home, "run", config)
-        build_cache(run, store_of(run), family, lambda done, total: None)
+        build_cache(run, store_of(run), family, lambda *said: None)
         found.append(next(event for event in run.events() if event["kind"] == "cache"))
     first, second = found
     return {

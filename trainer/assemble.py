@@ -178,9 +178,7 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
         family = load_family(config.model, engine)
         pixels = config.training.batch_size * latent_pixels(family, config)
         family.engine = choose_layout(engine, pixels)
-        cache = build_cache(
-            run, store_of(run), family, lambda done, total: report.told("reading pictures", done, total)
-        )
+        cache = build_cache(run, store_of(run), family, report.told)
         report.told("reading captions", 0, 1)
         family.park("vae")  # until the first sample
         words = read_texts(run, store_of(run), family, config, cache)

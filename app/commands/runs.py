@@ -18,6 +18,7 @@ from trainer.contract.home import find_dataset, find_home
 from trainer.contract.preflight import others, preflight_of
 from trainer.contract.rundir import ACTIVE, RunDir, State, create_run, find_run, list_runs, steps
 from trainer.formats.bases import check_base, preset_shelf
+from trainer.pictures.album import is_own
 from trainer.pictures.decode import PICTURE_SUFFIXES
 
 STOP_SECONDS = 60.0
@@ -75,8 +76,8 @@ def build_config(home: Path, dataset: str, preset: str, flags: dict[str, str], a
     Raises:
         UserError: every mistake in them, or no pictures.
     """
-    folder = find_dataset(home, dataset)
-    if not any(path.suffix.lower() in PICTURE_SUFFIXES for path in folder.rglob("*")):
+    folder = find_dataset(home, dataset)  # its pictures may lie elsewhere, if it is a set of the user's own
+    if not (is_own(folder) or any(path.suffix.lower() in PICTURE_SUFFIXES for path in folder.rglob("*"))):
         raise UserError(
             "there is no picture in this folder",
             str(folder),
@@ -90,7 +91,13 @@ def build_config(home: Path, dataset: str, preset: str, flags: dict[str, str], a
     wanted = assigned.get("model", {}).get("base") or flags["base"] or "demo"
     config = compose([load_preset(preset, preset_shelf(wanted)), given, assigned])
     check_base(config.model.base)
-    return config
+    return _with_sets(home, config)
+
+
+def _with_sets(home: Path, config: RunConfig) -> RunConfig:
+    """Find the sets beside the first one, which may be given by name too."""
+    found = [one.model_copy(update={"path": str(find_dataset(home, one.path))}) for one in config.dataset.concepts]
+    return config.model_copy(update={"dataset": config.dataset.model_copy(update={"concepts": tuple(found)})})
 
 
 def resume(

@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 
 from app.commands.processes import told_by
+from app.commands.runs import build_config
 from tests.tiny import make_pictures, make_tiny_sd
+from trainer.contract.compose import parse_assignments
 from trainer.contract.errors import UserError
 from trainer.contract.rundir import RunDir, State, steps
 from trainer.formats.header import read_header
@@ -101,6 +103,17 @@ def test_no_pictures(tmp_path, make):
     make(tmp_path / "empty")
     done = atelier(tmp_path / "home", "train", "--dataset", tmp_path / "empty")
     assert done.returncode == 2 and "pictures" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_sets_beside_the_first_are_found_by_name_too(tmp_path):
+    first = make_pictures(tmp_path / "first", 1)
+    second = make_pictures(tmp_path / "datasets" / "second", 1)
+    asked = parse_assignments(['dataset.concepts=[{path="second", trigger="rull"}]'])
+    config = build_config(tmp_path, str(first), "style", {"base": "", "trigger": ""}, asked)
+    assert [(one.path, one.trigger) for one in config.dataset.concepts] == [(str(second.resolve()), "rull")]
+    with pytest.raises(UserError, match="third"):
+        asked = parse_assignments(['dataset.concepts=[{path="third"}]'])
+        build_config(tmp_path, str(first), "style", {"base": "", "trigger": ""}, asked)
 
 
 def test_an_unreadable_picture_is_named_and_the_rest_is_trained(tmp_path, base):

@@ -4,10 +4,12 @@ Every entry can be made again at any time. A run has links of its own to what it
 is taken from it.
 """
 
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 LIMIT = 20 * 2**30  # bytes; what was used longest ago goes first
+DAY = 24 * 3600.0
 
 
 class Kept(NamedTuple):
@@ -29,7 +31,13 @@ def measure(shelf: Path) -> Kept:
 
 
 def prune(shelf: Path, limit: int = LIMIT) -> Kept:
-    """Throw away what was used longest ago until at most `limit` bytes are kept; return what was thrown away."""
+    """Throw away what was used longest ago until at most `limit` bytes are kept; return what was thrown away.
+
+    With it goes what processes left half written that were killed a day ago or earlier.
+    """
+    for path in shelf.glob("*/.*.tmp"):
+        if path.stat().st_mtime < time.time() - DAY:
+            path.unlink(missing_ok=True)
     entries, files, freed = _entries(shelf), 0, 0
     over = sum(size for _, size, _ in entries) - limit
     for _, size, path in entries:

@@ -6,6 +6,7 @@ a list of what the run uses, and links to it: a resume sees what the first start
 """
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
@@ -15,7 +16,7 @@ from trainer.contract.config import DatasetSection
 from trainer.contract.errors import UserError
 from trainer.contract.files import write_atomic
 from trainer.contract.latents import prune
-from trainer.contract.rundir import RunDir
+from trainer.contract.rundir import RunDir, State
 from trainer.data.encode import Told, make_missing
 from trainer.data.store import Store, key_of
 from trainer.data.views import CachedPicture, Latents, View
@@ -31,6 +32,7 @@ from trainer.protocols import Family
 FORM = 3  # of the list; it changes with what a row holds
 LIST = "pictures.json"
 WORDINGS = 8  # texts of a picture whose text varies: drawn once, so that their embeddings can be kept
+STATUS_SECONDS = 1.0  # how old the page's view of the work may be
 MOST_TEXTS = 4096  # of a run: their embeddings lie on the device; pictures of larger sets have fewer each
 
 
@@ -72,14 +74,15 @@ def build_cache(run: RunDir, store: Store, family: Family, told: Told) -> Cache:
         run: its config says what is wanted; it is told what was skipped and what was made.
         store: holds the latents.
         family: encodes the pictures.
-        told: hears (pictures done, pictures in all).
+        told: hears what is being done, with how many pictures, of how many; so does the run's status.
 
     Raises:
         UserError: a set is missing, no picture is left, or what a resume needs is lost.
     """
     path, options = store.own / LIST, run.config().dataset
     kept = read_list(path)
-    rows, skipped, prompts = kept or _plan(run, family, options)
+    told = _aloud(run, told)
+    rows, skipped, prompts = kept or _plan(run, family, options, told)
     latents = Latents(store)
     bad, seconds, waited = make_missing(rows, family, latents, told)
     counts = {"reused": store.reused, "made": store.made, "damaged": store.damaged}
@@ -103,11 +106,25 @@ def build_cache(run: RunDir, store: Store, family: Family, told: Told) -> Cache:
     return Cache(rows, skipped, prompts, latents)
 
 
-def _plan(run: RunDir, family: Family, options: DatasetSection) -> Planned:
+def _aloud(run: RunDir, told: Told) -> Told:
+    """Tell the run's status too, not more often than every second."""
+    last = time.monotonic()
+
+    def tell(what: str, done: int, total: int) -> None:
+        nonlocal last
+        told(what, done, total)
+        if time.monotonic() - last >= STATUS_SECONDS:
+            last = time.monotonic()
+            run.write_status(State.PREPARING, message=f"{what}: {done} of {total}")
+
+    return tell
+
+
+def _plan(run: RunDir, family: Family, options: DatasetSection, told: Told) -> Planned:
     """What is to be encoded, a sentence for each file that cannot be, and what to draw of it."""
     shown_as = crop_options(options, family.resolution, family.step)
     pictures, foreign = gather(options)
-    measured = measure_all(pictures, options.masks)
+    measured = measure_all(pictures, options.masks, lambda done, total: told("looking at pictures", done, total))
     skipped = [f"{item.path.name}: {item.reason}" for item in foreign]
     for lost in measured:
         if isinstance(lost, Unusable):

@@ -22,7 +22,7 @@ from trainer.pictures.decode import Decoded, decode, decode_picture, read_bytes
 from trainer.pictures.measure import READERS
 from trainer.protocols import Family
 
-Told = Callable[[int, int], None]
+Told = Callable[[str, int, int], None]
 AHEAD = 2 * READERS  # pictures that are decoded before the VAE asks for them: memory is bounded
 ENCODED_PIXELS = 4 * 512 * 512  # of the pictures that the VAE gets at a time
 
@@ -134,7 +134,7 @@ def make_missing(rows: Sequence[CachedPicture], family: Family, latents: Latents
         rows: what is wanted.
         family: encodes.
         latents: says what is there, takes what is made.
-        told: hears (pictures done, pictures in all).
+        told: hears what is being done, pictures done, pictures in all.
     """
     began, waited = time.perf_counter(), 0.0
     missing, encoding = wants(rows, latents), Encoding(family, latents)
@@ -146,7 +146,7 @@ def make_missing(rows: Sequence[CachedPicture], family: Family, latents: Latents
             picture = future.result()
             waited += time.perf_counter() - asked
             encoding.take(picture)
-            told(done, total)
+            told("reading pictures", done, total)
     encoding.rest()
     for row in rows:  # one that waited for the copy of another
         if row.key not in encoding.trouble and any(wants([row], latents)):

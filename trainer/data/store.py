@@ -3,14 +3,14 @@
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trainer.contract.files import storage_error
@@ -51,13 +51,21 @@ class Store:
         for path in there:
             tensors = read_entry(path)
             if tensors is not None:
-                self._keep(key)
+                self._keep(key, tensors)
                 self.reused += key not in self._seen
                 self._seen.add(key)
                 return tensors
             path.unlink(missing_ok=True)
         self.damaged += bool(there)
         return None
+
+    def read(self, key: str) -> Tensors:
+        """Read an entry that `get` or `put` has seen, from the run's own folder, without looking at it again.
+
+        Raises:
+            FileNotFoundError: someone took it away.
+        """
+        return load_file(self._own(key))
 
     def put(self, key: str, tensors: Tensors) -> None:
         """Write an entry.
@@ -66,25 +74,22 @@ class Store:
             UserError: the disk is full, or the folder cannot be written.
         """
         write_entry(self._shared(key), tensors)
-        self._keep(key)
+        self._keep(key, tensors)
         self.made += 1
         self._seen.add(key)
 
-    def _keep(self, key: str) -> None:
-        """Link an entry into the run's folder, or copy it where links cannot be made."""
+    def _keep(self, key: str, tensors: Tensors) -> None:
+        """Link an entry into the run's folder, or write it there too where links cannot be made."""
         own, shared = self._own(key), self._shared(key)
+        with suppress(FileNotFoundError):  # thrown away by another process just now
+            os.utime(shared)  # so that it is not the next to be thrown away
+        if own.exists():
+            return
         try:
-            if shared.exists():
-                os.utime(shared)  # used just now
-            if own.exists():
-                return
             own.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                own.hardlink_to(shared)
-            except OSError:  # another disk, or a file system without links
-                shutil.copyfile(shared, own)
-        except OSError as error:
-            raise storage_error(error, own) from error
+            own.hardlink_to(shared)
+        except OSError:  # another disk, or a file system without links
+            write_entry(own, tensors)
 
     def _own(self, key: str) -> Path:
         return self.own / f"{key}.safetensors"

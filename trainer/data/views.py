@@ -106,7 +106,4 @@ class Latents:
         return tensors is not None
 
     def _read(self, key: str) -> Tensors:
-        tensors = self._held.get(key) or self.store.get(key)
-        if tensors is None:
-            raise FileNotFoundError(f"latents {key} are no longer there")
-        return tensors
+        return self._held.get(key) or self.store.read(key)

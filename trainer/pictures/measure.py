@@ -3,7 +3,7 @@
 import hashlib
 import io
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from os import cpu_count
@@ -46,10 +46,22 @@ class Unusable:
     reason: str
 
 
-def measure_all(pictures: Iterable[Picture], masks: bool) -> list[Measured | Unusable]:
-    """Measure pictures, several at a time; `masks` tells whether theirs are wanted."""
+def measure_all(
+    pictures: Sequence[Picture], masks: bool, told: Callable[[int, int], None] = lambda done, total: None
+) -> list[Measured | Unusable]:
+    """Measure pictures, several at a time.
+
+    Args:
+        pictures: of a run.
+        masks: whether theirs are wanted.
+        told: hears (pictures done, pictures in all).
+    """
+    found = []
     with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(lambda picture: _measure(picture, masks), pictures))
+        for done, one in enumerate(pool.map(lambda picture: _measure(picture, masks), pictures), start=1):
+            found.append(one)
+            told(done, len(pictures))
+    return found
 
 
 def _measure(picture: Picture, masks: bool) -> Measured | Unusable:

@@ -45,6 +45,18 @@ def test_batches_are_functions_of_their_number(family, tmp_path):
     assert 0.35 < dropped.float().mean() < 0.65
 
 
+def test_latents_that_do_not_fit_into_memory_are_read_when_they_are_drawn(family, tmp_path, monkeypatch):
+    folder = make_pictures(tmp_path / "set", 5)
+    Image.linear_gradient("L").resize((64, 64)).save(folder / "0-masklabel.png")
+    run = new_run(tmp_path, folder, flip=True)
+    held = batches_of(run, family)
+    monkeypatch.setattr("trainer.data.views.HELD", 0)
+    read = batches_of(run, family)
+    assert not read.cache.latents._held and held.cache.latents._held
+    for step in range(6):
+        assert all(torch.equal(one, other) for one, other in zip(held.batch(step), read.batch(step), strict=True))
+
+
 def test_crops_and_texts_are_drawn_and_fit_each_other(family, tmp_path):
     folder = make_pictures(tmp_path / "set", 1, size=(256, 64))
     (folder / "0.txt").write_text("a {red|blue} box\na thing")

@@ -32,7 +32,7 @@ def family(tiny_sd):
     return load_family(ModelSection(base=str(tiny_sd)), Engine(CPU, torch.float32, 1))
 
 
-def quiet(done, total):
+def quiet(what, done, total):
     return None
 
 
@@ -189,6 +189,37 @@ def test_the_cache_is_pruned_from_what_was_used_longest_ago(family, tmp_path):
     assert kept.files == 6 and prune(shelf_of(tmp_path), kept.bytes).files == 0
     assert prune(shelf_of(tmp_path), kept.bytes * 2 // 3).files == 2
     assert cached(new_run(tmp_path, new), family)[1] == (4, 0, 0)
+
+
+def test_a_half_written_entry_is_none_and_goes_in_time(family, tmp_path):
+    shelf = shelf_of(tmp_path)
+    old, young = shelf / "ab" / ".x.1.tmp", shelf / "ab" / ".y.2.tmp"
+    old.parent.mkdir(parents=True)
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (1, 1))
+    assert cached(new_run(tmp_path, make_pictures(tmp_path / "set", 1)), family)[1] == (0, 1, 0)
+    assert not old.exists() and young.exists() and measure(shelf).files == 1
+
+
+def test_progress_is_told_and_stands_in_the_status(family, tmp_path, monkeypatch):
+    monkeypatch.setattr("trainer.data.cache.STATUS_SECONDS", 0.0)
+    run, said = new_run(tmp_path, make_pictures(tmp_path / "set", 3)), []
+    build_cache(run, store_of(run), family, lambda *told: said.append(told))
+    assert said == [(what, done, 3) for what in ("looking at pictures", "reading pictures") for done in (1, 2, 3)]
+    assert run.status().message == "reading pictures: 3 of 3"
+
+
+def test_where_links_cannot_be_made_a_run_has_copies(family, tmp_path, monkeypatch):
+    def refused(self, target):
+        raise OSError("no links here")
+
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    run = new_run(tmp_path, make_pictures(tmp_path / "set", 2))
+    cache, _ = cached(run, family)
+    shutil.rmtree(shelf_of(tmp_path))
+    again, counts = cached(run, family)
+    assert counts == (2, 0, 0) and again.pictures == cache.pictures
 
 
 def test_latents_decode_to_what_the_vae_says(family, tmp_path):
