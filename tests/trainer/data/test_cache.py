@@ -210,6 +210,23 @@ def test_progress_is_told_and_stands_in_the_status(family, tmp_path, monkeypatch
     assert run.status().message == "reading pictures: 3 of 3"
 
 
+def test_what_was_made_before_a_crash_is_not_made_again(family, tmp_path):
+    run = new_run(tmp_path, make_pictures(tmp_path / "set", 4))
+
+    def killed(what, done, total):
+        if (what, done) == ("reading pictures", 2):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_cache(run, store_of(run), family, killed)
+    again, counts = cached(run, family)
+    assert counts == (2, 2, 0)
+    whole, _ = cached(new_run(tmp_path / "elsewhere", tmp_path / "set"), family)
+    for mine, theirs in zip(again.pictures, whole.pictures, strict=True):
+        first, second = (cache.latents.posterior(row.views[0]) for cache, row in ((again, mine), (whole, theirs)))
+        assert torch.equal(first.mean, second.mean) and torch.equal(first.std, second.std)
+
+
 def test_where_links_cannot_be_made_a_run_has_copies(family, tmp_path, monkeypatch):
     def refused(self, target):
         raise OSError("no links here")
