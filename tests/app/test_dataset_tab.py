@@ -44,7 +44,7 @@ def draw(path: Path, shade: int) -> Path:
 
 
 def desk(home: Path) -> Desk:
-    return Desk(SimpleNamespace(home=home), *[None] * 7)  # type: ignore[arg-type]
+    return Desk(SimpleNamespace(home=home), *[None] * 8)  # type: ignore[arg-type]
 
 
 def test_a_caption_is_written_once_and_only_if_somebody_typed(home: Path, folder: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app import routes
@@ -55,6 +55,7 @@ def test_folders_stay_what_they_are(client: TestClient, home: Path) -> None:
     assert list(uploads.place(home).iterdir()) == []
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=40), min_size=1, max_size=6), st.integers(1, 30))
 def test_files_of_one_request_are_cut_where_their_sizes_say(contents: list[bytes], piece: int) -> None:
     whole = b"".join(contents)
@@ -93,6 +94,7 @@ def test_no_name_leaves_the_upload(client: TestClient, home: Path, name: str) ->
     assert not list(home.rglob("evil.png")) or all(path.is_relative_to(inside) for path in home.rglob("evil.png"))
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=300) | st.sampled_from(["a", "A", "again-2/a"]), min_size=1, max_size=8))
 def test_any_names_become_as_many_places(names: list[str]) -> None:
     safe = uploads._safe_names(names)

@@ -16,7 +16,7 @@ HEADERS = ("concept", "pictures", "trigger", "class word", "repeats", "mirror", 
 HINT = (
     "For several things in one set: type a new name or choose one. A concept without a trigger or class word has the "
     "set's. Repeats: how often a picture is seen in an epoch. Mirror: as the run, yes or no. Regularisation: pictures "
-    "of what is not to change; they get no trigger."
+    "of what is not to change; they get no trigger. What is changed in the table is kept at once."
 )
 FLIPS = {"as the run": None, "yes": True, "no": False}
 
@@ -32,7 +32,6 @@ def build(desk: Desk) -> None:
         table = gr.Dataframe(headers=list(HEADERS), datatype=["str", "number", "str", "str", "number", "str", "bool"],
                              type="array", static_columns=[0, 1], interactive=True, show_label=False,
                              elem_id="concept-table", buttons=[])  # fmt: skip
-        save = gr.Button("Save the table", size="md", elem_id="concept-save")
 
     def show(path: str) -> tuple[gr.Dropdown, list[list[Any]]]:
         album = look(path, "", "all")[0]
@@ -52,7 +51,7 @@ def build(desk: Desk) -> None:
 
     desk.follow(show, desk.page.dataset, [name, table])
     put.click(kindly(move), [desk.page.dataset, desk.picture, desk.chosen, name], desk.changed, **quiet())
-    save.click(kindly(keep), [desk.page.dataset, table], desk.changed, **quiet())
+    table.input(kindly(keep), [desk.page.dataset, table], desk.changed, **quiet())
 
 
 def rows(album: Album) -> list[list[Any]]:

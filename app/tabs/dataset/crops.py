@@ -133,19 +133,22 @@ def _point(x: float, y: float, box: Box) -> str:
 def shapes_html(path: str, key: str, batch_size: float | None) -> str:
     """HTML: how many pictures are in which shape, and the steps that an epoch takes."""
     album, folder = (sets.album(Path(path)), Path(path)) if path else (Album(), Path())
-    sized = [(entry, entry.size or pictures.size(locate(folder, entry.file))) for entry in album.entries]
-    seen = plan([(entry, size) for entry, size in sized if size], EYES[key].options)
-    if not seen:
+    used = [entry for entry in album.entries if not entry.excluded]
+    sized = {entry: size for entry in used if (size := entry.size or pictures.size(locate(folder, entry.file)))}
+    if not sized:
         return '<div class="report">No picture that can be read.</div>'
-    turns = [_turn(album, one) for one in seen]
-    size = max(1, int(batch_size or 1))
-    rows = histogram(turns, size)
+    first = {size: entry for entry, size in sized.items()}  # pictures of one size are seen in one shape
+    shape = {one.size: one for one in plan(((entry, size) for size, entry in first.items()), EYES[key].options)}
+    seen = [(entry, shape[size]) for entry, size in sized.items()]
+    turns = [_turn(album, entry, one) for entry, one in seen]
+    batch = max(1, int(batch_size or 1))
+    rows = histogram(turns, batch)
     most = max(row.pictures for row in rows)
     bars = "".join(_bar(row, most) for row in rows)
-    small = sum(one.scale > 1.005 for one in seen)
+    small = sum(one.scale > 1.005 for _, one in seen)
     note = f" {sets.count(small, 'picture is', 'pictures are')} enlarged." if small else ""
-    steps = f"{steps_per_epoch(turns, size):g}"
-    head = f"<b>{steps}</b> steps in an epoch of {sets.count(len(seen), 'picture')} at batch size {size}.{note}"
+    steps = f"{steps_per_epoch(turns, batch):g}"
+    head = f"<b>{steps}</b> steps in an epoch of {sets.count(len(seen), 'picture')} at batch size {batch}.{note}"
     return f'<div class="report">{head}</div><table class="shapes">{bars}</table>'
 
 
@@ -157,6 +160,6 @@ def _bar(row: Row, most: int) -> str:
     )
 
 
-def _turn(album: Album, one: Shown) -> Turn:
-    concept = album.concept_of(one.entry)
+def _turn(album: Album, entry: Entry, one: Shown) -> Turn:
+    concept = album.concept_of(entry)
     return Turn(one.bucket, concept.repeats, concept.regularisation)

@@ -31,6 +31,7 @@ class Desk:
         number: of the page of tiles, from 0.
         changed: anything new, after the set was changed; whoever shows something of it follows.
         wanted: id of a picture that a part wants to be opened.
+        words: trigger and class word as they were read or kept last.
         visit: number of the doctor's examination that is shown.
     """
 
@@ -41,6 +42,7 @@ class Desk:
     number: gr.Textbox
     changed: gr.Textbox
     wanted: gr.Textbox
+    words: gr.Textbox
     visit: gr.Textbox
 
     def follow(self, fn: Callable[..., Any], inputs: Any, outputs: Any, **more: Any) -> None:

@@ -6,7 +6,7 @@ import gradio as gr
 
 from app.tabs.dataset.desk import Desk, look, news
 from app.views.page import kindly, quiet
-from trainer.pictures.album import change
+from trainer.pictures.album import Album, change
 from trainer.pictures.captions import fold
 
 
@@ -23,18 +23,28 @@ def build(desk: Desk) -> None:
     def keep(path: str, called: str, is_a: str) -> Any:
         words = {"trigger": fold(called or ""), "class_word": fold(is_a or "")}
         album = look(path, "", "all")[0]
-        if not path or words == {"trigger": album.trigger, "class_word": album.class_word}:
-            return gr.skip()
+        if not path or words == _words(album):
+            return gr.skip(), gr.skip()
         change(desk.own(path), "trigger and class word", lambda album: album.model_copy(update=words))
-        return news()
+        return _stamp(path, words), news()
 
-    def show(path: str) -> tuple[str, str]:
-        album = look(path, "", "all")[0]
-        return album.trigger, album.class_word
+    def show(path: str, before: str) -> Any:
+        """What the set has, unless it stands there: the other field may be typed into meanwhile."""
+        words = _words(look(path, "", "all")[0])
+        stamp = _stamp(path, words)
+        return [gr.skip()] * 3 if stamp == before else [stamp, *words.values()]
 
     fields = [trigger, kind]
     gr.on(
         [event for field in fields for event in (field.blur, field.submit)], kindly(keep), [desk.page.dataset, *fields],
-        desk.changed, **quiet(trigger_mode="multiple"),
+        [desk.words, desk.changed], **quiet(trigger_mode="multiple"),
     )  # fmt: skip
-    desk.follow(show, desk.page.dataset, fields)
+    desk.follow(show, [desk.page.dataset, desk.words], [desk.words, *fields])
+
+
+def _words(album: Album) -> dict[str, str]:
+    return {"trigger": album.trigger, "class_word": album.class_word}
+
+
+def _stamp(path: str, words: dict[str, str]) -> str:
+    return "\n".join((path, *words.values()))
