@@ -190,7 +190,7 @@ def test_folders_of_kohya_become_concepts(tmp_path):
     album = open_album(tmp_path / "out")
     assert album.concepts == {
         "10_sks dog": Concept(trigger="sks dog", repeats=10),
-        "reg/1_dog": Concept(regularisation=True),
+        "reg/1_dog": Concept(class_word="dog", regularisation=True),
         "20_ohwx cat": Concept(trigger="ohwx cat", repeats=20),
     }
     assert {entry.concept for entry in album.entries} == set(album.concepts)
