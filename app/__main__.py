@@ -8,7 +8,7 @@ from typing import Any
 import click
 import typer
 
-from app.commands import adapters, datasets, demo, images, machine, runs
+from app.commands import adapters, captions, datasets, demo, images, machine, runs
 from trainer.contract.errors import EXIT_ASKED, UserError
 
 cli = typer.Typer(
@@ -39,6 +39,7 @@ for _name, _command in COMMANDS.items():
     cli.command(_name)(_command)
 dataset_cli.command("import")(datasets.import_)
 dataset_cli.command("check")(datasets.check)
+dataset_cli.command("caption")(captions.caption)
 
 
 @cli.callback()
