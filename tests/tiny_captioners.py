@@ -40,9 +40,8 @@ def make_blip(folder: Path) -> Path:
     # As in the published ones, the first token is one that the tokenizer does not have.
     special = {"pad_token_id": 0, "bos_token_id": len(tokens), "sep_token_id": 3, "eos_token_id": 2}
     text = {**size, **special, "vocab_size": len(tokens) + 2, "encoder_hidden_size": 16, "max_position_embeddings": 64}
-    config = BlipConfig(
-        text_config=text, vision_config={**size, "image_size": SIDE, "patch_size": 16}, projection_dim=16
-    )
+    vision = {**size, "image_size": SIDE, "patch_size": 16, "initializer_range": 0.02}
+    config = BlipConfig(text_config=text, vision_config=vision, projection_dim=16)
     torch.manual_seed(3)
     model = BlipForConditionalGeneration(config)
     _spread(model)
@@ -91,7 +90,8 @@ def make_llava(folder: Path) -> Path:
     text = LlamaConfig(**size, vocab_size=len(tokens), bos_token_id=0, pad_token_id=1, eos_token_id=2)
     vision = CLIPVisionConfig(**size, image_size=SIDE, patch_size=16, projection_dim=16)
     torch.manual_seed(3)
-    model = LlavaForConditionalGeneration(LlavaConfig(vision, text, image_token_index=4, vision_feature_layer=-1))
+    config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=4, vision_feature_layer=-1)
+    model = LlavaForConditionalGeneration(config)
     _spread(model)
     edge = {"height": SIDE, "width": SIDE}
     pictures = CLIPImageProcessor(size=edge, do_center_crop=False, crop_size=edge)
