@@ -12,18 +12,18 @@ from trainer.contract.home import find_dataset, find_home
 from trainer.contract.requests import CaptionRequest, Detail, Put
 
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+Model = Annotated[
+    str, typer.Option(help="Hub id or folder of a captioner: Florence-2, BLIP, a chat model, or a WD tagger.")
+]
+Mode = Annotated[Put, typer.Option(help="missing: for pictures without a caption only; append: as one more caption.")]
 
 
 def caption(
     name: Annotated[str, typer.Argument(help="One of your sets.")],
-    model: Annotated[
-        str, typer.Option(help="Hub id or folder of a captioner: Florence-2, BLIP, a chat model, or a WD tagger.")
-    ],
+    model: Model,
     task: Annotated[Detail, typer.Option(help="How much is said.")] = "auto",
     prompt: Annotated[str, typer.Option(help="Said to the model instead, where it takes one.")] = "",
-    mode: Annotated[
-        Put, typer.Option(help="missing: for pictures without a caption only; append: as one more caption.")
-    ] = "missing",
+    mode: Mode = "missing",
     batch: Annotated[int, typer.Option(help="Most pictures at once.", min=1, max=512)] = 8,
     threshold: Annotated[float, typer.Option(help="Least probability of a tag.", min=0.01, max=0.99)] = 0.35,
     character_threshold: Annotated[
@@ -57,7 +57,9 @@ def caption(
                 lambda what, done, total: bar.update(shown, description=what, completed=done, total=total or None),
             )
         except KeyboardInterrupt:
-            notes.print("stopped; what the model has written is kept, and the same command goes on from there")
+            notes.print(
+                "stopped; what the model has written is kept, and the same command goes on from there", soft_wrap=True
+            )
             raise typer.Exit(EXIT_STOPPED) from None
     for picture, reason in told["skipped"]:
         notes.print(f"[yellow]skipped[/] {picture}: {reason}", soft_wrap=True)

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -211,6 +212,8 @@ def test_a_start_after_a_stop_asks_for_the_rest_only(tmp_path, blip, looked):
         file.write('{"picture": "torn of')
     told = caption_set(of_set(folder, blip, mode="replace", batch=4), silent)
     assert (told.kept, told.asked, told.changed) == (3, 3, 6) and looked == [1, 1, 1, 3]
+    told = caption_set(of_set(folder, blip, mode="replace"), silent)
+    assert (told.kept, told.asked, told.changed) == (6, 0, 0), "the torn line did not spoil the one after it"
     fresh = make_set(tmp_path / "fresh")
     caption_set(of_set(fresh, blip, mode="replace", batch=6), silent)
     assert captions(fresh) == captions(folder), "stopped or not, and in batches of any size, the words are the same"
@@ -335,6 +338,24 @@ def test_nothing_is_written_into_a_plain_folder(tmp_path, blip):
     with pytest.raises(UserError, match="plain folder") as caught:
         caption_set(of_set(tmp_path, blip), silent)
     assert "atelier dataset import" in caught.value.fix and [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_ctrl_c_keeps_what_is_done_and_ends_the_model_too(tmp_path, blip):
+    home = tmp_path / "home"
+    folder = make_set(home / "datasets" / "mine", COLOURS * 20)
+    command = [sys.executable, "-P", "-m", "app", "dataset", "caption", "mine", "--model", blip, "--mode", "replace"]
+    command += ["--prompt", "a photo of", "--batch", 1, "--data-dir", home]
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (found := [path for path in folder.glob(".captions/*.jsonl") if path.read_bytes().count(b"\n") >= 2]):
+        assert process.poll() is None and time.monotonic() < deadline, "the model has written nothing"
+        time.sleep(0.02)
+    started = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "goes on from there" in said and "Traceback" not in said, said
+    assert psutil.wait_procs(started, timeout=30)[1] == []
+    assert 2 <= found[0].read_bytes().count(b"\n") < 120 and captions(folder)[0] == ()
 
 
 def test_killed_in_the_middle_the_command_goes_on_where_it_was(tmp_path, blip):

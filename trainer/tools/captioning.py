@@ -184,7 +184,11 @@ PUT: dict[str, Callable[[tuple[str, ...], str], tuple[str, ...]]] = {
 
 
 def read_work(path: Path) -> dict[str, str]:
-    """Read what a model wrote, by the stamps of the pictures; a line that was not written to its end is cut off."""
+    """Read what a model wrote, by the stamps of the pictures; a line that was not written to its end is cut off.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     if not path.is_file():
         path.parent.mkdir(exist_ok=True)
         return {}
@@ -193,8 +197,13 @@ def read_work(path: Path) -> dict[str, str]:
     if len(whole) < len(data):
         with path.open("rb+") as file:
             file.truncate(len(whole))
-    lines = (json.loads(line) for line in whole.decode("utf-8").splitlines())
-    return {line["picture"]: line["text"] for line in lines}
+    try:
+        lines = [json.loads(line) for line in whole.split(b"\n") if line]
+        return {line["picture"]: line["text"] for line in lines}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            "what a model wrote before is damaged", str(path), "Delete this file; it is made anew."
+        ) from error
 
 
 def _stamp(folder: Path, entry: Entry) -> str:
