@@ -23,7 +23,7 @@ Captioner = Callable[[Sequence[Image.Image]], list[str]]  # RGB pictures of any 
 Inputs = Any  # transformers' BatchFeature
 
 SUPPORTED = (
-    "Captions can be made by BLIP, BLIP-2, Florence-2, by chat models that see pictures and have a chat template "
+    "Captions can be made by BLIP, Florence-2, by chat models that see pictures and have a chat template "
     "(LLaVA, Qwen-VL and others that transformers has), and by WD taggers (model.onnx with selected_tags.csv)."
 )
 
@@ -94,7 +94,6 @@ CHAT = Way(
 )
 WAYS: dict[str, Way] = {  # by the model_type of config.json
     "blip": Way({"brief": ""}, _with_text, _whole, {"max_new_tokens": 60}),
-    "blip-2": Way({"brief": ""}, _with_text, _answer, {"max_new_tokens": 60}),
     "florence2": Way(
         {"detailed": "<DETAILED_CAPTION>", "brief": "<CAPTION>", "paragraph": "<MORE_DETAILED_CAPTION>"},
         _with_text,
