@@ -8,7 +8,7 @@ from typing import Any
 import click
 import typer
 
-from app.commands import adapters, cache, datasets, demo, images, machine, runs
+from app.commands import adapters, cache, captions, datasets, demo, images, machine, runs
 from trainer.contract.errors import EXIT_ASKED, UserError
 
 cli = typer.Typer(
@@ -41,6 +41,7 @@ for _name, _command in COMMANDS.items():
 dataset_cli.command("import")(datasets.import_)
 dataset_cli.command("export")(datasets.export)
 dataset_cli.command("check")(datasets.check)
+dataset_cli.command("caption")(captions.caption)
 
 
 @cli.callback()

@@ -1,7 +1,7 @@
-"""The trainer as a command: `python -P -m trainer train RUN_DIR | plan RUN_DIR | generate FILE | sweep FILE | serve`.
+"""The trainer as a command: `python -P -m trainer train RUN_DIR`, and `plan`, `generate`, `sweep`, `caption`, `serve`.
 
-`plan`, `generate` and `sweep` print one JSON object as the last line of standard output: the answer, or, where what was
-asked cannot be done, {"problem": ..., "where": ..., "fix": ...}.
+`plan`, `generate`, `sweep` and `caption` print one JSON object as the last line of standard output: the answer, or,
+where what was asked cannot be done, {"problem": ..., "where": ..., "fix": ...}.
 
 Exit codes: 0 done, 1 a fault of ours, 2 a fault in what was asked, 130 stopped by the user and saved.
 """
@@ -178,6 +178,14 @@ def sweep(request: str) -> int:
     return EXIT_DONE
 
 
+def caption(request: str) -> int:
+    """Caption the pictures of a set as a request file says."""
+    from trainer.tools.captioning import caption_file  # noqa: PLC0415 - with torch and all of transformers
+
+    caption_file(request)
+    return EXIT_DONE
+
+
 def serve() -> int:
     """Answer requests from standard input until it is closed."""
     with quick_imports():
@@ -192,9 +200,10 @@ COMMANDS: dict[str, tuple[Callable[..., int], str | None]] = {
     "plan": (plan, "run_dir"),
     "generate": (generate, "request"),
     "sweep": (sweep, "request"),
+    "caption": (caption, "request"),
     "serve": (serve, None),
 }
-ANSWERED = ("plan", "generate", "sweep")  # their standard output is read by the program that started them
+ANSWERED = ("plan", "generate", "sweep", "caption")  # their standard output is read by the program that started them
 
 
 def _end_with_parent() -> None:

@@ -22,7 +22,7 @@ from trainer.data.cache import Cache, build_cache
 from trainer.data.order import Order
 from trainer.data.store import store_of
 from trainer.data.texts import Words, read_texts
-from trainer.device import Engine, choose_attention, choose_engine, choose_layout
+from trainer.device import Engine, choose_attention, choose_engine, choose_layout, ran_out
 from trainer.families.locate import load_family
 from trainer.graph import Graphed
 from trainer.kernels.check import trouble
@@ -224,7 +224,9 @@ def _no_rung_helps() -> Iterator[None]:
     """Text encoders and VAE are the same on every rung of the memory ladder."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not ran_out(error):
+            raise
         problem = "the GPU has too little free memory to load this model"
         raise UserError(problem, "engine.memory", "Close what else uses the card, or take a smaller model.") from error
 

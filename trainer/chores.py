@@ -216,7 +216,7 @@ class Chores:
             self._failures = 0
         except Exception as error:  # noqa: BLE001 - a picture less is no reason to lose a training
             traceback.print_exc()
-            short = isinstance(error, RuntimeError) and ran_out(error) and not self._lean
+            short = ran_out(error) and not self._lean
             if not short:
                 self._failures += 1
                 ending = "; no more are tried" if self._failures == MOST_FAILURES else ""

@@ -173,10 +173,11 @@ def choose_attention(engine: Engine, shapes: Sequence[Shape]) -> tuple[Engine, P
     return replace(engine, attention=found.chosen), found
 
 
-def ran_out(error: RuntimeError) -> bool:
+def ran_out(error: Exception) -> bool:
     """Whether an error is that of a device without free memory; its libraries have words of their own for it."""
     said = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or "ALLOC_FAILED" in said or "out of memory" in said
+    told = "ALLOC_FAILED" in said or "out of memory" in said
+    return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and told)
 
 
 def preferred_device() -> torch.device:

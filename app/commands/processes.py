@@ -6,10 +6,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pydantic import BaseModel
 
@@ -17,6 +17,8 @@ from trainer.contract.errors import EXIT_ASKED, EXIT_DONE, EXIT_STOPPED, UserErr
 from trainer.contract.rundir import FOREGROUND
 
 LET_GO_SECONDS = 10.0  # for a trainer to end when it is told to
+PROGRESS = '{"kind": "progress"'  # how a line of progress begins
+OnProgress = Callable[[str, int, int], None]
 
 
 def trainer(*arguments: str) -> list[str]:
@@ -42,46 +44,58 @@ def run_foreground(arguments: Sequence[str], quiet: bool) -> int:
         signal.signal(signal.SIGTERM, previous)
 
 
-def ask(command: str, request: BaseModel) -> dict[str, Any]:
+def ask(command: str, request: BaseModel, on_progress: OnProgress | None = None) -> dict[str, Any]:
     """Give a request to a trainer command and return the object it prints. Raises as `told_by` does."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "request.json"
         path.write_text(request.model_dump_json(), "utf-8")
-        return told_by(command, str(path))
+        return told_by(command, str(path), on_progress)
 
 
-def told_by(command: str, argument: str) -> dict[str, Any]:
+def told_by(command: str, argument: str, on_progress: OnProgress | None = None) -> dict[str, Any]:
     """Run a trainer command to its end and return the object it prints.
+
+    Args:
+        command: name of a trainer command.
+        argument: what it is given.
+        on_progress: called with what is done, how much of it, and of how much (0 where that is not known).
 
     Raises:
         UserError: what the trainer said when it could not be done.
         RuntimeError: the trainer failed by a fault of ours; its traceback is on standard error.
     """
-    with _child(trainer(command, argument)) as process:
-        out, said = process.communicate()
-    last = next(reversed(out.strip().splitlines()), "")
-    if process.returncode == EXIT_ASKED and last:
-        raise UserError(**json.loads(last))
-    if process.returncode != EXIT_DONE:
-        sys.stderr.write(said)
-        raise RuntimeError(f"trainer {command} ended with {process.returncode}")
+    last = ""
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+        with _child(trainer(command, argument), said) as process:
+            for line in process.stdout or ():
+                last = line.strip() or last
+                if on_progress and last.startswith(PROGRESS):
+                    step = json.loads(last)
+                    on_progress(step["what"], step["done"], step["total"])
+        if process.returncode == EXIT_ASKED and last:
+            raise UserError(**json.loads(last))
+        if process.returncode != EXIT_DONE:
+            said.seek(0)
+            sys.stderr.write(said.read())
+            raise RuntimeError(f"trainer {command} ended with {process.returncode}")
     answer: dict[str, Any] = json.loads(last)
     return answer
 
 
 @contextmanager
-def _child(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
-    """A process whose words are read. It ends with us, whatever ends us: a TERM unwinds us as Ctrl-C does."""
+def _child(command: Sequence[str], said: IO[str]) -> Iterator[subprocess.Popen[str]]:
+    """A process whose words are read, its complaints put in a file.
+
+    It ends with us, whatever ends us: a TERM unwinds us as Ctrl-C does.
+    """
 
     def leave(*_: object) -> None:
         raise SystemExit(EXIT_STOPPED)
 
     previous = signal.signal(signal.SIGTERM, leave)
-    pipe = subprocess.PIPE
+    environment = {**os.environ, FOREGROUND: "1"}
     try:
-        with subprocess.Popen(
-            command, stdout=pipe, stderr=pipe, text=True, env={**os.environ, FOREGROUND: "1"}
-        ) as process:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True, env=environment) as process:
             try:
                 yield process
             except BaseException:

@@ -1,4 +1,4 @@
-"""What is asked of the image engine, and what it answers: by `generate`, by `sweep`, and by the resident `serve`.
+"""What is asked of the trainer, and what it answers: by `generate`, `sweep` and `caption`, and by the resident `serve`.
 
 `python -P -m trainer serve` reads one JSON object a line on standard input and writes one a line on standard output:
 
@@ -9,18 +9,25 @@
         {"id": ID, "kind": "cancelled"}
 
 It ends when standard input is closed, so it never outlives the program that started it.
+
+`python -P -m trainer caption FILE` writes progress as lines {"kind": "progress", "what": "captioning", "done": 3,
+"total": 40}; its last line is the answer.
 """
 
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trainer.contract.config import NumberType, Prediction, Switch
 from trainer.contract.errors import UserError
 from trainer.contract.rundir import run_of
+
+Model = TypeVar("Model", bound=BaseModel)
+Detail = Literal["auto", "brief", "detailed", "paragraph"]
+Put = Literal["missing", "replace", "append"]
 
 
 class Asked(BaseModel):
@@ -113,3 +120,48 @@ class SweepRequest(Asked):
     size: tuple[int, int] | None = None
     clip_skip: Annotated[int, Field(ge=1, le=12)] | None = None
     out: str
+
+
+class CaptionRequest(Asked):
+    """Captions for the pictures of a set, by a model.
+
+    Attributes:
+        dataset: folder of a set of the user's own.
+        model: Hub id or folder of a captioner.
+        revision: branch, tag or commit of a Hub id.
+        task: how much is said; what the model is made for with `auto`.
+        prompt: said to the model instead, where it takes one.
+        mode: for pictures without a caption only, in place of the captions they have, or as one more.
+        batch: most pictures at once.
+        threshold: least probability of a tag, for taggers.
+        character_threshold: the same for names of characters.
+        trigger: word put in front of each caption.
+        chosen: ids of the pictures; all that are not excluded where there are none.
+    """
+
+    dataset: str
+    model: str = Field(min_length=1)
+    revision: str = ""
+    task: Detail = "auto"
+    prompt: str = Field("", max_length=2000)
+    mode: Put = "missing"
+    batch: int = Field(8, ge=1, le=512)
+    threshold: float = Field(0.35, gt=0, lt=1)
+    character_threshold: float = Field(0.85, gt=0, lt=1)
+    trigger: str = ""
+    chosen: tuple[str, ...] = ()
+
+
+def parse(kind: type[Model], text: str) -> Model:
+    """Read a request.
+
+    Raises:
+        UserError: it is not one, with every mistake.
+    """
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        mistakes = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
+        raise UserError(
+            f"the request cannot be used: {mistakes}", "request", "See trainer/contract/requests.py."
+        ) from None

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from trainer.contract.errors import UserError
+from trainer.device import ran_out
 from trainer.families.parts import CPU, Weights, build, modern, read_tensors, refuse_strange
 from trainer.families.source import first_line, noise_schedule
 from trainer.formats.architecture import CLIP, config_of
@@ -71,9 +72,9 @@ class CheckpointSource:
         try:
             weights = read_tensors(self.facts.path, self.checkpoint.names(part), dtype, device)
             return convert(part, config, weights, str(self.facts.path))
-        except torch.OutOfMemoryError:
-            raise  # a lower rung of the memory ladder may do
         except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
+            if ran_out(error):
+                raise  # a lower rung of the memory ladder may do
             problem = f"the {part} cannot be read: {first_line(error)}"
             raise UserError(problem, str(self.facts.path), "Get a complete copy of the checkpoint.") from error
 

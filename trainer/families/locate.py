@@ -11,6 +11,7 @@ from trainer.device import Engine
 from trainer.families.checkpoint import CheckpointSource
 from trainer.families.source import FolderSource, Source
 from trainer.formats.bases import ALLOWED, HUB_ID, WHERE, describe_base, find_base
+from trainer.formats.hub import Sought, hub_error
 from trainer.protocols import Family
 
 # Of a diffusers repository: the folders of a pipeline, in safetensors. The same weights lie there up to five times:
@@ -80,52 +81,8 @@ def _from_hub(base: str, revision: str | None) -> Path:
             repository, revision=revision, allow_patterns=HUB_FILES, ignore_patterns=HUB_DUPLICATES
         )
     except (OSError, ValueError, errors.HTTPError) as error:
-        raise _hub_error(error, base, revision) from error
+        raise hub_error(error, Sought(base, revision, WHERE, PIN, ALLOWED)) from error
     if not (Path(folder) / "model_index.json").is_file():
         fix = f"If it holds a single checkpoint, name the file: {repository}/FILE.safetensors. {ALLOWED}"
         raise UserError(f"'{base}' on the Hub is not a diffusers model (no model_index.json)", WHERE, fix)
     return Path(folder)
-
-
-def _hub_error(error: Exception, base: str, revision: str | None) -> UserError:
-    """The Hub's errors as sentences; the first row that fits counts, since some are kinds of others."""
-    from huggingface_hub import errors  # noqa: PLC0415
-
-    token = "`hf auth login` with an account that may read it, or set HF_TOKEN"
-    rows = (
-        (
-            errors.GatedRepoError,
-            f"'{base}' on the Hub is gated: its owner gives access on request",
-            WHERE,
-            f"Accept its terms on its page, then run {token}.",
-        ),
-        (
-            errors.RepositoryNotFoundError,
-            f"there is no model '{base}' on the Hub, nor a folder or file of that name here",
-            WHERE,
-            f"Check the spelling. If it is private, run {token}. {ALLOWED}",
-        ),
-        (
-            errors.RevisionNotFoundError,
-            f"'{base}' on the Hub has no revision '{revision}'",
-            PIN,
-            "Give a branch, a tag or a full commit hash from its page, or leave it out.",
-        ),
-        (
-            errors.RemoteEntryNotFoundError,
-            f"there is no file '{base}' on the Hub",
-            WHERE,
-            "Check the file's name on the page of the repository (Files and versions).",
-        ),
-        (
-            errors.LocalEntryNotFoundError,
-            f"'{base}' is not on this machine, or not all of it, and the Hub cannot be reached",
-            WHERE,
-            "Check the network, and that HF_HUB_OFFLINE is not set; or give a folder or a file.",
-        ),
-    )
-    for kind, problem, where, fix in rows:
-        if isinstance(error, kind):
-            return UserError(problem, where, fix)
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return UserError(f"'{base}' could not be fetched from the Hub: {reason}", WHERE, f"Try again later. {ALLOWED}")

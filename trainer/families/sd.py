@@ -19,7 +19,7 @@ from trainer.attention import Shape, attend_for
 from trainer.contract.config import ModelSection
 from trainer.contract.errors import UserError
 from trainer.contract.ladder import RUNGS
-from trainer.device import Engine
+from trainer.device import Engine, ran_out
 from trainer.families.blocks import BLOCKS, lean, our_kernels, recomputable
 from trainer.families.clip import Reading, encode, tokenize, too_long
 from trainer.families.parts import CPU, hollow
@@ -241,8 +241,8 @@ class StableDiffusion:
         """See `Family`. Where the GPU's memory is too small for all of them, half at a time."""
         try:
             made = self._with_vae(lambda vae: vae.encode(pixels.to(self.engine.device)), tiled=len(pixels) == 1)
-        except torch.OutOfMemoryError:
-            if len(pixels) == 1:
+        except RuntimeError as error:
+            if len(pixels) == 1 or not ran_out(error):
                 raise
             halves = [self.encode_pictures(part) for part in pixels.tensor_split(2)]
             return Posterior(*(torch.cat(parts) for parts in zip(*((h.mean, h.std) for h in halves), strict=True)))
@@ -271,8 +271,8 @@ class StableDiffusion:
         vae = self.part("vae")
         try:
             return work(vae)
-        except torch.OutOfMemoryError:
-            if vae.use_tiling or not tiled:
+        except RuntimeError as error:
+            if vae.use_tiling or not tiled or not ran_out(error):
                 raise
         torch.cuda.empty_cache()
         vae.tile_sample_min_size, vae.tile_latent_min_size = TILE * self.factor, TILE

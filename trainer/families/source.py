@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from trainer.contract.errors import UserError
+from trainer.device import ran_out
 from trainer.families.parts import CPU, INCOMPLETE, Weights, build, modern, read_tensors
 from trainer.formats.bases import BaseFacts, read_json
 from trainer.formats.vocabulary import Tokenizer, read_tokenizer
@@ -117,9 +118,9 @@ def _load(folder: Path, part: str, read: Callable[[Path], Any]) -> Any:
         raise UserError(f"the folder '{part}' is missing", str(folder), INCOMPLETE)
     try:
         return read(folder / part)
-    except torch.OutOfMemoryError:
-        raise  # a lower rung of the memory ladder may do
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
+        if ran_out(error):
+            raise  # a lower rung of the memory ladder may do
         problem = f"'{part}' cannot be read: {first_line(error)}"
         raise UserError(problem, str(folder), "Get a complete copy with .safetensors weights.") from error
 

@@ -5,22 +5,18 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from PIL.PngImagePlugin import PngInfo
-from pydantic import BaseModel, ValidationError
 
 from trainer.contract.catalog import pick
 from trainer.contract.config import ModelSection
 from trainer.contract.errors import UserError
 from trainer.contract.files import replace_atomic
-from trainer.contract.requests import GenerateRequest, SweepRequest
+from trainer.contract.requests import GenerateRequest, SweepRequest, parse
 from trainer.device import DTYPES, Engine, preferred_device, preferred_dtype
 from trainer.preview.engine import PreviewEngine
 from trainer.preview.parameters import parameters_of
-
-Model = TypeVar("Model", bound=BaseModel)
 
 
 def model_of(request: GenerateRequest | SweepRequest) -> ModelSection:
@@ -33,21 +29,6 @@ def preview_engine(model: ModelSection) -> PreviewEngine:
     device = preferred_device()
     dtype = preferred_dtype(device) if model.dtype == "auto" else DTYPES[model.dtype]
     return PreviewEngine(model, Engine(device, dtype, torch.get_num_threads()))
-
-
-def parse(kind: type[Model], text: str) -> Model:
-    """Read a request.
-
-    Raises:
-        UserError: it is not one, with every mistake.
-    """
-    try:
-        return kind.model_validate_json(text)
-    except ValidationError as error:
-        mistakes = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise UserError(
-            f"the request cannot be used: {mistakes}", "request", "See trainer/contract/requests.py."
-        ) from None
 
 
 def check(request: GenerateRequest) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from typing import Any, TextIO
 
 from trainer.contract.errors import UserError
-from trainer.contract.requests import GenerateRequest
-from trainer.preview.answer import answer, model_of, parse, preview_engine
+from trainer.contract.requests import GenerateRequest, parse
+from trainer.preview.answer import answer, model_of, preview_engine
 from trainer.preview.engine import PreviewEngine
 
 

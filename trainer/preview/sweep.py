@@ -8,8 +8,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from trainer.contract.files import replace_atomic
-from trainer.contract.requests import GenerateRequest, Picture, SweepRequest
-from trainer.preview.answer import answer, model_of, parse, preview_engine
+from trainer.contract.requests import GenerateRequest, Picture, SweepRequest, parse
+from trainer.preview.answer import answer, model_of, preview_engine
 
 MARGIN, LABEL = 8, 22  # pixels
 PAPER, INK = (255, 255, 255), (40, 40, 46)
