@@ -7,7 +7,6 @@ from pathlib import Path
 import tokenizers
 import torch
 from tokenizers import models, pre_tokenizers
-from trainer.families.vocabulary import byte_alphabet
 from transformers import (
     BartTokenizer,
     BertTokenizer,
@@ -26,6 +25,8 @@ from transformers import (
     LlavaProcessor,
     PreTrainedTokenizerFast,
 )
+
+from trainer.formats.vocabulary import byte_alphabet
 
 WORDS = ("a", "red", "blue", "dog", "cat", "on", "the", "grass", "sits", "runs", "photo", "of", "big", "small")
 SIDE = 32
