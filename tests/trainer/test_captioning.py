@@ -147,7 +147,7 @@ def test_a_batch_says_of_each_picture_what_the_model_cards_own_call_says(tmp_pat
     torch.manual_seed(0)
     batch = open_captioner(model, asked(tmp_path, model, **options))(shown)
     assert batch == [" ".join(straight(model, image, prompt).split()) for image in shown]
-    assert len(set(batch)) >= 3, "the tiny model must tell pictures apart, or this test says nothing"
+    assert len(set(batch)) > 1, "the tiny model must tell pictures apart, or this test says nothing"
 
 
 @runs_taggers
