@@ -3,6 +3,7 @@
 import html
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from app.views import sets
 from trainer.pictures.album import Album, Entry, locate
@@ -53,7 +54,7 @@ def source(folder: Path, entry: Entry, side: str = "small") -> str:
         version = locate(folder, entry.file).stat().st_mtime_ns
     except OSError:
         version = 0
-    return html.escape(f"/sets/{folder.name}/{entry.id}/{side}?v={version}")
+    return html.escape(f"/sets/{quote(folder.name, safe='')}/{entry.id}/{side}?v={version}")
 
 
 def tile_html(folder: Path, entry: Entry) -> str:

@@ -44,8 +44,11 @@ class Page:
 
 
 def quiet(**more: Any) -> dict[str, Any]:
-    """Options of an event that answers at once: not queued, not shown as progress, not part of a public API."""
-    return {"queue": False, "show_progress": "hidden", "api_visibility": "private", **more}
+    """Options of an event that answers at once: as many at a time as come, no progress shown, no part of a public API.
+
+    It goes through the server's queue all the same: without it Gradio has no way to show a message in the page.
+    """
+    return {"concurrency_limit": None, "show_progress": "hidden", "api_visibility": "private", **more}
 
 
 def in_turn(name: str) -> dict[str, Any]:

@@ -45,8 +45,14 @@ def build(desk: Desk) -> None:
         return news()
 
     def keep(path: str, values: list[list[Any]]) -> str:
-        concepts = read_rows(values)
-        change(desk.own(path), "concepts", lambda album: album.model_copy(update={"concepts": concepts}))
+        said = read_rows(values)
+
+        def known(album: Album) -> Album:
+            """What was made or dropped elsewhere since the table was shown stays as it is."""
+            concepts = {name: said.get(name, one) for name, one in album.concepts.items()}
+            return album.model_copy(update={"concepts": concepts})
+
+        change(desk.own(path), "concepts", known)
         return news()
 
     desk.follow(show, desk.page.dataset, [name, table])

@@ -1,5 +1,6 @@
 """The trigger word of a set and what it is: one place for them, from which training and prompts take them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -8,6 +9,8 @@ from app.tabs.dataset.desk import Desk, look, news
 from app.views.page import kindly, quiet
 from trainer.pictures.album import Album, change
 from trainer.pictures.captions import fold
+
+LABELS = {"trigger": "trigger word", "class_word": "class word"}
 
 
 def build(desk: Desk) -> None:
@@ -20,26 +23,29 @@ def build(desk: Desk) -> None:
                           info="What it is: dog, woman, drawing. With the trigger, the text of pictures without "
                                "a caption.")  # fmt: skip
 
-    def keep(path: str, called: str, is_a: str) -> Any:
-        words = {"trigger": fold(called or ""), "class_word": fold(is_a or "")}
-        album = look(path, "", "all")[0]
-        if not path or words == _words(album):
-            return gr.skip(), gr.skip()
-        change(desk.own(path), "trigger and class word", lambda album: album.model_copy(update=words))
-        return _stamp(path, words), news()
+    def keep(field: str) -> Callable[[str, str], Any]:
+        def one(path: str, text: str) -> Any:
+            words = {field: fold(text or "")}
+            if not path or getattr(look(path, "", "all")[0], field) == words[field]:
+                return gr.skip(), gr.skip()
+            after = change(desk.own(path), LABELS[field], lambda album: album.model_copy(update=words))
+            return _stamp(path, _words(after)), news()
+
+        return one
 
     def show(path: str, before: str) -> Any:
-        """What the set has, unless it stands there: the other field may be typed into meanwhile."""
-        words = _words(look(path, "", "all")[0])
-        stamp = _stamp(path, words)
-        return [gr.skip()] * 3 if stamp == before else [stamp, *words.values()]
+        """What the set has; a field that has it already is left alone: somebody may be typing into it."""
+        stamp = _stamp(path, _words(look(path, "", "all")[0]))
+        now, then = stamp.split("\n"), before.split("\n")
+        known = dict(enumerate(then)) if then[0] == path else {}
+        values = [gr.skip() if known.get(place) == now[place] else now[place] for place in (1, 2)]
+        return [gr.skip() if stamp == before else stamp, *values]
 
-    fields = [trigger, kind]
-    gr.on(
-        [event for field in fields for event in (field.blur, field.submit)], kindly(keep), [desk.page.dataset, *fields],
-        [desk.words, desk.changed], **quiet(trigger_mode="multiple"),
-    )  # fmt: skip
-    desk.follow(show, [desk.page.dataset, desk.words], [desk.words, *fields])
+    fields = {"trigger": trigger, "class_word": kind}
+    for name, field in fields.items():
+        gr.on([field.blur, field.submit], kindly(keep(name)), [desk.page.dataset, field], [desk.words, desk.changed],
+              **quiet(trigger_mode="multiple"))  # fmt: skip
+    desk.follow(show, [desk.page.dataset, desk.words], [desk.words, *fields.values()])
 
 
 def _words(album: Album) -> dict[str, str]:
