@@ -19,6 +19,10 @@ from trainer.contract.errors import UserError
 PICTURE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif", ".bmp", ".gif", ".tif", ".tiff")
 )
+# Pictures to a person, but not to us: named in the report instead of passed over.
+FOREIGN_SUFFIXES = frozenset(
+    (".psd", ".svg", ".jxl", ".jp2", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".tga", ".exr")
+)
 READABLE = "JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP and TIFF pictures can be read"
 MAX_PIXELS = 178_956_970  # Pillow's own limit: about 680 MB while it is being converted
 MAX_FILE_BYTES = 512 * 2**20

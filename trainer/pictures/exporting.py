@@ -7,7 +7,8 @@ from pathlib import Path, PurePosixPath
 
 from trainer.contract.errors import UserError
 from trainer.contract.files import replace_atomic
-from trainer.pictures.album import MASK_ENDING, Entry, locate, open_album
+from trainer.pictures.album import Entry, locate, open_album
+from trainer.pictures.shelves import MASK_ENDING
 
 _RESERVED = frozenset(("con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))))
 _STEM_BYTES = 120  # file systems stop at 255 bytes, some encrypted ones at 143

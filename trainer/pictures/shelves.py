@@ -8,13 +8,12 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from trainer.contract.errors import UserError
-from trainer.pictures.album import MASK_ENDING
 from trainer.pictures.captions import CAPTION_SUFFIXES, decode_captions
-from trainer.pictures.decode import BEGINNING, PICTURE_SUFFIXES, READABLE, looks_like_picture
-from trainer.pictures.folder import FOREIGN_SUFFIXES
-from trainer.pictures.listing import natural_key, visible
+from trainer.pictures.decode import BEGINNING, FOREIGN_SUFFIXES, PICTURE_SUFFIXES, READABLE, looks_like_picture
+from trainer.pictures.listing import is_there, natural_key, visible
 from trainer.pictures.listings import LISTING_NAMES, LISTING_SUFFIXES, read_listing
 
+MASK_ENDING = "-masklabel"  # a mask beside its picture: OneTrainer's convention
 MAX_TEXT_BYTES = 16 * 2**20
 
 
@@ -223,14 +222,14 @@ def folder_files(folder: Path, skip: Path, finds: Finds) -> list[File]:
 
     for place, folders, names in os.walk(folder, onerror=locked):
         inside = [Path(place, name) for name in folders if visible(name)]
-        links = [path for path in inside if path.is_symlink()]
+        links = [path for path in inside if os.path.islink(path)]  # noqa: PTH114 - the other raises
         finds.notes += [f"{path} is a link to a folder and was not followed; give that folder too." for path in links]
         folders[:] = [path.name for path in inside if path not in links and path.resolve() != skip]
         for path in (Path(place, name) for name in names):
             name = PurePosixPath(path.relative_to(folder).as_posix())
             if not visible(path.name):
                 finds.others += 1
-            elif path.is_file():
+            elif is_there(path):
                 found.append(File(name, Place(str(path.absolute()))))
             elif path.suffix.lower() in PICTURE_SUFFIXES:
                 finds.rejected.append(Rejected(str(path), "It is no file, or a link that leads nowhere."))

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.trainer.pictures.samples import captions, picture
+from trainer.pictures.album import open_album
 from trainer.pictures.importing import import_pictures
 from trainer.pictures.listings import Line, read_listing
 
@@ -74,3 +75,18 @@ def test_captions_reach_sub_folders_and_bare_names_and_a_text_beside_wins(tmp_pa
     assert "2 of its lines are about pictures that are not there" in told
     assert "metadata.csv was not used" in told
     assert (report.seen, report.others) == (5, 4)
+
+
+def test_a_plain_folder_is_read_as_it_would_be_imported(tmp_path):
+    for number, name in enumerate(("a.png", "sub/b.png", "UP.PNG", "shot-masklabel.jpg", "c.png", "c-masklabel.png")):
+        picture(tmp_path / "in" / name, (40 * number, 0, 0))
+    (tmp_path / "in" / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "listed a"}')
+    (tmp_path / "in" / "captions.csv").write_text("file,caption\nsub/b.png,listed b\n")
+    (tmp_path / "in" / "up.TXT").write_text("beside up")
+    import_pictures([tmp_path / "in"], tmp_path / "out")
+    assert captions(tmp_path / "in") == captions(tmp_path / "out")
+    assert captions(tmp_path / "in") == {
+        "a.png": ("listed a",), "sub/b.png": ("listed b",), "UP.PNG": ("beside up",), "c.png": (),
+        "shot-masklabel.jpg": (),
+    }  # fmt: skip
+    assert [entry.mask for entry in open_album(tmp_path / "in").entries if entry.mask] == ["c-masklabel.png"]
