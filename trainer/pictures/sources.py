@@ -4,6 +4,7 @@ import stat
 import struct
 import unicodedata
 import zipfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -37,7 +38,10 @@ def find_pictures(sources: Sequence[Path], destination: Path) -> Finds:
             _gather_zip(source, finds)
         else:
             single.append(source)
-    _gather_single(single, finds)
+    again = Counter(single)
+    while again:  # what is given twice is found twice, and will be called a duplicate
+        _gather_single(list(again), finds)
+        again -= Counter(list(again))
     return finds
 
 
