@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trainer.contract.errors import UserError
-from trainer.contract.files import write_atomic
+from trainer.contract.files import storage_error, write_atomic
 from trainer.pictures.listing import list_files, natural_key
 from trainer.pictures.shelves import File, Finds, Place, Shelf, begin_file, gather
 
@@ -229,7 +229,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Within this, no other program and no other thread changes a set; not to be taken twice.
 
     Raises:
-        UserError: it is no set of the user's own, or another program keeps it too long.
+        UserError: it is no set of the user's own, it may not be written, or another program keeps it too long.
     """
     if not is_own(folder):
         fix = "Import it as a set first: `atelier dataset import NAME FOLDER`, or the Dataset tab."
@@ -240,6 +240,8 @@ def locked(folder: Path) -> Iterator[None]:
     except Timeout as error:
         fix = "Wait until the other one is done, then try again."
         raise UserError("Another program is writing this set.", str(folder), fix) from error
+    except OSError as error:
+        raise storage_error(error, folder) from error
     try:
         yield
     finally:

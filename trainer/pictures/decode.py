@@ -194,7 +194,9 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     done = np.empty(values.shape, np.uint8)
     for strip in strips:
         done[strip] = np.rint(_numbers(values[strip]) * (255.0 / full))
-    grey = Image.fromarray(done)
+    grey, clear = Image.fromarray(done), image.info.get("transparency")
+    if isinstance(clear, int):  # PNG's tRNS names one of the 65 536 greys, not of those that are left
+        grey = Image.merge("LA", (grey, Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8))))
     grey.info = {"icc_profile": image.info["icc_profile"]} if image.info.get("icc_profile") else {}
     return grey
 
