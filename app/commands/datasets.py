@@ -16,6 +16,7 @@ from trainer.contract.errors import UserError
 from trainer.contract.home import find_dataset, find_home
 from trainer.contract.names import safe_name
 from trainer.pictures.album import open_album
+from trainer.pictures.decode import READABLE
 from trainer.pictures.doctor import apply as apply_fix
 from trainer.pictures.doctor import examine
 from trainer.pictures.exporting import export_pictures
@@ -54,6 +55,9 @@ def import_(
         notes.print(f"[yellow]rejected[/] {escape(f'{item.source}: {item.reason}')}", soft_wrap=True)
     for note in report.notes:
         notes.print(f"[cyan]note[/] {escape(note)}", soft_wrap=True)
+    if not report.accepted and not report.duplicates:
+        reasons = [f"{item.source}: {item.reason}" for item in report.rejected[:SHOWN]]
+        raise UserError("Nothing was imported.", ", ".join(map(str, paths)), "\n".join(reasons or [READABLE + "."]))
     counts = f"{len(report.accepted)} accepted, {len(report.duplicates)} duplicates, {len(report.rejected)} rejected"
     sentence = (
         f"[green]done[/]: {report.seen} pictures seen: {counts}; {report.others} other files; in {escape(str(folder))}"

@@ -44,3 +44,11 @@ def test_references_are_asked_for_and_zips_cannot_be(tmp_path: Path) -> None:
         archive.write(tmp_path / "a.png", "a.png")
     refused, _ = atelier(tmp_path, "import", "mine", tmp_path / "a.zip", "--reference")
     assert refused["ok"] is False and "zip" in refused["problem"]
+
+
+def test_an_import_of_nothing_fails_with_its_reasons(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "broken.png").write_bytes(b"\x89PNG")
+    refused, _ = atelier(tmp_path, "import", "mine", tmp_path / "in")
+    assert refused["ok"] is False and "Nothing was imported" in refused["problem"] and "broken.png" in refused["fix"]
+    assert not (tmp_path / "datasets" / "mine").exists()

@@ -17,15 +17,13 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trainer.contract.errors import UserError
-from trainer.contract.files import write_atomic
-from trainer.pictures.captions import read_captions
-from trainer.pictures.decode import PICTURE_SUFFIXES
+from trainer.contract.files import storage_error, write_atomic
 from trainer.pictures.listing import list_files, natural_key
+from trainer.pictures.shelves import File, Finds, Place, Shelf, begin_file, gather
 
 FILE = "album.jsonl"
 PICTURES, MASKS, HISTORY = "pictures", "masks", ".history"
 RAW = "bytes:"  # before the hexadecimal bytes of a file name that is not UTF-8, as old Linux disks have
-MASK_ENDING = "-masklabel"  # a mask beside its picture: OneTrainer's convention
 STEPS_BACK = 30  # versions that are kept
 WAIT = 20.0  # seconds for another program that writes the same set
 REPEATS = re.compile(r"(\d{1,3})_(.+)")  # kohya's folders: repeats, then "trigger class"
@@ -231,7 +229,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Within this, no other program and no other thread changes a set; not to be taken twice.
 
     Raises:
-        UserError: it is no set of the user's own, or another program keeps it too long.
+        UserError: it is no set of the user's own, it may not be written, or another program keeps it too long.
     """
     if not is_own(folder):
         fix = "Import it as a set first: `atelier dataset import NAME FOLDER`, or the Dataset tab."
@@ -242,6 +240,8 @@ def locked(folder: Path) -> Iterator[None]:
     except Timeout as error:
         fix = "Wait until the other one is done, then try again."
         raise UserError("Another program is writing this set.", str(folder), fix) from error
+    except OSError as error:
+        raise storage_error(error, folder) from error
     try:
         yield
     finally:
@@ -272,36 +272,36 @@ def parse(data: bytes, path: Path) -> Album:
 
 
 def read_folder(folder: Path) -> Album:
-    """Read a plain folder: pictures in it and below, captions and masks beside them, kohya's `N_trigger` folders.
+    """Read a plain folder as an import does: pictures in it and below, captions, listings and masks beside them.
+
+    Folders called `N_trigger`, as kohya's are, become concepts.
 
     Raises:
         UserError: the folder is missing, or a file, or a caption in it may not be read.
     """
-    paths = {path.relative_to(folder): path for path in list_files(folder)}
-    masks = {place for place in paths if place.stem.endswith(MASK_ENDING)}
+    paths = list_files(folder)
+    files = [File(PurePosixPath(path.relative_to(folder).as_posix()), Place(str(path))) for path in paths]
+    shelf = Shelf(str(folder), PurePosixPath(), files, lambda place, _: Path(place.path).read_bytes(), begin_file)
+    finds = Finds()
+    try:
+        gather(shelf, finds)
+    except OSError as error:
+        fix = "See that you may read it, or take it away."
+        where = readable(PurePath(str(error.filename)))
+        raise UserError(f"The caption could not be read ({error.strerror or error}).", where, fix) from error
     entries, concepts = [], dict[str, Concept]()
-    for place, path in paths.items():
-        if path.suffix.lower() not in PICTURE_SUFFIXES or place in masks:
-            continue
-        name = readable(place)
+    for item in finds.items:
+        place, name = PurePosixPath(item.name), readable(PurePosixPath(item.name))
         key, concept = concept_of_folder(PurePosixPath(name))
         if concept is not None:
             concepts[key] = concept
-        mask = place.with_name(f"{place.stem}{MASK_ENDING}.png")
+        mask = refer(Path(item.mask.path).relative_to(folder)) if item.mask else None
         entries.append(
-            Entry(id=identity(os.fsencode(place.as_posix())), file=refer(place), name=name, captions=_beside(path),
-                  concept=key, mask=refer(mask) if mask in masks else None)
+            Entry(id=identity(os.fsencode(item.name)), file=refer(place), name=name, captions=item.captions,
+                  concept=key, mask=mask)
         )  # fmt: skip
     entries.sort(key=lambda entry: natural_key(PurePosixPath(entry.name)))
     return Album(concepts=concepts, entries=tuple(entries))
-
-
-def _beside(path: Path) -> tuple[str, ...]:
-    try:
-        return read_captions(path)
-    except OSError as error:
-        fix = "See that you may read it, or take it away."
-        raise UserError(f"The caption could not be read ({error.strerror or error}).", readable(path), fix) from error
 
 
 def concept_of_folder(name: PurePosixPath) -> tuple[str, Concept | None]:

@@ -36,7 +36,12 @@ def caption_file(picture: Path) -> Path | None:
 
 def decode_captions(data: bytes) -> tuple[str, ...]:
     """Turn the bytes of a caption file into captions, one for each line that is not empty; see `decode_text`."""
-    return tuple(line for line in map(fold, decode_text(data).splitlines()) if line)
+    return tuple(line for line in map(fold, split_lines(decode_text(data))) if line)
+
+
+def split_lines(text: str) -> list[str]:
+    """The lines of a text; form feeds and Unicode's other separators, which `splitlines` knows too, stand in lines."""
+    return re.split(r"\r\n|\r|\n", text)
 
 
 def decode_text(data: bytes) -> str:
@@ -47,10 +52,14 @@ def decode_text(data: bytes) -> str:
 def encoding_of(data: bytes) -> str:
     """The encoding of a text file, by Python's name.
 
-    UTF-8 (with or without a mark), UTF-16 with its mark (what Notepad calls "Unicode"), otherwise cp1252.
+    UTF-8 (with or without a mark), UTF-16 with its mark (what Notepad calls "Unicode") or without one where Western
+    letters show it, otherwise cp1252.
     """
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
+    high, low = data[::2].count(0), data[1::2].count(0)  # a Western letter's other byte is NUL
+    if max(high, low) * 4 > len(data) > 1 and not (high and low):
+        return "utf-16-be" if high else "utf-16-le"
     try:
         data.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -19,6 +19,10 @@ from trainer.contract.errors import UserError
 PICTURE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif", ".bmp", ".gif", ".tif", ".tiff")
 )
+# Pictures to a person, but not to us: named in the report instead of passed over.
+FOREIGN_SUFFIXES = frozenset(
+    (".psd", ".svg", ".jxl", ".jp2", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".tga", ".exr")
+)
 READABLE = "JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP and TIFF pictures can be read"
 MAX_PIXELS = 178_956_970  # Pillow's own limit: about 680 MB while it is being converted
 MAX_FILE_BYTES = 512 * 2**20
@@ -190,7 +194,9 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     done = np.empty(values.shape, np.uint8)
     for strip in strips:
         done[strip] = np.rint(_numbers(values[strip]) * (255.0 / full))
-    grey = Image.fromarray(done)
+    grey, clear = Image.fromarray(done), image.info.get("transparency")
+    if isinstance(clear, int):  # PNG's tRNS names one of the 65 536 greys, not of those that are left
+        grey = Image.merge("LA", (grey, Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8))))
     grey.info = {"icc_profile": image.info["icc_profile"]} if image.info.get("icc_profile") else {}
     return grey
 

@@ -14,9 +14,9 @@ from trainer.formats.vocabulary import Tokenizer, clip_tokenizer
 from trainer.pictures import hashes, remedies
 from trainer.pictures.album import Album, Entry, change, is_own, locate, open_album
 from trainer.pictures.captions import caption_file, encoding_of, fold, has_trigger, with_trigger
-from trainer.pictures.decode import READABLE
+from trainer.pictures.decode import FOREIGN_SUFFIXES, READABLE
 from trainer.pictures.findings import Case, Finding, Findings, Options, Severity
-from trainer.pictures.folder import FOREIGN_SUFFIXES
+from trainer.pictures.listing import list_files
 from trainer.pictures.looks import Look, look_at
 from trainer.pictures.remedies import Fix
 from trainer.pictures.tags import KEEP_MARK
@@ -247,7 +247,7 @@ def _foreign(case: Case) -> Finding | None:
 
 
 def _foreign_files(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in FOREIGN_SUFFIXES and path.is_file()]
+    return [path for path in list_files(folder) if path.suffix.lower() in FOREIGN_SUFFIXES]
 
 
 CHECKS: Sequence[Check] = (

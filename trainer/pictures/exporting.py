@@ -7,7 +7,8 @@ from pathlib import Path, PurePosixPath
 
 from trainer.contract.errors import UserError
 from trainer.contract.files import replace_atomic
-from trainer.pictures.album import MASK_ENDING, Entry, locate, open_album
+from trainer.pictures.album import Entry, locate, open_album
+from trainer.pictures.shelves import MASK_ENDING
 
 _RESERVED = frozenset(("con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))))
 _STEM_BYTES = 120  # file systems stop at 255 bytes, some encrypted ones at 143
@@ -36,25 +37,33 @@ def export_pictures(folder: Path, target: Path) -> int:
 
     def write(temporary: Path) -> None:
         with zipfile.ZipFile(temporary, "w") as archive:  # pictures are packed already
-            for stem, entry in zip(safe_names(entry.name for entry in entries), entries, strict=True):
+            stems = safe_names((entry.name for entry in entries), MASK_ENDING)
+            for stem, entry in zip(stems, entries, strict=True):
                 _write(archive, folder, stem, entry)
 
     replace_atomic(target, write)
     return len(entries)
 
 
-def safe_names(names: Iterable[str]) -> Iterator[str]:
-    """Yield for each name, in order, a path without suffix that every system takes and no other of them has."""
+def safe_names(names: Iterable[str], beside: str = "") -> Iterator[str]:
+    """Yield for each name, in order, a path without suffix that every system takes and no other of them has.
+
+    Nor is one another with `beside` at its end, which is what lies beside that.
+    """
     taken = set[str]()
     for name in names:
         path = PurePosixPath(name)
         place = "/".join(safe_stem(part) for part in path.parts[:-1] if part not in ("/", "..", "."))
         stem = safe_stem(path.stem)
         candidate, number = f"{place}/{stem}".lstrip("/"), 2
-        while candidate.casefold() in taken:
+        while not taken.isdisjoint(_claims(candidate, beside)):
             candidate, number = f"{place}/{stem}-{number}".lstrip("/"), number + 1
-        taken.add(candidate.casefold())
+        taken.update(_claims(candidate, beside))
         yield candidate
+
+
+def _claims(path: str, beside: str) -> set[str]:
+    return {path.casefold(), (path + beside).casefold()}
 
 
 def safe_stem(wanted: str) -> str:

@@ -11,13 +11,8 @@ from pathlib import Path
 
 from trainer.contract.errors import UserError
 from trainer.pictures.album import is_own, locate, open_album
-from trainer.pictures.decode import READABLE, decode_picture, read_bytes
+from trainer.pictures.decode import FOREIGN_SUFFIXES, READABLE, decode_picture, read_bytes
 from trainer.pictures.listing import list_files
-
-# Pictures to a person, but not to us: named in the report instead of passed over.
-FOREIGN_SUFFIXES = frozenset(
-    (".psd", ".svg", ".jxl", ".jp2", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".tga", ".exr")
-)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from trainer.contract.config import ConceptSection, DatasetSection
 from trainer.contract.errors import UserError
 from trainer.pictures.album import Album, Concept, Entry, is_own, locate, open_album
 from trainer.pictures.crops import CropOptions
-from trainer.pictures.decode import READABLE
-from trainer.pictures.folder import FOREIGN_SUFFIXES, Skipped
+from trainer.pictures.decode import FOREIGN_SUFFIXES, READABLE
+from trainer.pictures.folder import Skipped
 from trainer.pictures.listing import list_files
 from trainer.pictures.tags import KEEP_MARK, is_tags
 from trainer.pictures.wording import Wording

@@ -1,5 +1,7 @@
 """Pictures and captions from files, folders and zips into a set."""
 
+import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ from trainer.pictures.album import (
     identity,
     is_own,
     locate,
+    open_album,
     read_folder,
 )
 from trainer.pictures.decode import read_bytes
@@ -39,7 +42,7 @@ class ImportOptions:
     """How pictures are taken into a set.
 
     Attributes:
-        reference: pictures stay where they are, and the set says where that is; only masks are stored.
+        reference: pictures stay where they are, and the set says where that is; only masks beside them are stored.
         background: sRGB colour behind transparent parts, "#rrggbb"; a set that has pictures keeps its own for those
             that stay outside it.
         concept: name of the concept that they go to; "" leaves it to kohya's `N_trigger` folders.
@@ -104,7 +107,8 @@ def import_pictures(
     sources are never changed.
 
     Files are read by processes of their own that may crash. Everything new appears at once, at the end: an import that
-    was cut short leaves copies that nobody sees, which the next one finds and uses.
+    was killed leaves copies that nobody sees, which the next one finds and uses. A new set of which nothing came is
+    taken away again.
 
     Args:
         sources: files and folders; all must exist.
@@ -116,12 +120,10 @@ def import_pictures(
         UserError: a source is missing, is the set itself, or cannot be referred to; or the set cannot be written.
     """
     _check(sources, folder, options)
-    _prepare(folder, options)
     finds = find_pictures(sources, folder)
     if options.reference:
         _turn_away_nameless(finds)
-    arrivals = _read(finds, folder, options, on_progress)
-    accepted, duplicates = _take_in(folder, arrivals, options, finds.notes)
+    accepted, duplicates = _fill(finds, folder, options, on_progress) if finds.items else ([], [])
     return ImportReport(
         accepted=tuple(entry.name for entry in accepted),
         duplicates=tuple(Duplicate(*map(_legible, one)) for one in duplicates),
@@ -130,6 +132,20 @@ def import_pictures(
         ids=tuple(entry.id for entry in accepted),
         others=finds.others,
     )
+
+
+def _fill(
+    finds: Finds, folder: Path, options: ImportOptions, on_progress: Callable[[int, int], None] | None
+) -> tuple[list[Entry], list[Duplicate]]:
+    """Take in what was found; a set that was made for it goes again where nothing came of it."""
+    fresh = not folder.exists()
+    try:
+        _prepare(folder, options)
+        arrivals = _read(finds, folder, options, on_progress)
+        return _take_in(folder, arrivals, options, finds.notes) if arrivals else ([], [])
+    finally:
+        if fresh and folder.is_dir() and not open_album(folder).entries:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _read(
@@ -223,7 +239,7 @@ def _job(item: Item, folder: Path, options: ImportOptions) -> dict[str, Any]:
 def _entry(item: Item, answer: dict[str, Any]) -> Entry:
     outside = str(Path(item.place.path).absolute())
     return Entry(
-        id=answer.get("id") or identity(outside),
+        id=answer.get("id") or identity(str(Path(item.place.path).resolve())),  # however the path is spelled
         file=answer.get("file") or outside,
         name=_legible(item.name),
         size=answer["size"],
@@ -241,25 +257,25 @@ def _take_in(
 
     def take_in(album: Album) -> Album:
         entries = {entry.id: entry for entry in album.entries}
-        concepts = dict(album.concepts)
-        captioned = 0
-        for item, arrived in arrivals:
-            there = entries.get(arrived.id)
-            if there is None:
-                key, concept = _concept(item, options)
-                if concept is not None and key not in concepts:
-                    concepts[key] = concept
-                    if concept.repeats > 1:
-                        notes.append(f"{key}: a concept whose pictures are seen {concept.repeats} times an epoch.")
-                entries[arrived.id] = arrived.model_copy(update={"concept": key})
-                accepted.append(entries[arrived.id])
+        known = {(entry.file, entry.mask): entry.id for entry in album.entries}  # whatever the mask came from
+        concepts, met = dict(album.concepts), Counter[str]()
+        for item, new in arrivals:
+            key, concept = _concept(item, options)
+            arrived = new.model_copy(update={"concept": key})
+            there = entries.get(arrived.id) or entries.get(known.get((arrived.file, arrived.mask), ""))
+            if there is not None:
+                duplicates.append(Duplicate(item.source, there.name))
+                entries[there.id] = merged = _merge(there, arrived, met)
+                known[merged.file, merged.mask] = merged.id
                 continue
-            duplicates.append(Duplicate(item.source, there.name))
-            if arrived.captions and not there.captions:
-                entries[there.id] = there.model_copy(update={"captions": arrived.captions})
-                captioned += 1
-        if captioned:
-            notes.append(f"{captioned} pictures that were there without a caption got one.")
+            if concept is not None and key not in concepts:
+                concepts[key] = concept
+                if concept.repeats > 1:
+                    notes.append(f"{key}: a concept whose pictures are seen {concept.repeats} times an epoch.")
+            entries[arrived.id] = arrived
+            known[arrived.file, arrived.mask] = arrived.id
+            accepted.append(arrived)
+        notes.extend(sentence.format(met[kind]) for kind, sentence in _MET.items() if met[kind])
         ordered = sorted(entries.values(), key=lambda entry: natural_key(PurePosixPath(entry.name)))
         background = album.background if album.entries else options.background
         return album.model_copy(
@@ -268,6 +284,29 @@ def _take_in(
 
     change(folder, f"Import of {len(arrivals)} picture{'s' * (len(arrivals) != 1)}", take_in)
     return accepted, duplicates
+
+
+_MET = {
+    "new captions": "{} pictures that were there without a caption got one.",
+    "new mask": "{} pictures that were there without a mask got one.",
+    "captions": "{} duplicates had other captions, which were not taken.",
+    "mask": "{} duplicates had another mask, which was not taken.",
+    "concept": "{} duplicates were of another concept, to which they were not moved.",
+}
+
+
+def _merge(there: Entry, arrived: Entry, met: Counter[str]) -> Entry:
+    """What is there, with captions and a mask that it lacked; `met` counts what was taken and what was not."""
+    taken: dict[str, Any] = {}
+    for kind in ("captions", "mask"):
+        old, new = getattr(there, kind), getattr(arrived, kind)
+        if new and not old:
+            taken[kind] = new
+            met[f"new {kind}"] += 1
+        elif new and new != old:
+            met[kind] += 1
+    met["concept"] += arrived.concept not in ("", there.concept)
+    return there.model_copy(update=taken)
 
 
 def _concept(item: Item, options: ImportOptions) -> tuple[str, Concept | None]:

@@ -5,6 +5,7 @@ import re
 from pathlib import Path, PurePath
 
 from trainer.contract.errors import UserError
+from trainer.pictures.decode import PICTURE_SUFFIXES
 
 
 def list_files(folder: Path) -> list[Path]:
@@ -21,7 +22,15 @@ def list_files(folder: Path) -> list[Path]:
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if visible(name)]
         files += [Path(place, name) for name in names if visible(name)]
-    return sorted((path for path in files if path.is_file()), key=lambda path: natural_key(path.relative_to(folder)))
+    return sorted(filter(is_there, files), key=lambda path: natural_key(path.relative_to(folder)))
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path is a file; a picture in a folder that is locked counts, and reading it will say why it fails."""
+    try:
+        return path.is_file()
+    except OSError:
+        return path.suffix.lower() in PICTURE_SUFFIXES
 
 
 def visible(name: str) -> bool:

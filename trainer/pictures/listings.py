@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from trainer.pictures.captions import decode_text, fold
+from trainer.pictures.captions import decode_text, fold, split_lines
 from trainer.pictures.decode import PICTURE_SUFFIXES
 
 LISTING_SUFFIXES = (".jsonl", ".csv", ".tsv")
@@ -32,11 +32,13 @@ def read_listing(name: str, data: bytes) -> list[Line]:
     `FILE_COLUMNS`, one of `TEXT_COLUMNS`. Columns are parted by comma, semicolon, tab or bar, whichever fits. Without
     such a first line, the first column is the file where it looks like one.
 
+    A caption in the last column may hold the delimiter without quotes. Where a quote is not closed, each line is a row.
+
     Returns:
         The lines, none where the file is about something else.
     """
     text = decode_text(data)
-    return list(_json_lines(text.splitlines()) if name.lower().endswith(".jsonl") else _table_lines(text))
+    return list(_json_lines(split_lines(text)) if name.lower().endswith(".jsonl") else _table_lines(text))
 
 
 def _json_lines(lines: Iterable[str]) -> Iterator[Line]:
@@ -55,13 +57,47 @@ def _table_lines(text: str) -> Iterator[Line]:
     if found is None:
         return
     delimiter, columns, headed = found
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    file = columns.index(_first(columns, FILE_COLUMNS))
+    rows = _rows(text, delimiter)
+    if any(_swallowed(row, delimiter, file) for _, row in rows):
+        lines = enumerate(split_lines(text), start=1)
+        rows = [(number, row) for number, line in lines for _, row in _rows(line, delimiter)]
+    for index, (number, row) in enumerate(rows):
+        if row and (index or not headed):
+            yield _line(number, _cells(columns, row, delimiter))
+
+
+def _rows(text: str, delimiter: str) -> list[tuple[int, list[str]]]:
+    """The rows of a table with their numbers; one without cells but for its text where that is too long for a cell."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    rows: list[tuple[int, list[str]]] = []
     try:
-        for index, row in enumerate(rows):
-            if row and (index or not headed):
-                yield _line(rows.line_num, dict(zip(columns, row, strict=False)))
+        rows.extend((reader.line_num, row) for row in reader)
     except csv.Error:
-        yield Line(rows.line_num, None)
+        rows.append((reader.line_num, [text]))
+    return rows
+
+
+def _swallowed(row: Sequence[str], delimiter: str, file: int) -> bool:
+    """Whether a cell holds rows: then a quote was not closed, and the cell went on to the next one."""
+    starts = (line.split(delimiter) for cell in row for line in split_lines(cell)[1:])
+    return any(len(cells) > max(1, file) and _is_picture(cells[file]) for cells in starts)
+
+
+def _cells(columns: Sequence[str], row: Sequence[str], delimiter: str) -> Mapping[str, Any]:
+    """A row's cells by their columns; nothing where there are more of them and the caption is not the last."""
+    while len(row) > len(columns) and not row[-1].strip():
+        row = row[:-1]
+    if len(row) > len(columns):
+        last = len(columns) - 1
+        if columns[last] not in TEXT_COLUMNS:
+            return {}
+        row = [*row[:last], delimiter.join(row[last:])]
+    return dict(zip(columns, row, strict=False))
+
+
+def _is_picture(cell: str) -> bool:
+    return PurePosixPath(cell.strip().strip('"')).suffix.lower() in PICTURE_SUFFIXES
 
 
 def _columns(text: str, delimiter: str) -> tuple[str, Sequence[str], bool] | None:
@@ -73,7 +109,7 @@ def _columns(text: str, delimiter: str) -> tuple[str, Sequence[str], bool] | Non
     names = [fold(cell).casefold() for cell in first]
     if _first(names, FILE_COLUMNS) and _first(names, TEXT_COLUMNS):
         return delimiter, names, True
-    if len(first) > 1 and PurePosixPath(first[0]).suffix.lower() in PICTURE_SUFFIXES:
+    if len(first) > 1 and _is_picture(first[0]):
         return delimiter, (FILE_COLUMNS[0], TEXT_COLUMNS[0]), False
     return None
 

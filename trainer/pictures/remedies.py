@@ -84,12 +84,12 @@ def shorten(caption: str, room: int, count: Callable[[str], int]) -> str:
 
 
 def even_out() -> Fix:
-    """Repeat the pictures of smaller concepts until each is seen about as often as the largest."""
+    """Repeat the pictures of smaller concepts until each is seen about as often as the largest, or those of none."""
 
     def how(album: Album) -> Album:
         pictures = Counter(entry.concept for entry in album.entries if not entry.excluded)
         taught = {name: own for name, own in album.concepts.items() if pictures[name] and not own.regularisation}
-        most = max((pictures[name] * own.repeats for name, own in taught.items()), default=0)
+        most = max(pictures[""], *(pictures[name] * own.repeats for name, own in taught.items()), 0)
         evened = {
             name: own.model_copy(update={"repeats": min(MOST_REPEATS, max(1, round(most / pictures[name])))})
             for name, own in taught.items()

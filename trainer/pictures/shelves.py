@@ -1,20 +1,18 @@
 """Finding pictures, their captions and their masks in folders, in zips and among single files."""
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from trainer.contract.errors import UserError
-from trainer.pictures.album import MASK_ENDING
-from trainer.pictures.captions import CAPTION_SUFFIXES, decode_captions
-from trainer.pictures.decode import BEGINNING, PICTURE_SUFFIXES, READABLE, looks_like_picture
-from trainer.pictures.folder import FOREIGN_SUFFIXES
-from trainer.pictures.listing import natural_key, visible
+from trainer.pictures.captions import CAPTION_SUFFIXES, decode_captions, encoding_of
+from trainer.pictures.decode import BEGINNING, FOREIGN_SUFFIXES, PICTURE_SUFFIXES, READABLE, looks_like_picture
+from trainer.pictures.listing import is_there, natural_key, visible
 from trainer.pictures.listings import LISTING_NAMES, LISTING_SUFFIXES, read_listing
 
+MASK_ENDING = "-masklabel"  # a mask beside its picture: OneTrainer's convention
 MAX_TEXT_BYTES = 16 * 2**20
 
 
@@ -102,9 +100,10 @@ def gather(shelf: Shelf, finds: Finds) -> None:
     pictures = [file for file, kind in kinds.items() if kind == "picture"]
     stems = {str(file.name.with_suffix("")).casefold() for file in pictures}
     masks, texts = (_by_name(file for file, kind in kinds.items() if kind == wanted) for wanted in ("mask", "text"))
-    listed = _listed(shelf, [file for file, kind in kinds.items() if kind == "listing"], pictures, finds.notes)
+    used: dict[str, list[File]] = {}
+    listed = _listed(shelf, [file for file, kind in kinds.items() if kind == "listing"], pictures, finds.notes, used)
     for file in pictures:
-        captions = _beside(shelf, file, texts, finds.notes) or listed.get(file.name, ())
+        captions = _beside(shelf, file, texts, finds.notes, used) or listed.get(file.name, ())
         mask = _look_up(masks, file.name.with_name(f"{file.name.stem}{MASK_ENDING}.png"))
         source = f"{shelf.label}/{file.name}"
         finds.items.append(
@@ -117,8 +116,10 @@ def gather(shelf: Shelf, finds: Finds) -> None:
     others = [file for file, kind in kinds.items() if kind == "other"]
     finds.others += len(helpers) + len(others)
     alone = [file for file in helpers if kinds[file] != "listing" and _owner(file) not in stems]
-    _mention(finds.notes, shelf, alone, "without a picture of that name")
-    _mention(finds.notes, shelf, others, "that are no pictures")
+    for encoding, files in used.items():
+        _mention(finds.notes, shelf, files, f"not in UTF-8 read as {encoding}")
+    _mention(finds.notes, shelf, alone, "without a picture of that name passed over")
+    _mention(finds.notes, shelf, others, "that are no pictures passed over")
 
 
 _REASONS = {
@@ -156,30 +157,41 @@ def _look_up(files: Mapping[str, File], name: PurePosixPath) -> File | None:
     return files.get(str(name)) or files.get(str(name).casefold())
 
 
-def _beside(shelf: Shelf, picture: File, texts: Mapping[str, File], notes: list[str]) -> tuple[str, ...]:
+def _read(shelf: Shelf, file: File, used: dict[str, list[File]]) -> bytes:
+    """The bytes of a text file; `used` gets it where it is not UTF-8, by its encoding."""
+    data = shelf.read(file.place, MAX_TEXT_BYTES)
+    if (encoding := encoding_of(data)) != "utf-8-sig":
+        used.setdefault(encoding, []).append(file)
+    return data
+
+
+def _beside(
+    shelf: Shelf, picture: File, texts: Mapping[str, File], notes: list[str], used: dict[str, list[File]]
+) -> tuple[str, ...]:
     for suffix in CAPTION_SUFFIXES:
         file = _look_up(texts, picture.name.with_suffix(suffix))
         if file is None:
             continue
         try:
-            return decode_captions(shelf.read(file.place, MAX_TEXT_BYTES))
+            return decode_captions(_read(shelf, file, used))
         except UserError as error:
             notes.append(f"{shelf.label}/{file.name} was not used: {error.problem}")
     return ()
 
 
 def _listed(
-    shelf: Shelf, listings: Sequence[File], pictures: Sequence[File], notes: list[str]
+    shelf: Shelf, listings: Sequence[File], pictures: Sequence[File], notes: list[str], used: dict[str, list[File]]
 ) -> dict[PurePosixPath, tuple[str, ...]]:
     """The captions in every listing, for pictures in its folder and below, by their path there or their bare name."""
     exact = _by_name(pictures)
-    bare = Counter(file.name.name for file in pictures)
-    only = {file.name.name: file for file in pictures if bare[file.name.name] == 1}
+    bare: dict[str, list[File]] = {}
+    for file in pictures:
+        bare.setdefault(file.name.name, []).append(file)
     captions: dict[PurePosixPath, tuple[str, ...]] = {}
     for listing in listings:
         label = f"{shelf.label}/{listing.name}"
         try:
-            lines = read_listing(listing.name.name, shelf.read(listing.place, MAX_TEXT_BYTES))
+            lines = read_listing(listing.name.name, _read(shelf, listing, used))
         except UserError as error:
             notes.append(f"{label} was not used: {error.problem}")
             continue
@@ -191,20 +203,26 @@ def _listed(
                 notes.append(f"{label}, line {line.number}: no file name with a caption here.")
                 continue
             path = PurePosixPath(line.file.replace("\\", "/"))
-            picture = _look_up(exact, listing.name.parent / path) or only.get(path.name)
+            picture = _look_up(exact, listing.name.parent / path) or _only(bare.get(path.name, ()), listing)
             if picture is None:
                 absent += 1
             else:
-                captions[picture.name] = (*captions.get(picture.name, ()), *line.captions)
+                captions[picture.name] = tuple(dict.fromkeys((*captions.get(picture.name, ()), *line.captions)))
         if absent:
             notes.append(f"{label}: {absent} of its lines are about pictures that are not there.")
     return captions
 
 
+def _only(pictures: Iterable[File], listing: File) -> File | None:
+    """The one of these pictures that lies beside a listing or below; None where it is not one."""
+    below = [file for file in pictures if file.name.is_relative_to(listing.name.parent)]
+    return below[0] if len(below) == 1 else None
+
+
 def _mention(notes: list[str], shelf: Shelf, files: Sequence[File], what: str) -> None:
     if files:
         names = ", ".join(str(file.name) for file in files[:5]) + (", ..." if len(files) > 5 else "")
-        notes.append(f"{shelf.label}: {len(files)} file{'s' * (len(files) != 1)} {what} passed over: {names}")
+        notes.append(f"{shelf.label}: {len(files)} file{'s' * (len(files) != 1)} {what}: {names}")
 
 
 def folder_files(folder: Path, skip: Path, finds: Finds) -> list[File]:
@@ -223,14 +241,14 @@ def folder_files(folder: Path, skip: Path, finds: Finds) -> list[File]:
 
     for place, folders, names in os.walk(folder, onerror=locked):
         inside = [Path(place, name) for name in folders if visible(name)]
-        links = [path for path in inside if path.is_symlink()]
+        links = [path for path in inside if os.path.islink(path)]  # noqa: PTH114 - the other raises
         finds.notes += [f"{path} is a link to a folder and was not followed; give that folder too." for path in links]
         folders[:] = [path.name for path in inside if path not in links and path.resolve() != skip]
         for path in (Path(place, name) for name in names):
             name = PurePosixPath(path.relative_to(folder).as_posix())
             if not visible(path.name):
                 finds.others += 1
-            elif path.is_file():
+            elif is_there(path):
                 found.append(File(name, Place(str(path.absolute()))))
             elif path.suffix.lower() in PICTURE_SUFFIXES:
                 finds.rejected.append(Rejected(str(path), "It is no file, or a link that leads nowhere."))

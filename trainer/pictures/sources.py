@@ -4,17 +4,16 @@ import stat
 import struct
 import unicodedata
 import zipfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from trainer.contract.errors import UserError
-from trainer.pictures.album import MASK_ENDING
 from trainer.pictures.captions import CAPTION_SUFFIXES
-from trainer.pictures.decode import BEGINNING, MAX_FILE_BYTES, PICTURE_SUFFIXES, read_bytes
-from trainer.pictures.folder import FOREIGN_SUFFIXES
+from trainer.pictures.decode import BEGINNING, FOREIGN_SUFFIXES, MAX_FILE_BYTES, PICTURE_SUFFIXES, read_bytes
 from trainer.pictures.listing import natural_key, visible
 from trainer.pictures.listings import LISTING_NAMES, LISTING_SUFFIXES
-from trainer.pictures.shelves import File, Finds, Place, Rejected, Shelf, begin_file, folder_files, gather
+from trainer.pictures.shelves import MASK_ENDING, File, Finds, Place, Rejected, Shelf, begin_file, folder_files, gather
 from trainer.pictures.storing import read_member, read_part
 
 MAX_ZIP_BYTES = 16 * 2**30  # unpacked, where that is more than MAX_RATIO times the zip
@@ -39,7 +38,10 @@ def find_pictures(sources: Sequence[Path], destination: Path) -> Finds:
             _gather_zip(source, finds)
         else:
             single.append(source)
-    _gather_single(single, finds)
+    again = Counter(single)
+    while again:  # what is given twice is found twice, and will be called a duplicate
+        _gather_single(list(again), finds)
+        again -= Counter(list(again))
     return finds
 
 

@@ -70,12 +70,15 @@ def store(job: Job) -> dict[str, Any]:
     folder = Path(job["folder"])
     notes = ["Only the first of its frames or pages was taken."] if found.several else []
     answer: dict[str, Any] = {"size": found.picture.size, "notes": notes, "mask": None}
-    mask = _read_mask(job["mask"], found.picture.size, notes) or found.alpha
+    beside = _read_mask(job["mask"], found.picture.size, notes)
+    alpha = found.alpha if beside is None and job["copy"] else None  # where it stays, training reads it from there
+    mask, shape = beside or alpha, ""
     if mask is not None:
-        answer["mask"] = _keep(folder, "masks", ".png", _png(mask))[1]
+        shape, answer["mask"] = _keep(folder, "masks", ".png", _png(mask))
     if job["copy"]:
         suffix, blob = encode(data, found)
-        answer["id"], answer["file"] = _keep(folder, "pictures", suffix, blob)
+        name, answer["file"] = _keep(folder, "pictures", suffix, blob)
+        answer["id"] = _name(f"{name}/{shape}".encode()) if alpha else name  # unlike only in alpha is unlike
     return answer
 
 
@@ -184,9 +187,13 @@ def _png(picture: Image.Image) -> bytes:
     return file.getvalue()
 
 
+def _name(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
 def _keep(folder: Path, room: str, suffix: str, data: bytes) -> tuple[str, str]:
     """Write a file under the name of its content, unless it is there; returns that name and the path in the set."""
-    name = hashlib.sha256(data).hexdigest()[:32]
+    name = _name(data)
     file = f"{room}/{name[:2]}/{name}{suffix}"
     path = folder / file
     if not path.exists():
@@ -194,7 +201,7 @@ def _keep(folder: Path, room: str, suffix: str, data: bytes) -> tuple[str, str]:
         try:
             write_atomic(path, data)
         except UserError as error:
-            fix = "Make room or choose another place, then import again: what is stored already stays."
+            fix = "Make room or choose another place, then import again."
             raise UserError(error.problem, error.where, fix) from error
     return name, file
 

@@ -113,3 +113,11 @@ def test_a_year_is_no_number_of_repeats(tmp_path):
     (tmp_path / "2024_holiday").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "2024_holiday/a.png")
     assert open_album(tmp_path).concepts == {}
+
+
+def test_a_set_that_cannot_be_locked_says_so(folder):
+    (folder / ".lock").unlink(missing_ok=True)
+    (folder / ".lock").mkdir()
+    with pytest.raises(UserError) as told:
+        change(folder, "x", lambda album: album.model_copy(update={"trigger": "new"}))
+    assert told.value.where == str(folder)

@@ -75,3 +75,7 @@ def test_adding_a_trigger_twice_is_adding_it_once(caption, trigger):
     once = with_trigger(caption, trigger)
     assert with_trigger(once, trigger) == once
     assert fold(trigger).casefold() in once.casefold()
+
+
+def test_other_separators_stand_inside_a_caption():
+    assert decode_captions("one\u2028still\x0cone\rtwo\r\nthree\n".encode()) == ("one still one", "two", "three")

@@ -307,3 +307,11 @@ def test_too_many_pixels_or_bytes_are_refused_before_decoding(tmp_path, monkeypa
         open_picture(tmp_path / "a.png")
     with pytest.raises(UserError, match="at most 0 MiB"):
         decoding.read_bytes(tmp_path / "a.png", limit=10)
+
+
+def test_the_clear_grey_of_sixteen_bits_stays_clear():
+    file = io.BytesIO()
+    Image.fromarray(np.array([[3000, 3001, 65535]], dtype=np.uint16)).save(file, "PNG", transparency=3000)
+    found = decode(file.getvalue(), "", (255, 0, 0))
+    assert list(np.asarray(found.alpha)[0]) == [0, 255, 255]
+    assert list(map(found.picture.getpixel, ((0, 0), (1, 0)))) == [(255, 0, 0), (12, 12, 12)]

@@ -246,6 +246,13 @@ def test_concepts_out_of_balance(ill):
     assert repeats == {"a": 1, "b": 6, "reg": 1}
 
 
+def test_pictures_of_no_concept_are_evened_out_with(ill):
+    places = {str(n): {"concept": "a" if n == 0 else ""} for n in range(8)}
+    folder = ill(healthy=8, album={"concepts": {"a": Concept(trigger="ohwx")}}, **places)
+    assert heal(folder, "balance") == []
+    assert open_album(folder).concepts["a"].repeats == 7
+
+
 def test_regularisation_pictures_need_no_trigger(ill):
     reg = {"concept": "reg", "captions": ("a photo of a dog",)}
     concepts = {"reg": Concept(regularisation=True, class_word="dog")}

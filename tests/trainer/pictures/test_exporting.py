@@ -71,3 +71,15 @@ def test_names_are_told_apart_and_stay_inside(names):
     safe = list(safe_names(names))
     assert len({name.casefold() for name in safe}) == len(names)
     assert not any(name.startswith(("/", "..")) or "\\" in name for name in safe)
+
+
+def test_no_picture_has_the_name_of_a_mask(tmp_path):
+    assert list(safe_names(["foo.png", "foo-masklabel.webp"], "-masklabel")) == ["foo", "foo-masklabel-2"]
+    assert list(safe_names(["foo-masklabel.webp", "foo.png"], "-masklabel")) == ["foo-masklabel", "foo-2"]
+    picture(tmp_path / "in" / "foo.png", "red")
+    picture(tmp_path / "in" / "foo-masklabel.webp", "blue", lossless=True)
+    Image.new("L", (8, 4), 7).save(tmp_path / "in" / "foo-masklabel.png")
+    import_pictures([tmp_path / "in"], tmp_path / "set")
+    assert export_pictures(tmp_path / "set", tmp_path / "out.zip") == 2
+    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+        assert len({name.casefold() for name in archive.namelist()}) == 3

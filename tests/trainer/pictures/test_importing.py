@@ -16,6 +16,7 @@ from tests.trainer.pictures.samples import captions, encoded, picture, tree, zip
 from trainer.contract.errors import UserError
 from trainer.pictures import album as albums
 from trainer.pictures.album import Concept, identity, locate, open_album
+from trainer.pictures.exporting import export_pictures
 from trainer.pictures.folder import scan
 from trainer.pictures.importing import ImportOptions, import_pictures
 
@@ -212,7 +213,7 @@ def test_references_leave_pictures_where_they_are(tmp_path):
     entries = open_album(tmp_path / "out").entries
     assert (entries[0].file, entries[0].id, entries[0].captions) == (str(path), identity(str(path)), ("said",))
     assert (report.accepted, len(report.rejected)) == (("a.png", "clear.png"), 1)
-    assert (tmp_path / "out" / entries[1].mask).is_file()
+    assert entries[1].mask is None, "training reads the transparency that is there then"
     assert not (tmp_path / "out" / "pictures").exists()
     assert tree(tmp_path / "in") == before
     assert len(import_pictures([tmp_path / "in"], tmp_path / "out", options=reference).duplicates) == 2
@@ -313,3 +314,60 @@ def test_films_give_their_first_frame_and_one_notice_for_all(tmp_path):
     assert len(report.accepted) == 5 and len(report.notes) == 1
     assert "2 other pictures: Only the first of its frames" in report.notes[0]
     assert stored(tmp_path / "out", "3.webp").getpixel((0, 0)) == (3, 255, 0)
+
+
+def test_pictures_that_differ_in_transparency_only_are_all_kept(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name, alpha in (("a", 255), ("b", 0), ("c", 128)):
+        clear = Image.new("RGBA", (8, 4), (255, 255, 255, 255))
+        clear.paste((255, 255, 255, alpha), (0, 0, 4, 4))
+        clear.save(tmp_path / "in" / f"{name}.png")
+    report = import_pictures([tmp_path / "in"], tmp_path / "out")
+    assert report.accepted == ("a.png", "b.png", "c.png")
+    export_pictures(tmp_path / "out", tmp_path / "out.zip")
+    assert len(import_pictures([tmp_path / "out.zip"], tmp_path / "out").duplicates) == 3
+    assert len(import_pictures([tmp_path / "in"], tmp_path / "out").duplicates) == 3
+
+
+def test_duplicates_bring_what_was_missing_and_the_rest_is_told(tmp_path):
+    picture(tmp_path / "in" / "a.png", "red")
+    import_pictures([tmp_path / "in"], tmp_path / "out")
+    Image.new("L", (8, 4), 128).save(tmp_path / "in" / "a-masklabel.png")
+    assert (
+        "1 pictures that were there without a mask got one."
+        in import_pictures([tmp_path / "in"], tmp_path / "out").notes
+    )
+    (before,) = open_album(tmp_path / "out").entries
+    assert before.mask
+    picture(tmp_path / "more" / "5_dog" / "b.png", "red")
+    (tmp_path / "in" / "a.txt").write_text("said")
+    import_pictures([tmp_path / "in"], tmp_path / "out")
+    (tmp_path / "more" / "5_dog" / "b.txt").write_text("said otherwise")
+    Image.new("L", (8, 4), 7).save(tmp_path / "more" / "5_dog" / "b-masklabel.png")
+    told = "\n".join(import_pictures([tmp_path / "more"], tmp_path / "out").notes)
+    assert "1 duplicates had other captions" in told and "1 duplicates had another mask" in told
+    assert "1 duplicates were of another concept" in told
+    assert open_album(tmp_path / "out").entries == (before.model_copy(update={"captions": ("said",)}),)
+
+
+def test_a_set_of_which_nothing_comes_is_not_made(tmp_path):
+    (tmp_path / "in").mkdir()
+    assert import_pictures([tmp_path / "in"], tmp_path / "out").seen == 0
+    (tmp_path / "in" / "broken.png").write_bytes(encoded()[:-30])
+    assert len(import_pictures([tmp_path / "in"], tmp_path / "out").rejected) == 1
+    picture(tmp_path / "in" / "a.png")
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_pictures([tmp_path / "in"], tmp_path / "out", on_progress=stop)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_path_is_the_same_however_it_is_given(tmp_path):
+    path = picture(tmp_path / "in" / "a.png")
+    (tmp_path / "link.png").symlink_to(path)
+    given = [path, path, tmp_path / "in" / ".." / "in" / "a.png", tmp_path / "link.png"]
+    report = import_pictures(given, tmp_path / "out", options=ImportOptions(reference=True))
+    assert (len(report.accepted), len(report.duplicates)) == (1, 3)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.trainer.pictures.samples import captions, picture
+from trainer.pictures.album import open_album
 from trainer.pictures.importing import import_pictures
 from trainer.pictures.listings import Line, read_listing
 
@@ -74,3 +75,74 @@ def test_captions_reach_sub_folders_and_bare_names_and_a_text_beside_wins(tmp_pa
     assert "2 of its lines are about pictures that are not there" in told
     assert "metadata.csv was not used" in told
     assert (report.seen, report.others) == (5, 4)
+
+
+def test_a_plain_folder_is_read_as_it_would_be_imported(tmp_path):
+    for number, name in enumerate(("a.png", "sub/b.png", "UP.PNG", "shot-masklabel.jpg", "c.png", "c-masklabel.png")):
+        picture(tmp_path / "in" / name, (40 * number, 0, 0))
+    (tmp_path / "in" / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "listed a"}')
+    (tmp_path / "in" / "captions.csv").write_text("file,caption\nsub/b.png,listed b\n")
+    (tmp_path / "in" / "up.TXT").write_text("beside up")
+    import_pictures([tmp_path / "in"], tmp_path / "out")
+    assert captions(tmp_path / "in") == captions(tmp_path / "out")
+    assert captions(tmp_path / "in") == {
+        "a.png": ("listed a",), "sub/b.png": ("listed b",), "UP.PNG": ("beside up",), "c.png": (),
+        "shot-masklabel.jpg": (),
+    }  # fmt: skip
+    assert [entry.mask for entry in open_album(tmp_path / "in").entries if entry.mask] == ["c-masklabel.png"]
+
+
+@pytest.mark.parametrize(
+    "text", ["0.png,sks dog, sitting, outside", "file,caption\n0.png,sks dog, sitting, outside,,\n"]
+)
+def test_a_caption_in_the_last_column_keeps_its_commas(text):
+    (line,) = read_listing("captions.csv", text.encode())
+    assert line[1:] == ("0.png", ("sks dog, sitting, outside",))
+
+
+def test_surplus_cells_behind_another_column_are_told():
+    assert read_listing("captions.csv", b"caption,file\na dog, sitting,0.png\na cat,1.png\n") == [
+        Line(2, None),
+        Line(3, "1.png", ("a cat",)),
+    ]
+
+
+@pytest.mark.parametrize("filler", ["", "x" * 140_000])
+def test_a_quote_that_is_not_closed_costs_no_other_row(filler):
+    text = f'file,caption\na.png,"a cat, asleep\nb.png,a dog\nc.png,"a {filler}bird"\n'
+    found = read_listing("captions.csv", text.encode())
+    assert found[:2] == [Line(2, "a.png", ("a cat, asleep",)), Line(3, "b.png", ("a dog",))]
+    assert len(found) == 3
+
+
+def test_only_ends_of_lines_end_a_line():
+    text = json.dumps({"file": "a.png", "text": "one\u2028still one"}, ensure_ascii=False)
+    assert read_listing("metadata.jsonl", text.encode()) == [Line(1, "a.png", ("one still one",))]
+
+
+def test_a_listing_speaks_of_its_own_folder_only_and_twice_is_once(tmp_path):
+    for name, colour in (("one/a.png", "red"), ("two/b.png", "blue"), ("two/deep/c.png", "lime")):
+        picture(tmp_path / "in" / name, colour)
+    for name in ("captions.csv", "metadata.csv"):
+        (tmp_path / "in" / "two" / name).write_text("file,caption\na.png,not mine\nb.png,mine\nc.png,below\n")
+    import_pictures([tmp_path / "in"], tmp_path / "out")
+    assert captions(tmp_path / "out") == {"one/a.png": (), "two/b.png": ("mine",), "two/deep/c.png": ("below",)}
+
+
+def test_texts_that_are_not_utf_8_are_named_with_what_they_were_read_as(tmp_path):
+    for name, colour, data in (
+        ("a", "red", "caf\xe9".encode("cp1252")),
+        ("b", "blue", "a dog, sitting".encode("utf-16-le")),
+        ("c", "lime", "a dog, asleep".encode("utf-16-be")),
+        ("d", "black", b"plain"),
+    ):
+        picture(tmp_path / "in" / f"{name}.png", colour)
+        (tmp_path / "in" / f"{name}.txt").write_bytes(data)
+    report = import_pictures([tmp_path / "in"], tmp_path / "out")
+    found = captions(tmp_path / "out")
+    assert (found["a.png"], found["b.png"], found["c.png"]) == (("caf\xe9",), ("a dog, sitting",), ("a dog, asleep",))
+    assert [note.partition(": ")[2] for note in report.notes] == [
+        "1 file not in UTF-8 read as cp1252: a.txt",
+        "1 file not in UTF-8 read as utf-16-le: b.txt",
+        "1 file not in UTF-8 read as utf-16-be: c.txt",
+    ]

@@ -1,13 +1,17 @@
 """What a zip may hold: nothing of it is written outside the set, and each part that is not taken has a reason."""
 
+import os
+import shutil
 import struct
+import subprocess
+import sys
 import zipfile
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.trainer.pictures.samples import captions, encoded, zipped
+from tests.trainer.pictures.samples import captions, encoded, picture, zipped
 from trainer.contract.errors import UserError
 from trainer.pictures import sources, storing
 from trainer.pictures.importing import import_pictures
@@ -167,3 +171,32 @@ def test_a_zip_with_any_damage_is_listed_or_named(tmp_path, flips, cut):
         except UserError as error:
             assert error.problem and error.fix
     assert finds.items or finds.rejected or finds.others
+
+
+WITHOUT_ROOT = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+
+
+@pytest.mark.skipif(bool(WITHOUT_ROOT) and not shutil.which("setpriv"), reason="root may read everything")
+def test_a_locked_folder_costs_its_pictures_only(tmp_path):
+    for name, colour in (("a.png", "red"), ("locked/b.png", "blue"), ("locked/deep/c.png", "lime")):
+        picture(tmp_path / "in" / name, colour)
+    (tmp_path / "in" / "locked" / "b.txt").write_text("said")
+    code = f"""
+from pathlib import Path
+from trainer.pictures.doctor import examine
+from trainer.pictures.importing import import_pictures
+source = Path({str(tmp_path / "in")!r})
+print([(path.name, reason) for path, reason in examine(source).skipped])
+report = import_pictures([source], Path({str(tmp_path / "out")!r}))
+print(report.accepted, report.rejected, report.others)
+"""
+    (tmp_path / "in" / "locked").chmod(0o600)
+    try:
+        done = subprocess.run([*WITHOUT_ROOT, sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    finally:
+        (tmp_path / "in" / "locked").chmod(0o700)
+    assert done.returncode == 0, done.stderr
+    checked, imported = done.stdout.splitlines()
+    assert "b.png" in checked and "Permission denied" in checked
+    assert "('a.png',)" in imported and "locked/b.png" in imported and "Permission denied" in imported
+    assert imported.endswith(" 1")
