@@ -26,14 +26,14 @@ from trainer.pictures.crops import Shown, plan
 from trainer.pictures.gather import crop_options, gather
 from trainer.pictures.measure import Measured, Unusable, measure_all
 from trainer.pictures.prompts import default_prompts
-from trainer.pictures.wording import varies, word
+from trainer.pictures.wording import draw_texts, wordings
 from trainer.protocols import Family
 
-FORM = 3  # of the list; it changes with what a row holds
+FORM = 4  # of the list; it changes with what a row holds
 LIST = "pictures.json"
-WORDINGS = 8  # texts of a picture whose text varies: drawn once, so that their embeddings can be kept
 STATUS_SECONDS = 1.0  # how old the page's view of the work may be
 MOST_TEXTS = 4096  # of a run: their embeddings lie on the device; pictures of larger sets have fewer each
+MOST_TOKENS = 65536  # likewise where a text encoder is trained: the tokens of a text take a few kilobytes
 
 
 Planned = tuple[tuple[CachedPicture, ...], tuple[str, ...], tuple[str, ...]]  # rows, skipped, prompts
@@ -132,9 +132,7 @@ def _plan(run: RunDir, family: Family, options: DatasetSection, told: Told) -> P
             skipped.append(_quarantine(run, picture.entry.name, str(picture.path), lost.reason))
     usable = [item for item in measured if isinstance(item, Measured)]
     shown = plan([(item.picture.entry, item.size) for item in usable], shown_as)
-    seed, identity = run.config().training.seed, family.identity("vae")
-    count = max(1, min(WORDINGS, MOST_TEXTS // max(1, len(usable))))
-    texts = [texts_of(item, seed, count) for item in usable]
+    texts, identity = _texts(run, usable), family.identity("vae")
     again = len(shown_as.resolutions)
     rows = [
         replace(_row(item, planned, identity, family), texts=own)
@@ -144,11 +142,20 @@ def _plan(run: RunDir, family: Family, options: DatasetSection, told: Told) -> P
     return tuple(rows), tuple(skipped), prompts
 
 
-def texts_of(item: Measured, seed: int, count: int = WORDINGS) -> tuple[str, ...]:
-    """The texts that a picture is trained with: up to `count` different ones where they vary from view to view."""
-    captions, wording = item.picture.entry.captions, item.picture.wording
-    draws = range(count if varies(captions, wording) else 1)
-    return tuple(dict.fromkeys(word(captions, wording, seed, item.picture.key, draw) for draw in draws))
+def _texts(run: RunDir, usable: Sequence[Measured]) -> list[tuple[str, ...]]:
+    """The texts of every picture; it is said where a large set leaves pictures fewer than they would have."""
+    config = run.config()
+    most = max(1, (MOST_TOKENS if config.adapter.text_encoder else MOST_TEXTS) // max(1, len(usable)))
+    said = [(item.picture.entry.captions, item.picture.wording) for item in usable]
+    short = [wanted for one in said if (wanted := wordings(*one)) > most]
+    if short:
+        text = f"{len(usable)} pictures are many: of up to {max(short)} wordings each, {most} can be drawn"
+        run.emit("notice", text=text if most > 1 else f"{text}; shuffle, tag_dropout and wildcards do not vary")
+    seed = config.training.seed
+    return [
+        draw_texts(*one, seed, item.picture.key, min(most, wordings(*one)))
+        for item, one in zip(usable, said, strict=True)
+    ]
 
 
 def _row(item: Measured, shown: Shown, identity: str, family: Family) -> CachedPicture:

@@ -122,6 +122,19 @@ def test_an_edited_caption_costs_its_own_embedding(family, tmp_path):
     assert texts(run, family, cached(run, family)[0]) == (3, 1)
 
 
+@pytest.mark.parametrize("text_encoder", [False, True])
+def test_a_large_set_says_that_its_texts_vary_less(family, tmp_path, monkeypatch, text_encoder):
+    monkeypatch.setattr("trainer.data.cache.MOST_TEXTS", 6)
+    folder = make_pictures(tmp_path / "set", 2)
+    (folder / "0.txt").write_text("one, two, three, four, five, six")
+    adapter = {"text_encoder": text_encoder}
+    run = create_run(tmp_path, "run", compose([{"dataset": {"path": str(folder)}, "adapter": adapter}]))
+    cache, _ = cached(run, family)
+    assert [len(row.texts) for row in cache.pictures] == [8 if text_encoder else 3, 1]
+    said = [event["text"] for event in run.events() if event["kind"] == "notice"]
+    assert len(said) == (not text_encoder) and all("3 can be drawn" in text for text in said)
+
+
 def test_damaged_entries_are_made_again(family, tmp_path):
     folder = make_pictures(tmp_path / "set", 3)
     before, _ = cached(new_run(tmp_path, folder), family)
