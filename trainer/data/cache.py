@@ -131,6 +131,8 @@ def _plan(run: RunDir, family: Family, options: DatasetSection, told: Told) -> P
             picture = lost.picture
             skipped.append(_quarantine(run, picture.entry.name, str(picture.path), lost.reason))
     usable = [item for item in measured if isinstance(item, Measured)]
+    for trouble in (item.mask_trouble for item in usable if item.mask_trouble):
+        run.emit("notice", text=trouble)
     shown = plan([(item.picture.entry, item.size) for item in usable], shown_as)
     texts, identity = _texts(run, usable), family.identity("vae")
     again = len(shown_as.resolutions)
@@ -174,7 +176,7 @@ def _row(item: Measured, shown: Shown, identity: str, family: Family) -> CachedP
         file=str(picture.path.absolute()),
         digest=item.digest,
         size=item.size,
-        mask_file=str(picture.mask.absolute()) if picture.mask else "",
+        mask_file=str(picture.mask.absolute()) if picture.mask and item.mask_digest else "",
         background=picture.background,
         texts=(),
         resolution=shown.resolution,
@@ -183,6 +185,7 @@ def _row(item: Measured, shown: Shown, identity: str, family: Family) -> CachedP
         prior=picture.prior,
         sides=1 + picture.flip,
         views=tuple(views),
+        mask_digest=item.mask_digest,
     )
 
 

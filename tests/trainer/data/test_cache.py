@@ -267,3 +267,57 @@ def test_a_resolution_below_the_bases_step_is_refused(family, tmp_path):
     folder = make_pictures(tmp_path / "set", 1)
     with pytest.raises(UserError, match="pixels"):
         cached(new_run(tmp_path, folder, resolution=8), family)
+
+
+def notices(run: RunDir) -> list[str]:
+    return [event["text"] for event in run.events() if event["kind"] == "notice"]
+
+
+def mask(path: Path, size=(64, 64), level=255) -> None:
+    Image.new("L", size, level).save(path)
+
+
+def test_a_mask_that_cannot_be_used_is_named_and_its_picture_is_trained(family, tmp_path):
+    folder = make_pictures(tmp_path / "set", 4)
+    shutil.copy(folder / "0.png", folder / "9.png")
+    mask(folder / "0-masklabel.png")
+    (folder / "0-masklabel.png").write_bytes((folder / "0-masklabel.png").read_bytes()[:60])
+    mask(folder / "1-masklabel.png", (64, 32))
+    mask(folder / "2-masklabel.png", (128, 128))
+    run = new_run(tmp_path, folder)
+    cache, _ = cached(run, family)
+    assert [bool(row.views[0].mask) for row in cache.pictures] == [False, False, True, False, False]
+    assert [text.split(" is ")[0] for text in notices(run)] == ["the mask 0-masklabel.png", "the mask 1-masklabel.png"]
+    assert not [event for event in run.events() if event["kind"] == "quarantine"]
+
+
+def test_a_mask_that_changes_while_it_is_measured_is_not_kept_under_the_old_name(family, tmp_path):
+    folder = make_pictures(tmp_path / "set", 3)
+    shutil.copy(folder / "0.png", folder / "9.png")
+    mask(folder / "0-masklabel.png")
+    run = new_run(tmp_path, folder)
+
+    def edited(what, done, total):
+        if (what, done) == ("looking at pictures", total):
+            mask(folder / "0-masklabel.png", level=0)
+
+    cache = build_cache(run, store_of(run), family, edited)
+    assert [row.name for row in cache.pictures] == ["1.png", "2.png", "9.png"], "the copy of it is innocent"
+    (event,) = (event for event in run.events() if event["kind"] == "quarantine")
+    assert event["picture"] == "0.png" and "0-masklabel.png" in event["reason"]
+    again, _ = cached(new_run(tmp_path, folder), family)
+    assert again.latents.mask(again.pictures[0].views[0]).max() == 0
+
+
+def test_a_resume_does_not_take_another_mask(family, tmp_path):
+    folder = make_pictures(tmp_path / "set", 2)
+    mask(folder / "0-masklabel.png")
+    run = new_run(tmp_path, folder)
+    cached(run, family)
+    mask(folder / "0-masklabel.png", level=0)
+    assert cached(run, family)[1] == (3, 0, 0), "what is kept needs no file"
+    shutil.rmtree(shelf_of(tmp_path))
+    for path in (run.path / "cache").glob("*.safetensors"):
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="mask was changed"):
+        cached(run, family)
