@@ -20,7 +20,6 @@ from trainer.contract.rundir import RunDir, State
 from trainer.data.encode import Told, make_missing
 from trainer.data.store import Store, key_of
 from trainer.data.views import CachedPicture, Latents, View
-from trainer.pictures.album import open_album
 from trainer.pictures.buckets import Bucket
 from trainer.pictures.crops import Shown, plan
 from trainer.pictures.gather import crop_options, gather
@@ -140,7 +139,7 @@ def _plan(run: RunDir, family: Family, options: DatasetSection, told: Told) -> P
         replace(_row(item, planned, identity, family), texts=own)
         for item, planned, own in zip(usable * again, shown, texts * again, strict=True)
     ]
-    prompts = default_prompts(open_album(Path(options.path)), options.trigger, options.class_word)
+    prompts = default_prompts([item.picture for item in usable])
     return tuple(rows), tuple(skipped), prompts
 
 
