@@ -211,13 +211,22 @@ def write_list(path: Path, rows: Sequence[CachedPicture], skipped: Sequence[str]
 
 
 def read_list(path: Path) -> Planned | None:
-    """Read back what `write_list` wrote; None where there is none, or another version of it wrote in another form."""
+    """Read back what `write_list` wrote; None where there is none, or another version of it wrote in another form.
+
+    Raises:
+        UserError: it is damaged.
+    """
     if not path.exists():
         return None
-    stored = json.loads(path.read_text("utf-8"))
-    if stored["form"] != FORM:
-        return None
-    return tuple(_read_rows(stored["pictures"])), tuple(stored["skipped"]), tuple(stored["prompts"])
+    try:
+        stored = json.loads(path.read_text("utf-8"))
+        if stored["form"] != FORM:
+            return None
+        return tuple(_read_rows(stored["pictures"])), tuple(stored["skipped"]), tuple(stored["prompts"])
+    except (ValueError, KeyError, TypeError) as error:
+        fix = "It cannot be made again as it was: start a new run with the same settings (config.toml beside it)."
+        problem = f"what the run had written down of its pictures is damaged ({type(error).__name__})"
+        raise UserError(problem, str(path), fix) from error
 
 
 def _read_rows(stored: Sequence[dict]) -> Iterator[CachedPicture]:

@@ -15,7 +15,7 @@ from trainer.contract.config import ModelSection
 from trainer.contract.errors import UserError
 from trainer.contract.latents import measure, prune, shelf_of
 from trainer.contract.rundir import RunDir, create_run
-from trainer.data.cache import Cache, build_cache
+from trainer.data.cache import LIST, Cache, build_cache
 from trainer.data.encode import to_pixels
 from trainer.data.store import store_of
 from trainer.data.texts import read_texts
@@ -166,6 +166,15 @@ def test_a_resume_that_cannot_see_what_the_first_start_saw_says_so(family, tmp_p
     assert caught.value.where == "0.png"
 
 
+@pytest.mark.parametrize("text", ["", '{"form": 4, "pic', "[]", '{"form": 4, "pictures": [{"key": 1}]}', "\udcff"])
+def test_a_damaged_list_of_pictures_is_said(family, tmp_path, text):
+    run = new_run(tmp_path, make_pictures(tmp_path / "set", 1))
+    cached(run, family)
+    (run.path / "cache" / LIST).write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(UserError, match="new run"):
+        cached(run, family)
+
+
 def test_pictures_that_cannot_be_used_are_set_aside_and_the_run_goes_on(family, tmp_path, monkeypatch):
     folder = make_pictures(tmp_path / "set", 4)
     (folder / "0.png").write_bytes(b"no picture")
@@ -210,6 +219,7 @@ def test_a_half_written_entry_is_none_and_goes_in_time(family, tmp_path):
     old.parent.mkdir(parents=True)
     for path in (old, young):
         path.write_bytes(b"half")
+    (shelf / "ab" / ".z.3.tmp").symlink_to(shelf / "renamed by its writer")
     os.utime(old, (1, 1))
     assert cached(new_run(tmp_path, make_pictures(tmp_path / "set", 1)), family)[1] == (0, 1, 0)
     assert not old.exists() and young.exists() and measure(shelf).files == 1
