@@ -195,7 +195,8 @@ def prepare(wanted: Sequence[Want], family: Family) -> Prepared:
             return Prepared(first.key, trouble=trouble)
         mask = _open_mask(first, found) if any(want.mask for want in wanted) else None
     except UserError as error:
-        return Prepared(first.key, trouble=f"{error.problem} {error.fix}")
+        mask_name = f"{Path(error.where).name}: " if first.mask_file and error.where == first.mask_file else ""
+        return Prepared(first.key, trouble=f"{mask_name}{error.problem} {error.fix}")
     pixels = [(row.bucket, view, _cut(image, row.bucket, view)) for row, view, latents, _ in wanted if latents]
     masks = [(view, _cut_mask(mask, row, view, family)) for row, view, _, lost in wanted if mask and lost]
     return Prepared(first.key, pixels, masks)
@@ -210,8 +211,8 @@ def _open_mask(row: CachedPicture, found: Decoded) -> Image.Image:
     if row.mask_file:
         data = read_bytes(Path(row.mask_file))
         if hashlib.sha256(data).hexdigest() != row.mask_digest:
-            fix = f"Its file is {row.mask_file}."
-            raise UserError("its mask was changed since the run first read it.", row.mask_file, fix)
+            fix = "Start a new run to train with it."
+            raise UserError("The mask was changed since the run first read it.", row.mask_file, fix)
         return decode_picture(data, row.mask_file).convert("L")
     return found.alpha or Image.new("L", row.size, 255)
 

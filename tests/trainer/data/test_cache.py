@@ -301,7 +301,8 @@ def test_a_mask_that_cannot_be_used_is_named_and_its_picture_is_trained(family, 
     assert not [event for event in run.events() if event["kind"] == "quarantine"]
 
 
-def test_a_mask_that_changes_while_it_is_measured_is_not_kept_under_the_old_name(family, tmp_path):
+@pytest.mark.parametrize("change_it", [lambda path: mask(path, level=0), Path.unlink], ids=["edited", "gone"])
+def test_a_mask_that_changes_while_it_is_measured_is_not_kept_under_the_old_name(family, tmp_path, change_it):
     folder = make_pictures(tmp_path / "set", 3)
     shutil.copy(folder / "0.png", folder / "9.png")
     mask(folder / "0-masklabel.png")
@@ -309,12 +310,13 @@ def test_a_mask_that_changes_while_it_is_measured_is_not_kept_under_the_old_name
 
     def edited(what, done, total):
         if (what, done) == ("looking at pictures", total):
-            mask(folder / "0-masklabel.png", level=0)
+            change_it(folder / "0-masklabel.png")
 
     cache = build_cache(run, store_of(run), family, edited)
     assert [row.name for row in cache.pictures] == ["1.png", "2.png", "9.png"], "the copy of it is innocent"
     (event,) = (event for event in run.events() if event["kind"] == "quarantine")
     assert event["picture"] == "0.png" and "0-masklabel.png" in event["reason"]
+    mask(folder / "0-masklabel.png", level=0)
     again, _ = cached(new_run(tmp_path, folder), family)
     assert again.latents.mask(again.pictures[0].views[0]).max() == 0
 
