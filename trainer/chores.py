@@ -99,7 +99,7 @@ class Chores:
         self.run.emit("start", step=step, total=self.total, pictures=pictures, modules=matrices)
         size = sum(tensor.nbytes for tensor in tensors.values())
         self._work = sum(self._work_left(0, seconds, size))
-        if step == 0:
+        if step == 0 and self._rounds.every is not None:
             self.run.write_status(State.PREPARING, total=self.total, message="drawing the first samples")
             self.report.told("drawing the first samples", 0, 1)
             self._sample(0)

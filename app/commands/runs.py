@@ -20,6 +20,7 @@ from trainer.contract.rundir import ACTIVE, RunDir, State, create_run, find_run,
 from trainer.formats.bases import check_base, preset_shelf
 from trainer.pictures.album import is_own, open_album
 from trainer.pictures.decode import PICTURE_SUFFIXES
+from trainer.pictures.gather import gather
 
 STOP_SECONDS = 60.0
 
@@ -74,7 +75,7 @@ def build_config(home: Path, dataset: str, preset: str, flags: dict[str, str], a
         assigned: from --set, the last word.
 
     Raises:
-        UserError: every mistake in them, or no pictures.
+        UserError: every mistake in them, no pictures, or none that can be trained on.
     """
     folder = find_dataset(home, dataset)  # its pictures may lie elsewhere, if it is a set of the user's own
     if not (is_own(folder) or any(path.suffix.lower() in PICTURE_SUFFIXES for path in folder.rglob("*"))):
@@ -91,13 +92,20 @@ def build_config(home: Path, dataset: str, preset: str, flags: dict[str, str], a
     wanted = assigned.get("model", {}).get("base") or flags["base"] or "demo"
     config = compose([load_preset(preset, preset_shelf(wanted)), given, assigned])
     check_base(config.model.base)
-    return _with_sets(home, config)
+    config = _with_sets(home, config)
+    gather(config.dataset)  # what the sets do not allow is said here, and not after the base is loaded
+    return config
 
 
 def _with_sets(home: Path, config: RunConfig) -> RunConfig:
     """Find the sets beside the first one, which may be given by name too."""
-    found = [one.model_copy(update={"path": str(find_dataset(home, one.path))}) for one in config.dataset.concepts]
-    return config.model_copy(update={"dataset": config.dataset.model_copy(update={"concepts": tuple(found)})})
+    if not config.dataset.concepts:
+        return config
+    found = [
+        {**one.model_dump(exclude_none=True), "path": str(find_dataset(home, one.path))}
+        for one in config.dataset.concepts
+    ]
+    return compose([config.model_dump(exclude_none=True), {"dataset": {"concepts": found}}])
 
 
 def resume(

@@ -116,6 +116,17 @@ def test_sets_beside_the_first_are_found_by_name_too(tmp_path):
         build_config(tmp_path, str(first), "style", {"base": "", "trigger": ""}, asked)
 
 
+def test_what_cannot_be_trained_is_said_before_anything_is_made(tmp_path):
+    pictures, flags = make_pictures(tmp_path / "datasets" / "first", 1), {"base": "", "trigger": ""}
+    with pytest.raises(UserError, match="given twice"):
+        build_config(tmp_path, str(pictures), "style", flags, parse_assignments(['dataset.concepts=[{path="first"}]']))
+    with pytest.raises(UserError, match="made of tags"):
+        build_config(tmp_path, "first", "style", flags, parse_assignments(["dataset.tag_dropout=0.1"]))
+    make_pictures(tmp_path / "datasets" / "prior" / "reg" / "1_dog", 1)
+    with pytest.raises(UserError, match="nothing to learn"):
+        build_config(tmp_path, "prior", "style", flags, {})
+
+
 @pytest.mark.parametrize(("asked", "wanted"), [("", "sks dog"), ("ohwx", "ohwx")])
 def test_the_set_s_own_trigger_counts_unless_another_is_given(tmp_path, asked, wanted):
     make_pictures(tmp_path / "set" / "10_sks dog", 2)

@@ -84,6 +84,15 @@ def test_a_run_of_sets_with_everything_goes_on_and_gives_the_same_file_again(tmp
     assert mine == theirs
 
 
+@pytest.mark.parametrize("every", ["never", "6"])
+def test_first_samples_are_spoken_of_only_where_they_are_drawn(tmp_path, tiny_sd, tiny_set, capsys, every):
+    config = make_run(tmp_path / "whole", tiny_sd, tiny_set, steps=2).config()
+    sampling = config.sampling.model_copy(update={"every": every})
+    run = create_run(tmp_path, "run", config.model_copy(update={"sampling": sampling}))
+    assert main(["train", str(run.path)]) == 0
+    assert ("drawing the first samples" in capsys.readouterr().out) == (every != "never")
+
+
 def test_a_loss_that_is_no_number_stops_the_run_with_advice(tmp_path, tiny_sd, tiny_set, capsys):
     run = make_run(tmp_path, tiny_sd, tiny_set, steps=12)
     view = View((0.0, 0.0, 64.0, 64.0), False, (64, 64, 0, 0, 64, 64), "0" * 64)

@@ -89,7 +89,7 @@ class DatasetSection(Section):
     crop: Literal["focus", "centre", "random"] = Field(
         "focus",
         description="What is kept of a picture of another shape: the part around its focus point (its middle where it "
-        "has none), the middle, or parts drawn anew at every view.",
+        "has none), the middle, or one of 4 parts spread over it, drawn anew at every view.",
     )
     background: str = Field(
         "auto",
@@ -104,12 +104,20 @@ class DatasetSection(Section):
         3, ge=1, le=3, description="Longest caption, in chunks of 75 tokens; what is longer is cut."
     )
     shuffle: Switch = Field(
-        "auto", description="Let tags change places. `auto`: in captions made of tags and commas, not in sentences."
+        "auto",
+        description="Let tags change places. `auto`: in captions made of tags and commas, not in sentences. Up to 8 "
+        "wordings of a picture are drawn once; a view shows one.",
     )
     keep_tokens: int = Field(
         0, ge=0, description="Tags at the front of a caption that stay there, the trigger counted."
     )
-    tag_dropout: float = Field(0.0, ge=0, lt=1, description="Share of a caption's tags that a view leaves out.")
+    tag_dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of a caption's tags that a wording leaves out. Up to 8 wordings of a picture are drawn "
+        "once; a view shows one.",
+    )
     caption_dropout: float = Field(
         0.05, ge=0, le=1, description="Share of views trained with an empty caption (keeps guidance working)."
     )

@@ -5,6 +5,7 @@ is taken from it.
 """
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,8 +37,9 @@ def prune(shelf: Path, limit: int = LIMIT) -> Kept:
     With it goes what processes left half written that were killed a day ago or earlier.
     """
     for path in shelf.glob("*/.*.tmp"):
-        if path.stat().st_mtime < time.time() - DAY:
-            path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # its writer gave it its name just now
+            if path.stat().st_mtime < time.time() - DAY:
+                path.unlink()
     entries, files, freed = _entries(shelf), 0, 0
     over = sum(size for _, size, _ in entries) - limit
     for _, size, path in entries:

@@ -20,20 +20,19 @@ from trainer.contract.rundir import RunDir, State
 from trainer.data.encode import Told, make_missing
 from trainer.data.store import Store, key_of
 from trainer.data.views import CachedPicture, Latents, View
-from trainer.pictures.album import open_album
 from trainer.pictures.buckets import Bucket
 from trainer.pictures.crops import Shown, plan
 from trainer.pictures.gather import crop_options, gather
 from trainer.pictures.measure import Measured, Unusable, measure_all
 from trainer.pictures.prompts import default_prompts
-from trainer.pictures.wording import varies, word
+from trainer.pictures.wording import draw_texts, wordings
 from trainer.protocols import Family
 
-FORM = 3  # of the list; it changes with what a row holds
+FORM = 4  # of the list; it changes with what a row holds
 LIST = "pictures.json"
-WORDINGS = 8  # texts of a picture whose text varies: drawn once, so that their embeddings can be kept
 STATUS_SECONDS = 1.0  # how old the page's view of the work may be
 MOST_TEXTS = 4096  # of a run: their embeddings lie on the device; pictures of larger sets have fewer each
+MOST_TOKENS = 65536  # likewise where a text encoder is trained: the tokens of a text take a few kilobytes
 
 
 Planned = tuple[tuple[CachedPicture, ...], tuple[str, ...], tuple[str, ...]]  # rows, skipped, prompts
@@ -131,24 +130,33 @@ def _plan(run: RunDir, family: Family, options: DatasetSection, told: Told) -> P
             picture = lost.picture
             skipped.append(_quarantine(run, picture.entry.name, str(picture.path), lost.reason))
     usable = [item for item in measured if isinstance(item, Measured)]
+    for trouble in (item.mask_trouble for item in usable if item.mask_trouble):
+        run.emit("notice", text=trouble)
     shown = plan([(item.picture.entry, item.size) for item in usable], shown_as)
-    seed, identity = run.config().training.seed, family.identity("vae")
-    count = max(1, min(WORDINGS, MOST_TEXTS // max(1, len(usable))))
-    texts = [texts_of(item, seed, count) for item in usable]
+    texts, identity = _texts(run, usable), family.identity("vae")
     again = len(shown_as.resolutions)
     rows = [
         replace(_row(item, planned, identity, family), texts=own)
         for item, planned, own in zip(usable * again, shown, texts * again, strict=True)
     ]
-    prompts = default_prompts(open_album(Path(options.path)), options.trigger, options.class_word)
+    prompts = default_prompts([item.picture for item in usable])
     return tuple(rows), tuple(skipped), prompts
 
 
-def texts_of(item: Measured, seed: int, count: int = WORDINGS) -> tuple[str, ...]:
-    """The texts that a picture is trained with: up to `count` different ones where they vary from view to view."""
-    captions, wording = item.picture.entry.captions, item.picture.wording
-    draws = range(count if varies(captions, wording) else 1)
-    return tuple(dict.fromkeys(word(captions, wording, seed, item.picture.key, draw) for draw in draws))
+def _texts(run: RunDir, usable: Sequence[Measured]) -> list[tuple[str, ...]]:
+    """The texts of every picture; it is said where a large set leaves pictures fewer than they would have."""
+    config = run.config()
+    most = max(1, (MOST_TOKENS if config.adapter.text_encoder else MOST_TEXTS) // max(1, len(usable)))
+    said = [(item.picture.entry.captions, item.picture.wording) for item in usable]
+    short = [wanted for one in said if (wanted := wordings(*one)) > most]
+    if short:
+        text = f"{len(usable)} pictures are many: of up to {max(short)} wordings each, {most} can be drawn"
+        run.emit("notice", text=text if most > 1 else f"{text}; shuffle, tag_dropout and wildcards do not vary")
+    seed = config.training.seed
+    return [
+        draw_texts(*one, seed, item.picture.key, min(most, wordings(*one)))
+        for item, one in zip(usable, said, strict=True)
+    ]
 
 
 def _row(item: Measured, shown: Shown, identity: str, family: Family) -> CachedPicture:
@@ -167,7 +175,7 @@ def _row(item: Measured, shown: Shown, identity: str, family: Family) -> CachedP
         file=str(picture.path.absolute()),
         digest=item.digest,
         size=item.size,
-        mask_file=str(picture.mask.absolute()) if picture.mask else "",
+        mask_file=str(picture.mask.absolute()) if picture.mask and item.mask_digest else "",
         background=picture.background,
         texts=(),
         resolution=shown.resolution,
@@ -176,6 +184,7 @@ def _row(item: Measured, shown: Shown, identity: str, family: Family) -> CachedP
         prior=picture.prior,
         sides=1 + picture.flip,
         views=tuple(views),
+        mask_digest=item.mask_digest,
     )
 
 
@@ -202,13 +211,22 @@ def write_list(path: Path, rows: Sequence[CachedPicture], skipped: Sequence[str]
 
 
 def read_list(path: Path) -> Planned | None:
-    """Read back what `write_list` wrote; None where there is none, or another version of it wrote in another form."""
+    """Read back what `write_list` wrote; None where there is none, or another version of it wrote in another form.
+
+    Raises:
+        UserError: it is damaged.
+    """
     if not path.exists():
         return None
-    stored = json.loads(path.read_text("utf-8"))
-    if stored["form"] != FORM:
-        return None
-    return tuple(_read_rows(stored["pictures"])), tuple(stored["skipped"]), tuple(stored["prompts"])
+    try:
+        stored = json.loads(path.read_text("utf-8"))
+        if stored["form"] != FORM:
+            return None
+        return tuple(_read_rows(stored["pictures"])), tuple(stored["skipped"]), tuple(stored["prompts"])
+    except (ValueError, KeyError, TypeError) as error:
+        fix = "It cannot be made again as it was: start a new run with the same settings (config.toml beside it)."
+        problem = f"what the run had written down of its pictures is damaged ({type(error).__name__})"
+        raise UserError(problem, str(path), fix) from error
 
 
 def _read_rows(stored: Sequence[dict]) -> Iterator[CachedPicture]:

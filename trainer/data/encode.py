@@ -137,20 +137,24 @@ def make_missing(rows: Sequence[CachedPicture], family: Family, latents: Latents
         told: hears what is being done, pictures done, pictures in all.
     """
     began, waited = time.perf_counter(), 0.0
-    missing, encoding = wants(rows, latents), Encoding(family, latents)
-    total = len({row.key for row in rows})
-    with ThreadPoolExecutor(READERS) as pool:
-        prepared = ahead(pool, lambda wanted: prepare(wanted, family), missing.values())
-        for done, future in enumerate(prepared, start=total - len(missing) + 1):
-            asked = time.perf_counter()
-            picture = future.result()
-            waited += time.perf_counter() - asked
-            encoding.take(picture)
-            told("reading pictures", done, total)
-    encoding.rest()
-    for row in rows:  # one that waited for the copy of another
-        if row.key not in encoding.trouble and any(wants([row], latents)):
-            encoding.trouble[row.key] = "it is the same as another that cannot be used"
+    encoding, total = Encoding(family, latents), len({row.key for row in rows})
+    asked: set[Want] = set()
+    # Again for those that waited for what they share with one that turned out to be unusable.
+    while missing := wants([row for row in rows if row.key not in encoding.trouble], latents):
+        wanted = {want for several in missing.values() for want in several}
+        lost = {want.row.key: "what was made of it cannot be read back from the disk" for want in wanted & asked}
+        encoding.trouble.update(lost)
+        asked |= wanted
+        left = [several for key, several in missing.items() if key not in lost]
+        with ThreadPoolExecutor(READERS) as pool:
+            prepared = ahead(pool, lambda several: prepare(several, family), left)
+            for done, future in enumerate(prepared, start=total - len(missing) + 1):
+                before = time.perf_counter()
+                picture = future.result()
+                waited += time.perf_counter() - before
+                encoding.take(picture)
+                told("reading pictures", done, total)
+        encoding.rest()
     return Made(encoding.trouble, time.perf_counter() - began, waited)
 
 
@@ -191,7 +195,8 @@ def prepare(wanted: Sequence[Want], family: Family) -> Prepared:
             return Prepared(first.key, trouble=trouble)
         mask = _open_mask(first, found) if any(want.mask for want in wanted) else None
     except UserError as error:
-        return Prepared(first.key, trouble=f"{error.problem} {error.fix}")
+        mask_name = f"{Path(error.where).name}: " if first.mask_file and error.where == first.mask_file else ""
+        return Prepared(first.key, trouble=f"{mask_name}{error.problem} {error.fix}")
     pixels = [(row.bucket, view, _cut(image, row.bucket, view)) for row, view, latents, _ in wanted if latents]
     masks = [(view, _cut_mask(mask, row, view, family)) for row, view, _, lost in wanted if mask and lost]
     return Prepared(first.key, pixels, masks)
@@ -204,7 +209,11 @@ def _cut(image: Image.Image, bucket: Bucket, view: View) -> np.ndarray:
 
 def _open_mask(row: CachedPicture, found: Decoded) -> Image.Image:
     if row.mask_file:
-        return decode_picture(read_bytes(Path(row.mask_file)), row.mask_file).convert("L")
+        data = read_bytes(Path(row.mask_file))
+        if hashlib.sha256(data).hexdigest() != row.mask_digest:
+            fix = "Start a new run to train with it."
+            raise UserError("The mask was changed since the run first read it.", row.mask_file, fix)
+        return decode_picture(data, row.mask_file).convert("L")
     return found.alpha or Image.new("L", row.size, 255)
 
 

@@ -46,6 +46,7 @@ class CachedPicture:
         repeats, prior: see `trainer.pictures.epochs.Turn`.
         sides: 2 where it may be mirrored, else 1.
         views: its crops; where it may be mirrored, each followed by its mirror image.
+        mask_digest: SHA-256 of the mask's file.
     """
 
     key: str
@@ -62,6 +63,7 @@ class CachedPicture:
     prior: bool
     sides: int
     views: tuple[View, ...]
+    mask_digest: str = ""
 
     @property
     def turn(self) -> Turn:

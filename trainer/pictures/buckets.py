@@ -13,6 +13,7 @@ from trainer.contract.errors import UserError
 
 Size = tuple[int, int]
 Box = tuple[float, float, float, float]
+UNLIKE = 0.02  # sides of a mask and its picture may differ by so much in proportion
 CENTRE = (0.5, 0.5)
 
 
@@ -50,6 +51,11 @@ def make_buckets(resolution: int, step: int, max_aspect: float = 2.0) -> tuple[B
         if short and long / short <= max_aspect:
             shapes |= {Bucket(long, short), Bucket(short, long)}
     return tuple(sorted(shapes, key=lambda bucket: (bucket.width / bucket.height, bucket)))
+
+
+def is_alike(mask: Size, picture: Size) -> bool:
+    """Whether a mask has its picture's shape, in whatever size."""
+    return abs(mask[0] * picture[1] / (mask[1] * picture[0]) - 1) <= UNLIKE
 
 
 def nearest(size: Size, buckets: Sequence[Bucket]) -> Bucket:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from os import cpu_count
+from pathlib import Path
 
 from PIL import Image
 
 from trainer.contract.errors import UserError
-from trainer.pictures.buckets import Size
+from trainer.pictures.buckets import Size, is_alike
 from trainer.pictures.decode import ORIENTATION, decode, decode_picture, read_bytes
 from trainer.pictures.gather import Picture
 
@@ -30,12 +31,14 @@ class Measured:
         size: upright (width, height) in pixels.
         digest: SHA-256 of the file's bytes, 64 hex digits.
         mask_digest: tells its mask from others: that of a file, or its own alpha channel; "" without one.
+        mask_trouble: a sentence on the file of its mask where that cannot be used; it counts as none then.
     """
 
     picture: Picture
     size: Size
     digest: str
     mask_digest: str = ""
+    mask_trouble: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,15 +71,25 @@ def _measure(picture: Picture, masks: bool) -> Measured | Unusable:
     try:
         data = read_bytes(picture.path)
         size, digest = upright_size(data, str(picture.path)), hashlib.sha256(data).hexdigest()
-        return Measured(picture, size, digest, _mask_digest(picture, data, digest) if masks else "")
+        if not masks:
+            return Measured(picture, size, digest)
+        if picture.mask:
+            return Measured(picture, size, digest, *_mask_of(picture.mask, size))
+        return Measured(picture, size, digest, f"alpha of {digest}" if is_clear(data, str(picture.path)) else "")
     except UserError as error:
         return Unusable(picture, f"{error.problem} {error.fix}")
 
 
-def _mask_digest(picture: Picture, data: bytes, digest: str) -> str:
-    if picture.mask:
-        return hashlib.sha256(read_bytes(picture.mask)).hexdigest()
-    return f"alpha of {digest}" if is_clear(data, str(picture.path)) else ""
+def _mask_of(path: Path, size: Size) -> tuple[str, str]:
+    """Digest of a mask's file, and why it cannot be used: one of them is empty."""
+    try:
+        data = read_bytes(path)
+        mask = decode_picture(data, str(path)).size
+    except UserError as error:
+        return "", f"the mask {path.name} is not used: {error.problem}"
+    if not is_alike(mask, size):
+        return "", f"the mask {path.name} is not used: {mask[0]} x {mask[1]} is not the picture's shape"
+    return hashlib.sha256(data).hexdigest(), ""
 
 
 def upright_size(data: bytes, name: str) -> Size:

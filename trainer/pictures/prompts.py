@@ -1,7 +1,10 @@
 """What a run draws while it trains, where nobody has said."""
 
-from trainer.pictures.album import Album, Entry
+from collections.abc import Sequence
+from dataclasses import replace
+
 from trainer.pictures.captions import fold, has_trigger, with_trigger
+from trainer.pictures.gather import Picture
 from trainer.pictures.wording import Wording, word
 
 # Of scenes that everybody's base knows, the first is taken that the captions say nothing of.
@@ -11,7 +14,7 @@ SCENES = (
 )  # fmt: skip
 
 
-def default_prompts(album: Album, trigger: str = "", class_word: str = "") -> tuple[str, ...]:
+def default_prompts(pictures: Sequence[Picture]) -> tuple[str, ...]:
     """Return prompts that show whether something is learned, and whether it stays where it belongs.
 
     They are two captions as they are trained, the trigger in a scene that the pictures do not have, and that scene
@@ -19,23 +22,19 @@ def default_prompts(album: Album, trigger: str = "", class_word: str = "") -> tu
     scene.
 
     Args:
-        album: the set; pictures that are left out, and those of regularisation, do not count.
-        trigger: of the run; the set's own where it has none.
-        class_word: likewise.
+        pictures: of the run; those of regularisation do not count.
     """
-    entries = [entry for entry in album.entries if not (entry.excluded or album.concept_of(entry).regularisation)]
-    called = [_called(album, entry, trigger, class_word) for entry in entries]
-    texts = [word(entry.captions[:1], said, 0, entry.id, 0) for entry, said in zip(entries, called, strict=True)]
+    taught = [picture for picture in pictures if not picture.prior]
+    called = [replace(picture.wording, shuffle="off", tag_dropout=0.0) for picture in taught]
+    texts = [
+        word(picture.entry.captions[:1], said, 0, picture.entry.id, 0)
+        for picture, said in zip(taught, called, strict=True)
+    ]
     distinct = list(dict.fromkeys(filter(None, texts)))
     captions = distinct[:1] + distinct[len(distinct) // 2 :][:1] if len(distinct) > 1 else distinct
-    said = called[0] if called else Wording(trigger=fold(trigger), class_word=fold(class_word))
+    said = called[0] if called else Wording()
+    said = replace(said, trigger=fold(said.trigger), class_word=fold(said.class_word))
     return tuple(dict.fromkeys([*captions, *_in_a_new_scene(said, texts)]))
-
-
-def _called(album: Album, entry: Entry, trigger: str, class_word: str) -> Wording:
-    concept = album.concept_of(entry)
-    trigger, thing = concept.trigger or trigger, concept.class_word or class_word
-    return Wording(trigger=fold(trigger), class_word=fold(thing), shuffle="off")
 
 
 def _in_a_new_scene(said: Wording, texts: list[str]) -> list[str]:

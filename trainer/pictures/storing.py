@@ -18,6 +18,7 @@ from PIL import Image, ImageColor
 
 from trainer.contract.errors import UserError
 from trainer.contract.files import write_atomic
+from trainer.pictures.buckets import is_alike
 from trainer.pictures.decode import MAX_FILE_BYTES, Colour, Decoded, decode, decode_picture, read_bytes
 from trainer.pictures.jpeg import strip_jpeg
 from trainer.pictures.sandbox import serve
@@ -26,7 +27,6 @@ from trainer.pictures.sandbox import serve
 _LOSSY = frozenset(("JPEG", "MPO", "HEIF", "AVIF"))
 _JPEG_SIDE = 65_500  # what libjpeg can write
 _LARGE = 30_000_000  # pixels; above, packing takes half the time where only runs are sought
-_UNLIKE = 0.02  # sides of a mask and its picture may differ by so much in proportion
 
 Place = Sequence[str | int | None]  # a path, and the number of a member where that is a zip
 
@@ -172,7 +172,7 @@ def _read_mask(place: Place | None, size: tuple[int, int], notes: list[str]) -> 
     except UserError as error:
         notes.append(f"Its mask was not used. {error.problem}")
         return None
-    if abs(mask.width * size[1] / (mask.height * size[0]) - 1) > _UNLIKE:
+    if not is_alike(mask.size, size):
         notes.append(f"Its mask was not used: {mask.width} x {mask.height} is not the picture's shape.")
         return None
     return mask if mask.size == size else mask.resize(size, Image.Resampling.BILINEAR)

@@ -16,6 +16,8 @@ from trainer.pictures.tags import KEEP_MARK, affix, is_tags, join_tags, split_ta
 
 Choose = Callable[[Sequence[str]], str]
 
+WORDINGS = 8  # texts of a picture whose text varies: drawn once, so that their embeddings can be kept
+
 _MARKS = re.compile(r"\\[{}|]|[{}|]|[^\\{}|]+|\\")
 _ESCAPED = {r"\{", r"\|", r"\}"}
 
@@ -88,6 +90,23 @@ def varies(captions: Sequence[str], wording: Wording) -> bool:
     return bool(open_choices) or dropped or shuffled
 
 
+def wordings(captions: Sequence[str], wording: Wording) -> int:
+    """How many texts of a picture are drawn: each caption gets as many as the others, and at least one."""
+    present = _present(captions) or [""]
+    rounds = WORDINGS // len(present) if any(varies([caption], wording) for caption in present) else 1
+    return max(1, rounds) * len(present)
+
+
+def draw_texts(captions: Sequence[str], wording: Wording, seed: int, key: str, count: int) -> tuple[str, ...]:
+    """The texts that a picture is trained with, `count` of them or a few less so that all captions get as many.
+
+    The captions take turns, the rest is drawn. A text may stand there several times: it is then as likely as that.
+    """
+    present = _present(captions) or [""]
+    count -= count % len(present) if count > len(present) else 0
+    return tuple(word([present[draw % len(present)]], wording, seed, key, draw) for draw in range(count))
+
+
 def expand(text: str, choose: Choose) -> str:
     r"""Replace every `{a|b|c}`, from the innermost, by what `choose` takes of its options.
 
@@ -109,7 +128,7 @@ def expand(text: str, choose: Choose) -> str:
 
 
 def _take_apart(captions: Sequence[str], wording: Wording, choose: Choose) -> _Parts:
-    present = [caption for caption in captions if caption.strip()]
+    present = _present(captions)
     text = fold(expand(choose(present), choose)) if present else fold(wording.class_word)
     prefix, suffix = (fold(expand(words, choose)) for words in (wording.prefix, wording.suffix))
     trigger = fold(wording.trigger)
@@ -129,6 +148,10 @@ def _take_apart(captions: Sequence[str], wording: Wording, choose: Choose) -> _P
     words = split_tags(trigger)  # a trigger of several tags stays with all of them
     held = [tag for tag in free if any(has_trigger(tag, piece) for piece in words)]
     return _Parts(prefix, [*head, *held], [tag for tag in free if tag not in held], tail, suffix)
+
+
+def _present(captions: Sequence[str]) -> list[str]:
+    return [caption for caption in captions if caption.strip()]
 
 
 def _generator(seed: int, key: str | int, draw: int) -> random.Random:

@@ -15,7 +15,7 @@ from trainer.contract.config import ModelSection
 from trainer.contract.errors import UserError
 from trainer.contract.latents import measure, prune, shelf_of
 from trainer.contract.rundir import RunDir, create_run
-from trainer.data.cache import Cache, build_cache
+from trainer.data.cache import LIST, Cache, build_cache
 from trainer.data.encode import to_pixels
 from trainer.data.store import store_of
 from trainer.data.texts import read_texts
@@ -122,6 +122,19 @@ def test_an_edited_caption_costs_its_own_embedding(family, tmp_path):
     assert texts(run, family, cached(run, family)[0]) == (3, 1)
 
 
+@pytest.mark.parametrize("text_encoder", [False, True])
+def test_a_large_set_says_that_its_texts_vary_less(family, tmp_path, monkeypatch, text_encoder):
+    monkeypatch.setattr("trainer.data.cache.MOST_TEXTS", 6)
+    folder = make_pictures(tmp_path / "set", 2)
+    (folder / "0.txt").write_text("one, two, three, four, five, six")
+    adapter = {"text_encoder": text_encoder}
+    run = create_run(tmp_path, "run", compose([{"dataset": {"path": str(folder)}, "adapter": adapter}]))
+    cache, _ = cached(run, family)
+    assert [len(row.texts) for row in cache.pictures] == [8 if text_encoder else 3, 1]
+    said = [event["text"] for event in run.events() if event["kind"] == "notice"]
+    assert len(said) == (not text_encoder) and all("3 can be drawn" in text for text in said)
+
+
 def test_damaged_entries_are_made_again(family, tmp_path):
     folder = make_pictures(tmp_path / "set", 3)
     before, _ = cached(new_run(tmp_path, folder), family)
@@ -151,6 +164,15 @@ def test_a_resume_that_cannot_see_what_the_first_start_saw_says_so(family, tmp_p
     with pytest.raises(UserError, match="damaged") as caught:
         cached(run, family)
     assert caught.value.where == "0.png"
+
+
+@pytest.mark.parametrize("text", ["", '{"form": 4, "pic', "[]", '{"form": 4, "pictures": [{"key": 1}]}', "\udcff"])
+def test_a_damaged_list_of_pictures_is_said(family, tmp_path, text):
+    run = new_run(tmp_path, make_pictures(tmp_path / "set", 1))
+    cached(run, family)
+    (run.path / "cache" / LIST).write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(UserError, match="new run"):
+        cached(run, family)
 
 
 def test_pictures_that_cannot_be_used_are_set_aside_and_the_run_goes_on(family, tmp_path, monkeypatch):
@@ -197,6 +219,7 @@ def test_a_half_written_entry_is_none_and_goes_in_time(family, tmp_path):
     old.parent.mkdir(parents=True)
     for path in (old, young):
         path.write_bytes(b"half")
+    (shelf / "ab" / ".z.3.tmp").symlink_to(shelf / "renamed by its writer")
     os.utime(old, (1, 1))
     assert cached(new_run(tmp_path, make_pictures(tmp_path / "set", 1)), family)[1] == (0, 1, 0)
     assert not old.exists() and young.exists() and measure(shelf).files == 1
@@ -254,3 +277,59 @@ def test_a_resolution_below_the_bases_step_is_refused(family, tmp_path):
     folder = make_pictures(tmp_path / "set", 1)
     with pytest.raises(UserError, match="pixels"):
         cached(new_run(tmp_path, folder, resolution=8), family)
+
+
+def notices(run: RunDir) -> list[str]:
+    return [event["text"] for event in run.events() if event["kind"] == "notice"]
+
+
+def mask(path: Path, size=(64, 64), level=255) -> None:
+    Image.new("L", size, level).save(path)
+
+
+def test_a_mask_that_cannot_be_used_is_named_and_its_picture_is_trained(family, tmp_path):
+    folder = make_pictures(tmp_path / "set", 4)
+    shutil.copy(folder / "0.png", folder / "9.png")
+    mask(folder / "0-masklabel.png")
+    (folder / "0-masklabel.png").write_bytes((folder / "0-masklabel.png").read_bytes()[:60])
+    mask(folder / "1-masklabel.png", (64, 32))
+    mask(folder / "2-masklabel.png", (128, 128))
+    run = new_run(tmp_path, folder)
+    cache, _ = cached(run, family)
+    assert [bool(row.views[0].mask) for row in cache.pictures] == [False, False, True, False, False]
+    assert [text.split(" is ")[0] for text in notices(run)] == ["the mask 0-masklabel.png", "the mask 1-masklabel.png"]
+    assert not [event for event in run.events() if event["kind"] == "quarantine"]
+
+
+@pytest.mark.parametrize("change_it", [lambda path: mask(path, level=0), Path.unlink], ids=["edited", "gone"])
+def test_a_mask_that_changes_while_it_is_measured_is_not_kept_under_the_old_name(family, tmp_path, change_it):
+    folder = make_pictures(tmp_path / "set", 3)
+    shutil.copy(folder / "0.png", folder / "9.png")
+    mask(folder / "0-masklabel.png")
+    run = new_run(tmp_path, folder)
+
+    def edited(what, done, total):
+        if (what, done) == ("looking at pictures", total):
+            change_it(folder / "0-masklabel.png")
+
+    cache = build_cache(run, store_of(run), family, edited)
+    assert [row.name for row in cache.pictures] == ["1.png", "2.png", "9.png"], "the copy of it is innocent"
+    (event,) = (event for event in run.events() if event["kind"] == "quarantine")
+    assert event["picture"] == "0.png" and "0-masklabel.png" in event["reason"]
+    mask(folder / "0-masklabel.png", level=0)
+    again, _ = cached(new_run(tmp_path, folder), family)
+    assert again.latents.mask(again.pictures[0].views[0]).max() == 0
+
+
+def test_a_resume_does_not_take_another_mask(family, tmp_path):
+    folder = make_pictures(tmp_path / "set", 2)
+    mask(folder / "0-masklabel.png")
+    run = new_run(tmp_path, folder)
+    cached(run, family)
+    mask(folder / "0-masklabel.png", level=0)
+    assert cached(run, family)[1] == (3, 0, 0), "what is kept needs no file"
+    shutil.rmtree(shelf_of(tmp_path))
+    for path in (run.path / "cache").glob("*.safetensors"):
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="mask was changed"):
+        cached(run, family)

@@ -121,3 +121,4 @@ def test_what_cannot_be_measured_is_said(tmp_path):
     (folder / "2.png").unlink()
     found = measure_all(pictures, masks=True)
     assert [isinstance(one, Unusable) for one in found] == [True, False, True]
+    assert found[1].mask_digest == "" and "1-masklabel.png" in found[1].mask_trouble

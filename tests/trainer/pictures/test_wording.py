@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from trainer.pictures.captions import has_trigger
 from trainer.pictures.tags import is_tags, join_tags, split_tags
-from trainer.pictures.wording import Wording, expand, varies, word
+from trainer.pictures.wording import WORDINGS, Wording, draw_texts, expand, varies, word, wordings
 
 TAG = st.from_regex(r"[a-z0-9]{1,8}( [a-z0-9]{2,6}){0,2}", fullmatch=True)
 TAGS = st.lists(TAG, min_size=3, max_size=9).filter(lambda tags: is_tags(join_tags(tags)))
@@ -174,3 +174,29 @@ def test_putting_the_trigger_in_again_changes_nothing(tags, wording):
     still = Wording(trigger=wording.trigger, shuffle="off")
     once = word([join_tags(tags)], still, 0, 0, 0)
     assert word([once], still, 0, 0, 0) == once
+
+
+def drawn(captions, wording, seed=1, key="picture"):
+    return draw_texts(captions, wording, seed, key, wordings(captions, wording))
+
+
+def test_the_texts_of_a_picture_are_as_likely_as_the_settings_say():
+    wording = Wording(shuffle="off", tag_dropout=0.1)
+    found = [drawn(["one, two, three"], wording, key=str(number)) for number in range(500)]
+    assert {len(texts) for texts in found} == {WORDINGS}
+    whole = sum(text == "one, two, three" for texts in found for text in texts) / (500 * WORDINGS)
+    assert 0.7 < whole < 0.76, "0.9 cubed; drawn among the different texts alone it would be 0.4"
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 8, 11])
+def test_every_caption_of_a_picture_is_trained_as_often_as_the_others(count):
+    captions = [f"caption {number}" for number in range(count)]
+    assert drawn(captions, Wording()) == tuple(captions)
+    seen = Counter(text.split(" {")[0][:-2] for text in drawn([f"{one} {{a|b}}" for one in captions], Wording()))
+    assert seen == dict.fromkeys(captions, max(1, WORDINGS // count))
+
+
+def test_fewer_texts_still_share_the_captions_out():
+    assert draw_texts(["one {a|a}", " ", "two", "three"], Wording(), 1, "x", 5) == ("one a", "two", "three")
+    assert draw_texts(["one", "two", "three"], Wording(), 1, "x", 2) == ("one", "two")
+    assert drawn([], Wording(trigger="ohwx", class_word="dog")) == ("ohwx dog",)
