@@ -21,10 +21,11 @@ FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
 class Announced(BaseModel):
-    """What an upload will bring: names with their folders, and bytes."""
+    """What an upload will bring: names with their folders, and bytes; and the name of the set it is for."""
 
     names: list[str] = Field(max_length=uploads.MOST_FILES)
     sizes: list[int] = Field(max_length=uploads.MOST_FILES)
+    into: str = ""
 
 
 def add(app: FastAPI, home: Path) -> None:
@@ -88,9 +89,11 @@ def _add_uploads(app: FastAPI, home: Path) -> None:
     def begin(request: Request, announced: Announced) -> JSONResponse:
         _same_origin(request)
         try:
-            token, wanted = uploads.begin(home, announced.names, announced.sizes)
+            token, wanted = uploads.begin(home, announced.names, announced.sizes, announced.into)
         except UserError as error:
             raise HTTPException(413, f"{error.problem} {error.fix}") from error
+        except OSError as error:
+            raise HTTPException(507, f"There is no room made for it ({error.strerror or error}).") from error
         return JSONResponse({"token": token, "wanted": wanted})
 
     @app.put("/uploads/{token}/{first}/{count}")

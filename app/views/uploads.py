@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+from app.views import sets
 from trainer.contract.errors import UserError
 from trainer.contract.files import write_atomic
 from trainer.pictures.listing import visible
@@ -33,22 +34,25 @@ def place(home: Path) -> Path:
     return home / ".cache" / "uploads"
 
 
-def begin(home: Path, names: Sequence[str], sizes: Sequence[int]) -> tuple[str, list[int]]:
+def begin(home: Path, names: Sequence[str], sizes: Sequence[int], into: str = "") -> tuple[str, list[int]]:
     """Make room for an upload.
 
     Args:
         home: the data folder.
         names: of the files, with "/" between folders.
         sizes: in bytes.
+        into: name of the set that was open when the sender began; "" for a new one.
 
     Returns:
         Its token, and the numbers of the files that are wanted: hidden ones are not.
 
     Raises:
-        UserError: there is too much of it, or the disk has no room.
+        UserError: there is too much of it, or no such set, or the disk has no room.
+        OSError: the disk cannot be written.
     """
     if len(names) != len(sizes) or not 0 < len(names) <= MOST_FILES or min(sizes) < 0:
         raise UserError(f"Between 1 and {MOST_FILES} files can be sent at once.", "", "Send the folder in parts.")
+    _set(home, into)
     root = place(home)
     root.mkdir(parents=True, exist_ok=True)
     _drop_stale(root)
@@ -59,7 +63,7 @@ def begin(home: Path, names: Sequence[str], sizes: Sequence[int]) -> tuple[str, 
         raise UserError(problem, str(root), "Make room, or add the folder where it lies, by its path.")
     token = secrets.token_hex(16)
     (root / token / TREE).mkdir(parents=True)
-    plan = [list(row) for row in zip(_safe_names(names), sizes, strict=True)]
+    plan = {"into": into, "files": [list(row) for row in zip(_safe_names(names), sizes, strict=True)]}
     write_atomic(root / token / PLAN, json.dumps(plan))
     return token, wanted
 
@@ -72,7 +76,7 @@ async def receive(home: Path, token: str, first: int, count: int, stream: AsyncI
         OSError: one cannot be written.
     """
     folder = _folder(home, token)
-    plan = _plan(folder / PLAN)
+    _, plan = _plan(folder / PLAN)
     if not 0 <= first < first + count <= len(plan):
         raise UserError("These files were not announced.", f"{first} to {first + count - 1}")
     pieces = _Pieces(stream)
@@ -120,6 +124,20 @@ def arrived(home: Path, token: str) -> Path:
     return tree
 
 
+def destination(home: Path, token: str) -> Path | None:
+    """Folder of the set that the upload was begun for, None for a new one. Raises UserError where it is gone."""
+    into, _ = _plan(_folder(home, token) / PLAN)
+    return _set(home, into)
+
+
+def _set(home: Path, name: str) -> Path | None:
+    """A set by its name, which the sender gives: it is looked up, never made a path of."""
+    found = next((path for path in sets.own(home) if path.name == name), None)
+    if name and found is None:
+        raise UserError(f"There is no set called '{name}'.", "Set of pictures", "Choose a set, and send it again.")
+    return found
+
+
 def end(home: Path, token: str) -> None:
     """Delete what is left of an upload."""
     shutil.rmtree(_folder(home, token), ignore_errors=True)
@@ -133,8 +151,9 @@ def _folder(home: Path, token: str) -> Path:
 
 
 @functools.lru_cache(maxsize=4)
-def _plan(file: Path) -> list[tuple[str, int]]:
-    return [(name, size) for name, size in json.loads(file.read_text("utf-8"))]
+def _plan(file: Path) -> tuple[str, list[tuple[str, int]]]:
+    plan = json.loads(file.read_text("utf-8"))
+    return plan["into"], [(name, size) for name, size in plan["files"]]
 
 
 def _drop_stale(root: Path) -> None:

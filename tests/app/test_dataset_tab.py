@@ -107,8 +107,11 @@ def test_what_goes_wrong_with_an_import_is_said(home: Path, tmp_path: Path, capl
 
 
 def test_reports_are_in_the_senders_names(tmp_path: Path) -> None:
-    report = ImportReport(rejected=(Rejected(f"{tmp_path}/a/<b>.png", "Broken."),), notes=(f"{tmp_path}/x.txt: odd",))
-    shown = importing.report_html(importing._as_sent(report, tmp_path))
+    report = ImportReport(rejected=(Rejected(f"{tmp_path}/a/<b>.png", "Broken."),), notes=(f"{tmp_path}/x.txt: odd",
+        f"{tmp_path}: nothing", f"{tmp_path}/%3Ci%3E.gif: %25"))  # fmt: skip
+    shown = importing.report_html(importing._as_sent(report, tmp_path), "se<t")
+    assert "se&lt;t: <b>0</b> added" in shown and "<li>what was sent: nothing</li>" in shown
+    assert "<li>&lt;i&gt;.gif: %</li>" in shown, "a name is shown as it was sent"
     assert "a/&lt;b&gt;.png: Broken." in shown and "<li>x.txt: odd</li>" in shown and str(tmp_path) not in shown
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app import routes
-from app.views import uploads
+from app.views import sets, uploads
 from trainer.contract.errors import UserError
 from trainer.contract.home import find_home
 
@@ -147,4 +147,27 @@ def test_an_upload_that_nobody_ended_is_dropped(
 
 def test_the_plan_is_text(client: TestClient, home: Path) -> None:
     token = send(client, {"10_sks dog/Bild 1.png": b"x"})
-    assert json.loads((uploads.place(home) / token / uploads.PLAN).read_text()) == [["10_sks dog/Bild 1.png", 1]]
+    plan = json.loads((uploads.place(home) / token / uploads.PLAN).read_text())
+    assert plan == {"into": "", "files": [["10_sks dog/Bild 1.png", 1]]}
+
+
+def test_an_upload_belongs_to_the_set_it_was_begun_for(client: TestClient, home: Path) -> None:
+    begun = {"names": ["a.png"], "sizes": [1], "into": "first"}
+    assert client.post("/uploads", json=begun, headers=PAGE).status_code == 413, "there is no such set"
+    first = sets.create(home, "first")
+    token = client.post("/uploads", json=begun, headers=PAGE).json()["token"]
+    sets.create(home, "second")
+    assert uploads.destination(home, token) == first
+    for path in ("..", "../runs", str(first), "first/pictures"):
+        answer = client.post("/uploads", json={**begun, "into": path}, headers=PAGE)
+        assert answer.status_code == 413 and "no set called" in answer.json()["detail"]
+    first.rename(first.with_name("renamed"))
+    with pytest.raises(UserError, match="no set called 'first'"):
+        uploads.destination(home, token)
+
+
+def test_a_disk_that_cannot_be_written_is_said(client: TestClient, home: Path) -> None:
+    uploads.place(home).parent.mkdir(exist_ok=True)
+    uploads.place(home).write_text("a file where the folder should be")
+    answer = client.post("/uploads", json={"names": ["a.png"], "sizes": [1]}, headers=PAGE)
+    assert answer.status_code == 507 and "File exists" in answer.json()["detail"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Site
 from trainer.pictures.album import Entry, open_album
@@ -74,6 +74,36 @@ def test_a_thousand_pictures_in_folders_and_a_zip(page: Page, site: Site, tmp_pa
     expect(page.locator("#dataset-report")).to_contain_text("some.zip/broken.png")
     expect(page.locator("#dataset-report")).not_to_contain_text(".cache")
     assert len(captions(site, "zipped")) == 2 and all(captions(site, "zipped"))
+
+
+def test_an_upload_goes_where_it_was_dropped(page: Page, site: Site, tmp_path: Path) -> None:
+    for number in range(1, 5):
+        picture(tmp_path / "mine" / f"{number}.png", number)
+        picture(tmp_path / "later" / f"{number}.png", 10 + number)
+    page.goto(site.address)
+    new_set(page, "first")
+    held: list[Route] = []
+    page.route("**/uploads/*/*/*", lambda route: held.append(route))
+    for name in ("mine", "later"):
+        with page.expect_file_chooser() as asked:
+            page.get_by_role("button", name="Choose a folder").press("Enter")
+        asked.value.set_files(tmp_path / name)
+    expect(page.locator("#dataset-upload .queued")).to_contain_text("Another upload waits")
+    eventually(lambda: bool(held), page)
+    new_set(page, "second")
+    page.unroute("**/uploads/*/*/*")  # what was held goes on
+    expect(page.locator("#dataset-report")).to_contain_text("first: 4 added")
+    eventually(lambda: len(entries(site, "first")) == 8, page, 300)
+    expect(page.locator("#dataset-report")).to_contain_text("first: 4 added")
+    expect(page.locator("#dataset-set input")).to_have_value("second")
+    assert not entries(site, "second")
+
+    page.route("**/uploads", lambda route: route.fulfill(status=502, body="<html>Bad gateway</html>"))
+    page.locator("#dataset-upload input[webkitdirectory]").set_input_files(tmp_path / "mine")
+    expect(page.locator("#dataset-upload .sending")).to_contain_text("answered 502")
+    page.evaluate("""document.querySelector("#dataset-upload .drop").dispatchEvent(
+        new DragEvent("drop", { bubbles: true, dataTransfer: new DataTransfer() }))""")
+    expect(page.locator("#dataset-upload .sending")).to_contain_text("There is no file in it")
 
 
 @pytest.fixture
@@ -213,8 +243,8 @@ def trigger_word(page: Page, site: Site) -> None:
     assert open_album(site.home / "datasets" / "twelve").trigger == "sks"
 
 
-def eventually(holds: Callable[[], bool], page: Page) -> None:
-    for _ in range(50):
+def eventually(holds: Callable[[], bool], page: Page, times: int = 50) -> None:
+    for _ in range(times):
         if holds():
             return
         page.wait_for_timeout(100)

@@ -2,9 +2,20 @@
 const zone = element.querySelector(".drop"), sending = element.querySelector(".sending");
 const bar = sending.querySelector("progress"), words = sending.querySelector("span");
 const AT_ONCE = 3, PACK_FILES = 200, PACK_BYTES = 2 ** 23;  // small files share a request
+const queued = zone.querySelector(".queued");
 let going = null;  // what is being sent: { requests, stopped }
+let waiting = null;  // the upload that was begun last: the next one waits for it
 
 const mebi = bytes => (bytes / 2 ** 20).toFixed(bytes < 2 ** 24 ? 1 : 0) + " MiB";
+
+function read(request) {  // null where it is no JSON: a proxy, or a program that failed, answers in other ways
+    try { return JSON.parse(request.responseText || "{}"); } catch { return null; }
+}
+
+function say(text) {
+    sending.hidden = false;
+    words.textContent = text;
+}
 
 function send(method, address, body, going, progress) {
     return new Promise((done, failed) => {
@@ -13,8 +24,9 @@ function send(method, address, body, going, progress) {
         request.upload.onprogress = event => progress?.(event.loaded);
         request.onload = () => {
             going.requests.delete(request);
-            const answer = JSON.parse(request.responseText || "{}");
-            request.status < 300 ? done(answer) : failed(new Error(answer.detail || request.statusText));
+            const answer = read(request), said = typeof answer?.detail === "string" && answer.detail;
+            if (request.status < 300 && answer) done(answer);
+            else failed(new Error(said || `The program answered ${request.status} ${request.statusText}. Send it again.`));
         };
         request.onerror = () => failed(new Error("The connection was lost."));
         request.onabort = () => failed(new Error("Cancelled: nothing was added."));
@@ -24,14 +36,28 @@ function send(method, address, body, going, progress) {
     });
 }
 
-async function upload(found) {  // [[name with folders, File]]
-    if (going || !found.length) return;
+// The set is the one that is seen when the drop begins; `look` finds the files: [[name with folders, File]].
+function begin(look) {
+    const into = document.querySelector("#dataset-set input")?.value ?? "";
+    const last = waiting;
+    waiting = (async () => {
+        if (going) queued.textContent = "Another upload waits until this one is sent.";
+        await last;
+        queued.textContent = "";
+        try { await upload(await found, into); } catch (error) { say(`It could not be read (${error.message}).`); }
+    })();
+    const found = look();
+    found.catch(() => {});  // it is told above, in its turn
+}
+
+async function upload(found, into) {
+    if (!found.length) return say("There is no file in it. Drop pictures, folders or zips.");
     going = { requests: new Set(), stopped: false };
     sending.hidden = false;
     let token = null;
     try {
         words.textContent = `${found.length} files`;
-        const plan = JSON.stringify({ names: found.map(([name]) => name), sizes: found.map(([, file]) => file.size) });
+        const plan = JSON.stringify({ names: found.map(([name]) => name), sizes: found.map(([, file]) => file.size), into });
         const begun = await send("POST", "uploads", plan, going);
         token = begun.token;
         await sendAll(token, begun.wanted, found, going);
@@ -42,9 +68,10 @@ async function upload(found) {  // [[name with folders, File]]
         going.stopped = true;
         going.requests.forEach(request => request.abort());
         words.textContent = error.message;
-        if (token) fetch(`uploads/${token}`, { method: "DELETE" });
+        if (token) fetch(`uploads/${token}`, { method: "DELETE" }).catch(() => {});  // it is dropped after a day anyway
+    } finally {
+        going = null;
     }
-    going = null;
 }
 
 function packs(wanted, found) {  // of numbers without a gap
@@ -61,7 +88,7 @@ function packs(wanted, found) {  // of numbers without a gap
 
 async function sendAll(token, wanted, found, going) {
     const total = wanted.reduce((sum, number) => sum + found[number][1].size, 0), sent = new Map();
-    const waiting = packs(wanted, found);
+    const left = packs(wanted, found);
     let done = 0;
     const show = () => {
         const bytes = [...sent.values()].reduce((sum, one) => sum + one, done);
@@ -69,8 +96,8 @@ async function sendAll(token, wanted, found, going) {
         words.textContent = `${mebi(bytes)} of ${mebi(total)} sent`;
     };
     const one = async () => {
-        while (waiting.length && !going.stopped) {
-            const pack = waiting.shift(), first = pack[0], body = new Blob(pack.map(number => found[number][1]));
+        while (left.length && !going.stopped) {
+            const pack = left.shift(), first = pack[0], body = new Blob(pack.map(number => found[number][1]));
             const progress = loaded => { sent.set(first, loaded); show(); };
             await send("PUT", `uploads/${token}/${first}/${pack.length}`, body, going, progress);
             sent.delete(first); done += body.size; show();
@@ -91,19 +118,25 @@ async function walk(entry, out) {  // what was dropped: a file, or a folder with
 
 element.addEventListener("change", event => {
     const input = event.target;
-    upload(Array.from(input.files, file => [file.webkitRelativePath || file.name, file]));
+    const found = Array.from(input.files, file => [file.webkitRelativePath || file.name, file]);
+    if (found.length) begin(async () => found);
     input.value = "";
 });
 element.addEventListener("dragover", event => { event.preventDefault(); zone.classList.add("over"); });
 element.addEventListener("dragleave", () => zone.classList.remove("over"));
-element.addEventListener("drop", async event => {
+element.addEventListener("drop", event => {
     event.preventDefault();
     zone.classList.remove("over");
-    const entries = Array.from(event.dataTransfer.items, item => item.webkitGetAsEntry()).filter(Boolean), out = [];
-    for (const entry of entries) await walk(entry, out);
-    upload(out);
+    const entries = Array.from(event.dataTransfer.items, item => item.webkitGetAsEntry()).filter(Boolean);
+    begin(async () => {  // the entries must be taken before the event is over
+        const out = [];
+        for (const entry of entries) await walk(entry, out);
+        return out;
+    });
 });
+element.querySelector(".ways").addEventListener("click", event => event.target.nextElementSibling?.click());
+window.addEventListener("beforeunload", event => { if (going) event.preventDefault(); });
 sending.querySelector("button").addEventListener("click", () => {
-    if (going) going.requests.forEach(request => request.abort());
+    if (going) { going.stopped = true; going.requests.forEach(request => request.abort()); }
     else sending.hidden = true;
 });

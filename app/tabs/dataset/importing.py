@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import gradio as gr
 
@@ -13,17 +14,19 @@ from app.tabs.dataset.desk import Desk, news
 from app.views import pictures, sets, uploads
 from app.views.page import Page, kindly, quiet, say
 from trainer.contract.errors import UserError
-from trainer.pictures.album import locate
+from trainer.pictures.album import create_album, locate
 from trainer.pictures.importing import Duplicate, ImportOptions, ImportReport, import_pictures
 from trainer.pictures.shelves import Rejected
 
 SCRIPT = Path(__file__).with_name("drop.js").read_text("utf-8")
 SAMPLES = {"style": "A style", "subject": "A subject"}
-DROP = """<div class="drop" tabindex="0"><b>Drop pictures, folders or zips here</b>
+DROP = """<div class="drop"><b>Drop pictures, folders or zips here</b>
 <span>captions as .txt beside the pictures, metadata.jsonl or captions.csv come along; folders stay what they are</span>
-<div class="ways"><label>Choose files<input type="file" multiple hidden></label>
-<label>Choose a folder<input type="file" webkitdirectory multiple hidden></label></div>
-<div class="sending" hidden><progress value="0" max="1"></progress><span></span><button>Cancel</button></div></div>"""
+<div class="ways"><button>Choose files</button><input type="file" multiple hidden>
+<button>Choose a folder</button><input type="file" webkitdirectory multiple hidden></div>
+<div class="sending" hidden><progress value="0" max="1"></progress>
+<span role="status"></span><button>Cancel</button></div>
+<span class="queued" role="status"></span></div>"""
 
 Work = Callable[[Callable[[int, int], None]], ImportReport]
 
@@ -41,6 +44,7 @@ def build(desk: Desk) -> None:
     report = gr.HTML(elem_id="dataset-report")
     shown = [chosen, report, desk.changed]
     chosen.change(lambda path: path or "", chosen, page.dataset, **quiet())
+    chosen.input(lambda: "", None, report, **quiet())
     create.click(
         kindly(lambda text: (_chosen(page.home, sets.create(page.home, text)), "", "")), name, [chosen, name, report],
         **quiet(),
@@ -49,13 +53,13 @@ def build(desk: Desk) -> None:
     for key, button in samples.items():
         button.click(lambda key=key: (yield from _use_sample(page.home, key)), None, shown, **busy)
 
-    def sent(event: gr.EventData, into: str) -> Iterator[Any]:
-        yield from _import_upload(page.home, str(event.token), into)
+    def sent(event: gr.EventData, opened: str) -> Iterator[Any]:
+        yield from _import_upload(page.home, str(event.token), opened)
 
     def from_place(text: str, way: str, into: str) -> Iterator[Any]:
         yield from _import_place(page.home, text, way == "leave", into)
 
-    drop.sent(sent, page.dataset, shown, **busy)
+    drop.sent(sent, page.dataset, shown, trigger_mode="multiple", **busy)  # one may be sent while another is read
     add.click(from_place, [place, how, page.dataset], shown, **busy)
     page.blocks.load(lambda: _chosen(page.home, next(iter(sets.own(page.home)), None)), None, chosen, **quiet())
 
@@ -91,11 +95,21 @@ def _first(page: Page, key: str) -> str | None:
 
 
 def _chosen(home: Path, path: Path | None) -> gr.Dropdown:
-    return gr.Dropdown([(path.name, str(path)) for path in sets.own(home)], value=str(path) if path else None)
+    return gr.Dropdown(_listed(home), value=str(path) if path else None)
 
 
-def _import_upload(home: Path, token: str, into: str) -> Iterator[Any]:
-    """Import what was sent into the chosen set, or into a new one where none is chosen."""
+def _listed(home: Path) -> list[tuple[str, str]]:
+    return [(path.name, str(path)) for path in sets.own(home)]
+
+
+def _import_upload(home: Path, token: str, opened: str) -> Iterator[Any]:
+    """Import what was sent into the set that was open when it was begun, or into a new one where none was."""
+    try:
+        into = uploads.destination(home, token)
+    except UserError as error:
+        say(error)
+        yield gr.skip(), "", gr.skip()
+        return
 
     def work(target: Path) -> Work:
         def run(tell: Callable[[int, int], None]) -> ImportReport:
@@ -107,7 +121,7 @@ def _import_upload(home: Path, token: str, into: str) -> Iterator[Any]:
 
         return run
 
-    yield from _run(home, into, work)
+    yield from _run(home, str(into or ""), work, choose=not opened)
 
 
 def _import_place(home: Path, text: str, leave: bool, into: str) -> Iterator[Any]:
@@ -117,14 +131,14 @@ def _import_place(home: Path, text: str, leave: bool, into: str) -> Iterator[Any
         source = Path(text.strip()).expanduser()
         return lambda tell: import_pictures([source], target, options=ImportOptions(reference=leave), on_progress=tell)
 
-    yield from _run(home, into, work)
+    yield from _run(home, into, work, choose=not into)
 
 
 def _as_sent(report: ImportReport, tree: Path) -> ImportReport:
     """A report in the sender's names: where the files lay meanwhile is nothing to people."""
 
     def told(text: str) -> str:
-        return text.replace(f"{tree}/", "")
+        return unquote(text.replace(f"{tree}/", "").replace(str(tree), "what was sent"))
 
     return replace(
         report, duplicates=tuple(Duplicate(*map(told, one)) for one in report.duplicates),
@@ -146,35 +160,44 @@ def _use_sample(home: Path, key: str) -> Iterator[Any]:
             raise UserError(f"the sample pictures '{key}' did not come along", "presets/demo", fix)
         return lambda tell: import_pictures([source], target, on_progress=tell)
 
-    yield from _run(home, str(target), work)
+    yield from _run(home, str(target), work, choose=True)
 
 
-def _run(home: Path, into: str, work: Callable[[Path], Work]) -> Iterator[Any]:
-    """Import beside the page and tell how far it is; it goes on to its end if the page is closed."""
+def _run(home: Path, into: str, work: Callable[[Path], Work], choose: bool) -> Iterator[Any]:
+    """Import beside the page and tell how far it is; it goes on to its end if the page is closed.
+
+    The set is opened at once or not at all: at the end somebody may be at work on another one.
+    """
     try:
         target = Path(into) if into else sets.create(home, "")
         sets.check_own(home, target)
-        for told in beside(work(target)):
+        run = work(target)
+        if choose:
+            sets.editable(home, target) if target.is_dir() else create_album(target)
+            yield _chosen(home, target), gr.skip(), gr.skip()
+        for told in beside(run):
             if isinstance(told, ImportReport):
-                yield _chosen(home, target), report_html(told), news()
+                yield gr.Dropdown(_listed(home)), report_html(told, target.name), news()
             else:
-                yield gr.skip(), _progress(*told), gr.skip()
+                yield gr.skip(), _progress(target.name, *told), gr.skip()
     except UserError as error:
         say(error)
         yield gr.skip(), "", gr.skip()
 
 
-def _progress(done: int, total: int) -> str:
+def _progress(name: str, done: int, total: int) -> str:
     share = f"{done} of {sets.count(total, 'picture')}" if total else "looking at what came"
-    return f'<div class="report"><progress value="{done}" max="{total or 1}"></progress> {share}</div>'
+    bar = f'<progress value="{done}" max="{total or 1}"></progress>'
+    return f'<div class="report">{bar} {html.escape(name)}: {share}</div>'
 
 
-def report_html(report: ImportReport) -> str:
-    """HTML: what became of each picture."""
+def report_html(report: ImportReport, name: str) -> str:
+    """HTML: what became of each picture that was to go into a set."""
     parts = [f"<b>{len(report.accepted)}</b> added"]
     parts += [f"<b>{len(report.duplicates)}</b> there already"] if report.duplicates else []
     parts += [f"<b>{len(report.rejected)}</b> not usable"] if report.rejected else []
     reasons = [f"{item.source}: {item.reason}" for item in report.rejected] + list(report.notes)
     listed = "".join(f"<li>{html.escape(line)}</li>" for line in reasons[:20])
     more = f"<li>and {len(reasons) - 20} more</li>" if len(reasons) > 20 else ""
-    return f'<div class="report">{" · ".join(parts)}{f"<ul>{listed}{more}</ul>" if listed else ""}</div>'
+    said = f"{html.escape(name)}: {' · '.join(parts)}"
+    return f'<div class="report">{said}{f"<ul>{listed}{more}</ul>" if listed else ""}</div>'

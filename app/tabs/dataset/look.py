@@ -42,7 +42,7 @@ kbd { padding: 0 5px; border: 1px solid var(--border-color-primary); border-radi
 .drop.over { border-color: var(--primary-500); background: var(--background-fill-secondary); }
 .drop > span { color: var(--body-text-color-subdued); font-size: var(--text-sm); max-width: 52ch; }
 .drop .ways { display: flex; gap: 8px; margin-top: 6px; }
-.drop label, .drop .sending button { cursor: pointer; padding: 6px 14px; border-radius: var(--radius-md);
+.drop button { cursor: pointer; padding: 6px 14px; border-radius: var(--radius-md);
   font-size: var(--text-sm);
   border: 1px solid var(--border-color-primary); background: var(--button-secondary-background-fill); }
 .drop .sending:not([hidden]) { display: flex; align-items: center; gap: 10px; width: 100%; max-width: 460px;
