@@ -44,20 +44,27 @@ def draw(path: Path, shade: int) -> Path:
 
 
 def desk(home: Path) -> Desk:
-    return Desk(SimpleNamespace(home=home), *[None] * 8)  # type: ignore[arg-type]
+    return Desk(SimpleNamespace(home=home), *[None] * 10)  # type: ignore[arg-type]
 
 
 def test_a_caption_is_written_once_and_only_if_somebody_typed(home: Path, folder: Path) -> None:
     first, before = open_album(folder).entries[0], next_undo(folder)
     place = desk(home)
-    assert not editor.save_caption(place, str(folder), first.id, "a cat, solo", "a cat, solo")
-    assert not editor.save_caption(place, str(folder), "f" * 32, "for one that is gone", "")
+    read, other = map(editor.entry_stamp, open_album(folder).entries[:2])
+    assert not editor.save_caption(place, str(folder), first.id, "a cat, solo", read)
+    assert not editor.save_caption(place, str(folder), "f" * 32, "for one that is gone", "f" * 32)
+    assert not editor.save_caption(place, str(folder), first.id, "typed over another picture's", other)
     assert next_undo(folder) == before
-    assert editor.save_caption(place, str(folder), first.id, "one\n\n  two  words\n", "a cat, solo")
+    assert editor.save_caption(place, str(folder), first.id, "one\n\n  two  words\n", read)
     assert open_album(folder).entries[0].captions == ("one", "two words")
-    assert not editor.save_caption(place, str(folder), first.id, "one\n\n  two  words\n", "a cat, solo"), "said again"
+    assert not editor.save_caption(place, str(folder), first.id, "one\n\n  two  words\n", read), "said again"
+    with pytest.raises(editor.Overwritten, match="now it says: one / two words") as caught:
+        editor.save_caption(place, str(folder), first.id, "of another tab", read)
+    assert open_album(folder).entries[0].captions == ("one", "two words")
+    assert editor.save_caption(place, str(folder), first.id, "of another tab", read, caught.value.now)
+    assert open_album(folder).entries[0].captions == ("of another tab",)
     with pytest.raises(UserError, match="not one of yours"):
-        editor.save_caption(place, str(home / "runs"), first.id, "x", "")
+        editor.save_caption(place, str(home / "runs"), first.id, "x", read)
 
 
 def test_an_edit_of_many_is_shown_as_it_is_made(home: Path, folder: Path) -> None:

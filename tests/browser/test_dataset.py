@@ -131,7 +131,10 @@ def by_keyboard(page: Page, site: Site) -> None:
     expect(name).to_contain_text("1.png")
     box.fill("typed with the keyboard\nand a second one")
     page.keyboard.press("Control+Enter")
+    page.keyboard.type("third", delay=5)  # the next picture is on its way
     expect(name).to_contain_text("2.png")
+    expect(box).to_have_value(before[1] + "third")
+    box.fill(before[1])
     page.keyboard.press("Alt+ArrowDown")
     expect(name).to_contain_text("3.png")
     page.keyboard.press("Alt+ArrowUp")

@@ -18,7 +18,7 @@ EMPTY = empty(
 
 def build(page: Page) -> None:
     """Lay out the tab."""
-    names = ("picture-id", "caption-before", "chosen", "number", "changed", "wanted", "words", "visit")
+    names = ("picture-id", "caption-before", "chosen", "meant", "told", "number", "changed", "wanted", "words", "visit")
     desk = Desk(page, *map(hidden, names))
     importing.build(desk)
     history.build(desk)

@@ -28,6 +28,8 @@ class Desk:
         picture: id of the open picture.
         before: its caption as it was read, to know whether somebody has typed.
         chosen: ids of the selected pictures, with spaces between.
+        meant: ids of the pictures that "Leave out" and "Delete" say they are for.
+        told: what somebody else wrote, when it was said instead of being replaced.
         number: of the page of tiles, from 0.
         changed: anything new, after the set was changed; whoever shows something of it follows.
         wanted: id of a picture that a part wants to be opened.
@@ -39,6 +41,8 @@ class Desk:
     picture: gr.Textbox
     before: gr.Textbox
     chosen: gr.Textbox
+    meant: gr.Textbox
+    told: gr.Textbox
     number: gr.Textbox
     changed: gr.Textbox
     wanted: gr.Textbox

@@ -1,6 +1,7 @@
 """Tiles, the open picture, its captions: the keyboard goes from one to the next, and what was typed is kept."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,11 +10,15 @@ import gradio as gr
 from app.tabs.dataset import crops
 from app.tabs.dataset.desk import Desk, Words, look, news
 from app.views import grid, sets
-from app.views.page import in_turn, kindly, quiet
+from app.views.page import in_turn, kindly, quiet, say
+from trainer.contract.errors import UserError
 from trainer.pictures.album import Album, Entry, change, edit
+from trainer.pictures.captions import fold
 from trainer.pictures.tags import set_captions
 
 SCRIPT = Path(__file__).with_name("editor.js").read_text("utf-8")
+ARRIVED = "(text, before) => {document.dispatchEvent(new CustomEvent('dataset-arrived', {detail: {text, before}}));}"
+WANTED = "id => { if (id) document.dispatchEvent(new Event('dataset-wanted')); }"
 KEYS = (
     '<div class="hint"><kbd>Ctrl</kbd> <kbd>Enter</kbd> save and next · <kbd>Alt</kbd> <kbd>↓</kbd> <kbd>↑</kbd> next, '
     "previous · what you typed is kept when you leave · <kbd>Ctrl</kbd> or <kbd>Shift</kbd> click selects several</div>"
@@ -51,18 +56,28 @@ class _Now(NamedTuple):
     picture: str
     text: str
     before: str
+    told: str
     wanted: str
     kind: str
     chosen: str
     eye: str
+    stage: str
+    asked: str
 
     def look(self) -> tuple[Album, list[Entry]]:
         return look(self.path, self.wanted, self.kind)
 
-    def keep(self, desk: Desk) -> Any:
-        """Save what was typed; returns what is to be said in `Desk.changed`."""
-        saved = save_caption(desk, self.path, self.picture, self.text, self.before)
-        return news() if saved else gr.skip()
+    def keep(self, desk: Desk, *, sure: bool = False) -> Any:
+        """Save what was typed, also over what the user was told of; returns what is to be said in `Desk.changed`."""
+        told = self.told if sure else ""
+        return news() if save_caption(desk, self.path, self.picture, self.text, self.before, told) else gr.skip()
+
+
+@dataclass
+class Overwritten(UserError):
+    """Somebody else has changed a caption in the meantime; `now` is what stands there, as `stamp` has it."""
+
+    now: str = ""
 
 
 class _Editor:
@@ -110,59 +125,66 @@ def _wire_tiles(desk: Desk, words: Words, tiles: gr.HTML) -> None:
 
 
 def _wire_editor(desk: Desk, words: Words, tiles: gr.HTML, marks: gr.HTML, part: _Editor) -> None:
-    typed = [desk.page.dataset, desk.picture, part.caption, desk.before]
-    shown = [desk.picture, part.stage, part.caption, desk.before, part.out, part.remove, marks]
+    """All that saves or opens is asked for by the script, one after the other: each is told what the last one left."""
+    now = [desk.page.dataset, desk.picture, part.caption, desk.before, desk.told, words.text, words.kind, desk.chosen,
+           part.eye, part.stage, desk.wanted]  # fmt: skip
+    shown = [desk.picture, part.stage, part.caption, desk.before, part.out, part.remove, marks, desk.meant]
+    given = [desk.told, desk.changed, desk.number, desk.chosen, desk.wanted, *shown]
 
-    def keep(path: str, picture: str, text: str, before: str) -> Any:
-        saved = save_caption(desk, path, picture, text, before)
-        return (text, news()) if saved else (gr.skip(), gr.skip())
+    def show(now: _Now, picture: str, chosen: str) -> dict[Any, Any]:
+        return dict(zip(shown, opened(now.path, picture, chosen, now.eye), strict=True))
 
-    def again(path: str, picture: str, text: str, before: str, chosen: str, eye: str, stage: str) -> Any:
+    def keep(event: gr.EventData, now: _Now) -> Any:
+        stamp = now.keep(desk)
+        entry = find(sets.album(Path(now.path)), now.picture) if now.path else None
+        return {desk.before: entry_stamp(entry), desk.changed: stamp} if entry else gr.skip()
+
+    def again(event: gr.EventData, now: _Now) -> Any:
         """After a change from elsewhere. What is being typed stays, also what is typed while this is on its way."""
-        values = opened(path, picture, chosen, eye)
-        if not chosen and values[1] == stage and values[3] == before:
-            return [gr.skip()] * len(values)  # nothing of it is new: the next picture may be on its way already
-        stays = values[0] == picture and (text != before or values[3] == before)
-        return (*values[:2], gr.skip(), gr.skip(), *values[4:]) if stays else values
+        values = show(now, now.picture, now.chosen)
+        same = values[desk.before] == now.before
+        if same and not now.chosen and values[part.stage] == now.stage:
+            return gr.skip()  # nothing of it is new
+        stays = values[desk.picture] == now.picture and (same or typed(now.text, now.before))
+        return {key: value for key, value in values.items() if not (stays and key in (part.caption, desk.before))}
 
-    part.caption.blur(kindly(keep), typed, [desk.before, desk.changed], **quiet(trigger_mode="multiple"))
-    shows = [*typed, desk.chosen, part.eye, part.stage]
-    desk.follow(again, shows, shown, trigger_mode="always_last")
-    part.eye.input(kindly(again), shows, shown, **quiet())
-    crops.wire_focus(desk, part.stage, part.unfocus)
-    _wire_moves(desk, tiles, part, [*typed, words.text, words.kind, desk.chosen, part.eye], shown)
+    def step(event: gr.EventData, now: _Now) -> Any:
+        _, found = now.look()  # before it is saved: a picture that gets its caption leaves "without a caption"
+        following, stamp = grid.neighbour(found, now.picture, event.by), now.keep(desk, sure=event.sure)
+        number = grid.page_of(now.look()[1], following)
+        turned = gr.skip() if number is None else str(number)
+        return {desk.changed: stamp, desk.number: turned, **show(now, following, now.chosen)}
 
-
-def _wire_moves(desk: Desk, tiles: gr.HTML, part: _Editor, now: list[Any], shown: list[Any]) -> None:
-    """From one picture to another: what was typed is kept first."""
-
-    def step(by: int) -> Callable[..., Any]:
-        def go(*values: str) -> Any:
-            now = _Now(*values)
-            _, found = now.look()  # before it is saved: a picture that gets its caption leaves "without a caption"
-            following, stamp = grid.neighbour(found, now.picture, by), now.keep(desk)
-            number = grid.page_of(now.look()[1], following)
-            turned = gr.skip() if number is None else str(number)
-            return stamp, turned, *opened(now.path, following, now.chosen, now.eye)
-
-        return go
-
-    def pick(event: gr.EventData, *values: str) -> Any:
-        now = _Now(*values)
+    def pick(event: gr.EventData, now: _Now) -> Any:
         ids = " ".join(_selected(event, now.look()[1], now.picture, now.chosen))
-        return now.keep(desk), ids, *opened(now.path, event.id, ids, now.eye)
+        return {desk.changed: now.keep(desk), desk.chosen: ids, **show(now, event.id, ids)}
 
-    def open_wanted(*values: str) -> Any:
-        *stood, wanted = values
-        if not wanted:
-            return [gr.skip()] * (2 + len(shown))
-        now = _Now(*stood)
-        return now.keep(desk), "", *opened(now.path, wanted, now.chosen, now.eye)
+    def visit(event: gr.EventData, now: _Now) -> Any:
+        return {desk.changed: now.keep(desk), desk.wanted: "", **show(now, now.asked, now.chosen)}
 
-    for button, by in ((part.previous, -1), (part.save, 1), (part.next, 1)):
-        button.click(kindly(step(by)), now, [desk.changed, desk.number, *shown], **quiet())
-    tiles.pick(kindly(pick), now, [desk.changed, desk.chosen, *shown], **quiet(trigger_mode="multiple"))
-    desk.wanted.change(kindly(open_wanted), [*now, desk.wanted], [desk.changed, desk.wanted, *shown], **quiet())
+    for listen, answer in ((tiles.keep, keep), (tiles.again, again), (tiles.step, step), (tiles.pick, pick),
+                           (tiles.visit, visit)):  # fmt: skip
+        done = listen(_candid(answer, desk.told), now, given, **quiet(trigger_mode="multiple"))
+        done.then(None, [part.caption, desk.before], None, js=ARRIVED)
+    for changes in (desk.page.dataset.change, desk.changed.change, part.eye.input):
+        changes(None, None, None, js="() => { document.dispatchEvent(new Event('dataset-changed')); }")
+    desk.wanted.change(None, desk.wanted, None, js=WANTED)
+    crops.wire_focus(desk, part.stage, part.unfocus)
+
+
+def _candid(answer: Callable[[gr.EventData, _Now], Any], told: gr.Textbox) -> Callable[..., Any]:
+    """Say what stands where it should be saved, and remember that it was said; a save by itself keeps quiet."""
+
+    def wrapped(event: gr.EventData, *values: str) -> Any:
+        try:
+            return answer(event, _Now(*values))
+        except Overwritten as error:
+            if event.idle:
+                return gr.skip()
+            say(error)
+            return {told: error.now}
+
+    return kindly(wrapped)
 
 
 def _selected(event: gr.EventData, found: list[Entry], opened: str, chosen: str) -> list[str]:
@@ -176,15 +198,52 @@ def _selected(event: gr.EventData, found: list[Entry], opened: str, chosen: str)
     return [key for key in before if key != event.id] if event.id in before else [*before, event.id]
 
 
-def save_caption(desk: Desk, path: str, picture: str, text: str, before: str) -> bool:
-    """Keep what was typed; returns whether the set has changed. Raises UserError where it cannot be kept."""
-    if not path or not picture or text == before:
+def entry_stamp(entry: Entry) -> str:
+    """A picture's id and captions, a line each: a text typed over another picture's captions is known by it."""
+    return "\n".join((entry.id, *entry.captions))
+
+
+def typed(text: str, before: str) -> bool:
+    """Whether an editor's text is another than the captions of a stamp."""
+    _, _, captions = before.partition("\n")
+    return _lines(text) != _lines(captions)
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in map(fold, (text or "").splitlines()) if line]
+
+
+def save_caption(desk: Desk, path: str, picture: str, text: str, before: str, told: str = "") -> bool:
+    """Keep what was typed; returns whether the set has changed.
+
+    Args:
+        desk: knows which sets may be changed.
+        path: folder of the set.
+        picture: its id.
+        text: what was typed, a caption on each line.
+        before: the picture as it was read, see `entry_stamp`; that of another picture saves nothing.
+        told: the same of what somebody else wrote meanwhile, if it may be replaced.
+
+    Raises:
+        Overwritten: other captions stand there than the user has seen.
+        UserError: it cannot be kept.
+    """
+    if not path or not picture or before.partition("\n")[0] != picture or not typed(text, before):
         return False
     folder, write = desk.own(path), set_captions(text or "")
+
+    def checked(entry: Entry) -> Entry:
+        after, now = write(entry), entry_stamp(entry)
+        if after != entry and now not in (before, told):
+            fix = "Save again (Ctrl Enter) to put yours in its place; what you typed is still in the box."
+            stands = " / ".join(entry.captions) or "no caption"
+            raise Overwritten(f"it was changed elsewhere meanwhile; now it says: {stands}", entry.name, fix, now)
+        return after
+
     entry = find(sets.album(folder), picture)
-    if entry is None or write(entry) == entry:
+    if entry is None or checked(entry) == entry:
         return False
-    edit(folder, f"caption of {entry.name}", [picture], write)
+    edit(folder, f"caption of {entry.name}", [picture], checked)
     return True
 
 
@@ -199,27 +258,29 @@ def opened(path: str, picture: str, chosen: str, eye: str) -> tuple[Any, ...]:
     entry = find(album, picture) or next(iter(album.entries), None)
     ids = [one.id for one in album.entries if one.id in set(chosen.split())]
     if entry is None:
-        return "", "", "", "", gr.skip(), gr.skip(), ""
+        return "", "", "", "", gr.skip(), gr.skip(), "", ""
     text = "\n".join(entry.captions)
     meant = [one for one in album.entries if one.id in ids] or [entry]
     some = f" {len(ids)} selected" if ids else ""
     out = ("Take in again" if all(one.excluded for one in meant) else "Leave out") + some
     stage = crops.stage_html(Path(path), entry, eye)
-    return entry.id, stage, text, text, gr.Button(out), gr.Button(f"Delete{some}"), grid.marks_html(entry.id, ids)
+    labels = gr.Button(out), gr.Button(f"Delete{some}")
+    marks, counted = grid.marks_html(entry.id, ids), " ".join(one.id for one in meant)
+    return entry.id, stage, text, entry_stamp(entry), *labels, marks, counted
 
 
 def _wire_actions(desk: Desk, part: _Editor) -> None:
-    meant = [desk.page.dataset, desk.picture, desk.chosen]
+    meant = [desk.page.dataset, desk.meant]
 
-    def leave_out(path: str, picture: str, chosen: str) -> str:
-        folder, ids = desk.own(path), set(chosen.split() or [picture])
+    def leave_out(path: str, meant: str) -> str:
+        folder, ids = desk.own(path), set(meant.split())
         out = not all(entry.excluded for entry in sets.album(folder).entries if entry.id in ids)
         label = f"{'leave out' if out else 'take in'} {sets.count(len(ids), 'picture')}"
         edit(folder, label, ids, lambda entry: entry.model_copy(update={"excluded": out}))
         return news()
 
-    def remove(path: str, picture: str, chosen: str) -> tuple[str, str]:
-        folder, ids = desk.own(path), set(chosen.split() or [picture])
+    def remove(path: str, meant: str) -> tuple[str, str]:
+        folder, ids = desk.own(path), set(meant.split())
 
         def without(album: Album) -> Album:
             return album.model_copy(update={"entries": tuple(one for one in album.entries if one.id not in ids)})
