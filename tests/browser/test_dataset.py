@@ -10,7 +10,8 @@ from PIL import Image
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Site
-from trainer.pictures.album import Entry, open_album
+from trainer.pictures.album import Entry, edit, open_album
+from trainer.pictures.tags import set_captions
 
 TAGS = ("a cat, red hair, solo", "a dog, on a chair", "a bird, blue sky, solo")
 
@@ -243,6 +244,64 @@ def trigger_word(page: Page, site: Site) -> None:
     page.get_by_role("tab", name="Train", exact=True).click()
     expect(field(page, "train-trigger")).to_have_value("sks")
     assert open_album(site.home / "datasets" / "twelve").trigger == "sks"
+
+
+def test_nothing_typed_is_lost(page: Page, site: Site, twelve: list[Path]) -> None:
+    for part in (clicks_in_a_row, keys_of_other_boxes, changed_elsewhere, by_itself):
+        part(page, site)
+
+
+def clicks_in_a_row(page: Page, site: Site) -> None:
+    page.evaluate("""() => [3, 1, 2, 5].forEach((place, count) => {
+        const click = new MouseEvent("click", { bubbles: true, ctrlKey: count > 0 });
+        document.querySelectorAll("#dataset-grid .tile")[place].dispatchEvent(click);
+    })""")
+    expect(page.locator("#dataset-delete")).to_have_text("Delete 4 selected")
+    page.locator("#dataset-delete").click()
+    expect(page.locator("#dataset-grid .tile")).to_have_count(8)
+    assert [Path(entry.name).stem for entry in entries(site, "twelve")] == ["1", "5", *map(str, range(7, 13))]
+    page.locator("#dataset-undo").click()
+    expect(page.locator("#dataset-grid .tile")).to_have_count(12)
+
+
+def keys_of_other_boxes(page: Page, site: Site) -> None:
+    name = page.locator("#dataset-stage figcaption")
+    page.locator("#dataset-grid .tile").first.click()
+    expect(name).to_contain_text("1.png")
+    field(page, "dataset-filter").press("Alt+ArrowDown")
+    field(page, "dataset-filter").press("Control+Enter")
+    field(page, "dataset-caption").press("Alt+ArrowRight")
+    field(page, "dataset-caption").press("Alt+ArrowDown")
+    expect(name).to_contain_text("2.png")
+    page.wait_for_timeout(1000)
+    expect(name).to_contain_text("2.png")
+
+
+def changed_elsewhere(page: Page, site: Site) -> None:
+    folder, second = site.home / "datasets" / "twelve", entries(site, "twelve")[1]
+    edit(folder, "elsewhere", [second.id], set_captions("of another tab"))
+    box = field(page, "dataset-caption")
+    box.fill("typed here")
+    box.press("Control+Enter")
+    expect(page.locator(".toast-item").first).to_contain_text("now it says: of another tab")
+    expect(box).to_be_editable()
+    expect(box).to_have_value("typed here")
+    assert captions(site, "twelve")[1] == "of another tab"
+    box.press("Control+Enter")
+    expect(page.locator("#dataset-stage figcaption")).to_contain_text("3.png")
+    assert captions(site, "twelve")[1] == "typed here"
+
+
+def by_itself(page: Page, site: Site) -> None:
+    box = field(page, "dataset-caption")
+    box.fill("saved ")
+    eventually(lambda: captions(site, "twelve")[2] == "saved", page)
+    box.press_sequentially("while typing")
+    expect(box).to_have_value("saved while typing")
+    asked: list[str] = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    page.reload()
+    assert asked == ["beforeunload"]
 
 
 def eventually(holds: Callable[[], bool], page: Page, times: int = 50) -> None:
