@@ -106,8 +106,10 @@ def stage_html(folder: Path, entry: Entry, key: str) -> str:
 
 
 def _words(one: Shown) -> str:
-    scale = f"enlarged {one.scale:.1f} ×" if one.scale > 1.005 else f"made smaller to {one.scale:.0%}"
-    return f"seen as <b>{one.bucket.width} × {one.bucket.height}</b>, {scale}"
+    seen = f"seen as <b>{one.bucket.width} × {one.bucket.height}</b>"
+    if abs(one.scale - 1) < 0.005:
+        return seen
+    return f"{seen}, enlarged {one.scale:.1f} ×" if one.scale > 1 else f"{seen}, made smaller to {one.scale:.0%}"
 
 
 def _overlay(one: Shown) -> str:
