@@ -114,6 +114,7 @@ def watch(page: Page, name: str) -> None:
 def crash_and_restart(page: Page, site: Site, run: RunDir) -> None:
     pid = run.status().pid
     site.kill()
+    page.goto("about:blank")  # the page would load itself again once the server is back, in the middle of our own visit
     step = run.status().step
     site.start()
     limit = time.monotonic() + 30
