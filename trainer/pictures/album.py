@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trainer.contract.errors import UserError
 from trainer.contract.files import storage_error, write_atomic
+from trainer.pictures.captions import legible
 from trainer.pictures.listing import list_files, natural_key
 from trainer.pictures.shelves import File, Finds, Place, Shelf, begin_file, gather
 
@@ -140,20 +141,7 @@ def locate(folder: Path, file: str) -> Path:
 def refer(path: PurePath) -> str:
     """What stands in an entry for a path: itself, or its bytes where they are no text."""
     text = path.as_posix()
-    return text if _is_text(text) else RAW + os.fsencode(text).hex()
-
-
-def readable(path: PurePath) -> str:
-    """A path as people read it, whatever its bytes are."""
-    return path.as_posix().encode("utf-8", errors="replace").decode("utf-8")
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+    return text if legible(text) == text else RAW + os.fsencode(text).hex()
 
 
 def create_album(folder: Path, album: Album | None = None) -> Album:
@@ -287,11 +275,11 @@ def read_folder(folder: Path) -> Album:
         gather(shelf, finds)
     except OSError as error:
         fix = "See that you may read it, or take it away."
-        where = readable(PurePath(str(error.filename)))
+        where = legible(str(error.filename))
         raise UserError(f"The caption could not be read ({error.strerror or error}).", where, fix) from error
     entries, concepts = [], dict[str, Concept]()
     for item in finds.items:
-        place, name = PurePosixPath(item.name), readable(PurePosixPath(item.name))
+        place, name = PurePosixPath(item.name), legible(item.name)
         key, concept = concept_of_folder(PurePosixPath(name))
         if concept is not None:
             concepts[key] = concept

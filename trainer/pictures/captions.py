@@ -93,6 +93,11 @@ def has_trigger(caption: str, trigger: str) -> bool:
     return not trigger or re.search(pattern, caption, flags=re.IGNORECASE) is not None
 
 
+def legible(text: str) -> str:
+    """Return `text` as UTF-8 can hold it: a file name may hold bytes that are no letters, JSON half a character."""
+    return text.encode("utf-8", errors="replace").decode("utf-8")
+
+
 def fold(text: str) -> str:
     """Return `text` on one line, with single spaces."""
     return " ".join(text.split())

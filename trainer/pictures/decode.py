@@ -24,6 +24,7 @@ FOREIGN_SUFFIXES = frozenset(
     (".psd", ".svg", ".jxl", ".jp2", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".tga", ".exr")
 )
 READABLE = "JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP and TIFF pictures can be read"
+UNSUPPORTED = f"{{suffix}} files are not supported; {READABLE}."  # of `FOREIGN_SUFFIXES`
 MAX_PIXELS = 178_956_970  # Pillow's own limit: about 680 MB while it is being converted
 MAX_FILE_BYTES = 512 * 2**20
 
@@ -35,7 +36,9 @@ _SMALLER = "Make it smaller in a picture editor; training never needs more than 
 
 Colour = tuple[int, int, int]
 WHITE: Colour = (255, 255, 255)
-ORIENTATION = 0x0112  # EXIF tag
+ORIENTATION = 0x0112  # EXIF tag; from 5 on the picture lies on its side
+# What Pillow raises on a header that is damaged, of another format, or too large.
+BAD_HEADER = (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error, Image.DecompressionBombError)
 
 # How files begin that may be pictures whatever they are called: (offset, bytes).
 _BEGINNINGS = (

@@ -14,9 +14,9 @@ from trainer.formats.vocabulary import Tokenizer, clip_tokenizer
 from trainer.pictures import hashes, remedies
 from trainer.pictures.album import Album, Entry, change, is_own, locate, open_album
 from trainer.pictures.captions import caption_file, encoding_of, fold, has_trigger, with_trigger
-from trainer.pictures.decode import FOREIGN_SUFFIXES, READABLE
+from trainer.pictures.decode import READABLE, UNSUPPORTED
 from trainer.pictures.findings import Case, Finding, Findings, Options, Severity
-from trainer.pictures.listing import list_files
+from trainer.pictures.listing import foreign_files
 from trainer.pictures.looks import Look, look_at
 from trainer.pictures.remedies import Fix
 from trainer.pictures.tags import KEEP_MARK
@@ -50,14 +50,14 @@ def examine(
     paths = {entry.id: locate(folder, entry.file) for entry in album.entries if not entry.excluded}
     looks, faults = look_at(paths, options.resolution, on_progress)
     entries = tuple(entry for entry in album.entries if entry.id in looks)
-    foreign = () if is_own(folder) else tuple(_foreign_files(folder))
+    foreign = () if is_own(folder) else tuple(foreign_files(folder))
     case = Case(folder, album, options, entries, looks, faults, foreign)
     found = [finding for check in CHECKS if (finding := check(case)) is not None]
     order: tuple[Severity, ...] = ("error", "warning", "note")
     found.sort(key=lambda finding: order.index(finding.severity))
     sizes = {name: look.size for name, look in looks.items()}
     skipped = [(paths[name], reason) for name, reason in faults.items()]
-    skipped += [(path, f"{path.suffix} files are not supported; {READABLE}.") for path in foreign]
+    skipped += [(path, UNSUPPORTED.format(suffix=path.suffix)) for path in foreign]
     return Findings(len(looks), len(album.entries) - len(paths), tuple(found), sizes, tuple(skipped))
 
 
@@ -244,10 +244,6 @@ def _foreign(case: Case) -> Finding | None:
     why = f"They are passed over: {READABLE}. Save them as one of these."
     about = ", ".join(path.name for path in case.foreign)
     return Finding("foreign", "note", "Pictures of kinds that are not known", why, about=about)
-
-
-def _foreign_files(folder: Path) -> list[Path]:
-    return [path for path in list_files(folder) if path.suffix.lower() in FOREIGN_SUFFIXES]
 
 
 CHECKS: Sequence[Check] = (

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from trainer.contract.errors import UserError
 from trainer.contract.files import replace_atomic
 from trainer.pictures.album import Entry, locate, open_album
+from trainer.pictures.captions import legible
 from trainer.pictures.shelves import MASK_ENDING
 
 _RESERVED = frozenset(("con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))))
@@ -68,7 +69,7 @@ def _claims(path: str, beside: str) -> set[str]:
 
 def safe_stem(wanted: str) -> str:
     """Return a file name (without suffix) that every file system takes."""
-    whole = unicodedata.normalize("NFC", wanted).encode(errors="replace").decode()
+    whole = legible(unicodedata.normalize("NFC", wanted))
     kept = "".join(" " if ord(letter) < 32 or letter in '<>:"/\\|?*\x7f' else letter for letter in whole)
     short = " ".join(kept.split()).encode()[:_STEM_BYTES].decode(errors="ignore")
     stem = short.strip(". ") or "picture"

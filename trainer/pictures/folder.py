@@ -11,8 +11,8 @@ from pathlib import Path
 
 from trainer.contract.errors import UserError
 from trainer.pictures.album import is_own, locate, open_album
-from trainer.pictures.decode import FOREIGN_SUFFIXES, READABLE, decode_picture, read_bytes
-from trainer.pictures.listing import list_files
+from trainer.pictures.decode import READABLE, UNSUPPORTED, decode_picture, read_bytes
+from trainer.pictures.listing import foreign_files, list_files
 
 
 @dataclass(frozen=True)
@@ -59,16 +59,16 @@ def scan(folder: Path) -> Scan:
         UserError: the folder is missing, is a file, or holds no readable picture.
     """
     entries = [entry for entry in open_album(folder).entries if not entry.excluded]
-    files = [] if is_own(folder) else list_files(folder)
-    foreign = [path for path in files if path.suffix.lower() in FOREIGN_SUFFIXES]
+    foreign = [] if is_own(folder) else foreign_files(folder)
     paths = [locate(folder, entry.file) for entry in entries]
     captions = [next(iter(entry.captions), "") for entry in entries]
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:  # Pillow lets go of the GIL
         found = list(pool.map(_examine, paths, captions))
     records = tuple(item for item in found if isinstance(item, Record))
     skipped = tuple(item for item in found if isinstance(item, Skipped))
-    skipped += tuple(Skipped(path, f"{path.suffix} files are not supported; {READABLE}.") for path in foreign)
+    skipped += tuple(Skipped(path, UNSUPPORTED.format(suffix=path.suffix)) for path in foreign)
     if not records:
+        files = [] if is_own(folder) else list_files(folder)
         raise UserError("There is no readable picture in this set.", str(folder), _seen(files or paths, skipped))
     return Scan(records, skipped)
 

@@ -8,9 +8,9 @@ from trainer.contract.config import ConceptSection, DatasetSection
 from trainer.contract.errors import UserError
 from trainer.pictures.album import Album, Concept, Entry, is_own, locate, open_album
 from trainer.pictures.crops import CropOptions
-from trainer.pictures.decode import FOREIGN_SUFFIXES, READABLE
+from trainer.pictures.decode import READABLE, UNSUPPORTED
 from trainer.pictures.folder import Skipped
-from trainer.pictures.listing import list_files
+from trainer.pictures.listing import foreign_files
 from trainer.pictures.tags import KEEP_MARK, is_tags
 from trainer.pictures.wording import Wording
 
@@ -69,8 +69,8 @@ def gather(options: DatasetSection) -> tuple[tuple[Picture, ...], tuple[Skipped,
         folder = Path(section.path)
         album = open_album(folder)
         found = list(_pictures(number, section, album, options))
-        foreign = [] if is_own(folder) else [f for f in list_files(folder) if f.suffix.lower() in FOREIGN_SUFFIXES]
-        skipped += [Skipped(path, f"{path.suffix} files are not supported; {READABLE}.") for path in foreign]
+        foreign = [] if is_own(folder) else foreign_files(folder)
+        skipped += [Skipped(path, UNSUPPORTED.format(suffix=path.suffix)) for path in foreign]
         if not found:
             out = f"{len(album.entries)} excluded. " if album.entries else ""
             fix = f"{out}{READABLE}. " + " ".join(f"{item.path.name}: {item.reason}" for item in skipped[:5])

@@ -27,6 +27,7 @@ from trainer.pictures.album import (
     open_album,
     read_folder,
 )
+from trainer.pictures.captions import legible
 from trainer.pictures.decode import read_bytes
 from trainer.pictures.listing import natural_key
 from trainer.pictures.sandbox import work
@@ -126,9 +127,9 @@ def import_pictures(
     accepted, duplicates = _fill(finds, folder, options, on_progress) if finds.items else ([], [])
     return ImportReport(
         accepted=tuple(entry.name for entry in accepted),
-        duplicates=tuple(Duplicate(*map(_legible, one)) for one in duplicates),
-        rejected=tuple(Rejected(*map(_legible, one)) for one in finds.rejected),
-        notes=tuple(map(_legible, finds.notes)),
+        duplicates=tuple(Duplicate(*map(legible, one)) for one in duplicates),
+        rejected=tuple(Rejected(*map(legible, one)) for one in finds.rejected),
+        notes=tuple(map(legible, finds.notes)),
         ids=tuple(entry.id for entry in accepted),
         others=finds.others,
     )
@@ -217,15 +218,10 @@ def _content(folder: Path, entry: Entry) -> str | bytes:
 
 def _turn_away_nameless(finds: Finds) -> None:
     """Reject pictures whose paths no text file can hold."""
-    nameless = [item for item in finds.items if _legible(item.place.path) != item.place.path]
+    nameless = [item for item in finds.items if legible(item.place.path) != item.place.path]
     finds.items = [item for item in finds.items if item not in nameless]
     reason = "Its name is no valid text, so no set can refer to it. Rename it, or let it be copied."
     finds.rejected += [Rejected(item.source, reason) for item in nameless]
-
-
-def _legible(text: str) -> str:
-    """Text that can be shown and stored: a path may hold bytes that are no letters."""
-    return text.encode(errors="replace").decode()
 
 
 def _job(item: Item, folder: Path, options: ImportOptions) -> dict[str, Any]:
@@ -241,7 +237,7 @@ def _entry(item: Item, answer: dict[str, Any]) -> Entry:
     return Entry(
         id=answer.get("id") or identity(str(Path(item.place.path).resolve())),  # however the path is spelled
         file=answer.get("file") or outside,
-        name=_legible(item.name),
+        name=legible(item.name),
         size=answer["size"],
         captions=item.captions,
         mask=answer["mask"],

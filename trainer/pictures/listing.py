@@ -5,7 +5,7 @@ import re
 from pathlib import Path, PurePath
 
 from trainer.contract.errors import UserError
-from trainer.pictures.decode import PICTURE_SUFFIXES
+from trainer.pictures.decode import FOREIGN_SUFFIXES, PICTURE_SUFFIXES
 
 
 def list_files(folder: Path) -> list[Path]:
@@ -23,6 +23,11 @@ def list_files(folder: Path) -> list[Path]:
         folders[:] = [name for name in folders if visible(name)]
         files += [Path(place, name) for name in names if visible(name)]
     return sorted(filter(is_there, files), key=lambda path: natural_key(path.relative_to(folder)))
+
+
+def foreign_files(folder: Path) -> list[Path]:
+    """Return the files that a person takes for pictures, of kinds that nobody reads here; see `list_files`."""
+    return [path for path in list_files(folder) if path.suffix.lower() in FOREIGN_SUFFIXES]
 
 
 def is_there(path: Path) -> bool:

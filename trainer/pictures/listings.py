@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from trainer.pictures.captions import decode_text, fold, split_lines
+from trainer.pictures.captions import decode_text, fold, legible, split_lines
 from trainer.pictures.decode import PICTURE_SUFFIXES
 
 LISTING_SUFFIXES = (".jsonl", ".csv", ".tsv")
@@ -129,5 +129,4 @@ def _first(names: Iterable[str], wanted: Sequence[str]) -> str:
 
 
 def _whole(text: str) -> str:
-    """Text that UTF-8 can hold: JSON may spell half a character."""
-    return text.replace("\0", " ").encode("utf-8", errors="replace").decode()
+    return legible(text.replace("\0", " "))

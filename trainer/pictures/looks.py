@@ -5,7 +5,6 @@ import hashlib
 import io
 import math
 import os
-import struct
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,10 +15,9 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from trainer.contract.errors import UserError
-from trainer.pictures.decode import decode_picture, read_bytes
+from trainer.pictures.decode import BAD_HEADER, ORIENTATION, decode_picture, read_bytes
 from trainer.pictures.hashes import SIDE, shrink
 
-ORIENTATION = 0x0112  # the EXIF tag; from 5 on the picture lies on its side
 TILES = 8  # of a side: a picture is as sharp as its sharpest parts
 SHARPEST = 4  # tiles
 ROUNDING = 2.0  # variance of the Laplacian that the rounding to whole levels makes by itself: 20 / 12, and a little
@@ -191,7 +189,7 @@ def _draft(data: bytes, side: int) -> tuple[Image.Image, tuple[int, int]] | None
             photo.draft(photo.mode, (side, side))
             image = ImageOps.exif_transpose(photo).convert("RGB")
             return image, size[::-1] if turn >= 5 else size
-    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
+    except BAD_HEADER:
         return None
 
 

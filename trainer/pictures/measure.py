@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from PIL import Image
 
 from trainer.contract.errors import UserError
 from trainer.pictures.buckets import Size, is_alike
-from trainer.pictures.decode import ORIENTATION, decode, decode_picture, read_bytes
+from trainer.pictures.decode import BAD_HEADER, ORIENTATION, decode, decode_picture, read_bytes
 from trainer.pictures.gather import Picture
 
 READERS = min(8, cpu_count() or 1)  # Pillow and hashlib let go of the GIL
@@ -105,7 +104,7 @@ def upright_size(data: bytes, name: str) -> Size:
                 return (image.height, image.width) if turned else image.size
             if not any(mark in data for mark in TURNING):  # Pillow would decode it to find out
                 return image.size
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error, Image.DecompressionBombError):
+    except BAD_HEADER:
         pass  # the full decoder knows more formats and says what is wrong
     return decode_picture(data, name).size
 
@@ -119,6 +118,6 @@ def is_clear(data: bytes, name: str) -> bool:
     try:
         with Image.open(io.BytesIO(data), formats=CLEAR) as image:
             maybe = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error, Image.DecompressionBombError):
+    except BAD_HEADER:
         return False  # of another format, or damaged, which is said when it is decoded
     return maybe and decode(data, name).alpha is not None

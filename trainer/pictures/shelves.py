@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from trainer.contract.errors import UserError
 from trainer.pictures.captions import CAPTION_SUFFIXES, decode_captions, encoding_of
-from trainer.pictures.decode import BEGINNING, FOREIGN_SUFFIXES, PICTURE_SUFFIXES, READABLE, looks_like_picture
+from trainer.pictures.decode import BEGINNING, FOREIGN_SUFFIXES, PICTURE_SUFFIXES, UNSUPPORTED, looks_like_picture
 from trainer.pictures.listing import is_there, natural_key, visible
 from trainer.pictures.listings import LISTING_NAMES, LISTING_SUFFIXES, read_listing
 
@@ -123,7 +123,7 @@ def gather(shelf: Shelf, finds: Finds) -> None:
 
 
 _REASONS = {
-    "foreign": f"{{suffix}} files are not supported; {READABLE}.",
+    "foreign": UNSUPPORTED,
     "zip": "A zip inside is not opened. Give it by itself.",
 }
 _KINDS = {
