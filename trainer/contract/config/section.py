@@ -1,0 +1,37 @@
+"""What every section of the config is, and the types that several of them use."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PERCENT_OR_STEPS = r"^(\d+|\d+(\.\d+)?%|\d+(\.\d+)?ep|never)$"
+AUTO_OR_EVERY = PERCENT_OR_STEPS.replace("never", "never|auto")
+Every = Annotated[str, Field(pattern=PERCENT_OR_STEPS)]
+AutoOrEvery = Annotated[str, Field(pattern=AUTO_OR_EVERY)]
+Switch = Literal["auto", "on", "off"]
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses names it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, coerce_numbers_to_str=True)
+
+
+def interval(every: str, total_steps: int, steps_per_epoch: float) -> int | None:
+    """Turn `500`, `20%` or `2ep` into steps.
+
+    Args:
+        every: a value of the fields typed `Every`; for `auto` see `trainer.sampling.affordable_rounds`.
+        total_steps: optimiser steps of the whole run.
+        steps_per_epoch: optimiser steps of one pass over the set.
+
+    Returns:
+        A number of optimiser steps, at least 1; None for `never`.
+    """
+    if every == "never":
+        return None
+    if every.endswith("%"):
+        return max(1, round(float(every[:-1]) / 100 * total_steps))
+    if every.endswith("ep"):
+        return max(1, round(float(every[:-2]) * steps_per_epoch))
+    return max(1, int(every))
