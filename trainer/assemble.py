@@ -11,6 +11,7 @@ from torch import Tensor
 
 from trainer.adapters.lora import LoraAdapter
 from trainer.chores import Chores
+from trainer.compiling import settle
 from trainer.contract.catalog import ADAPTERS, pick, resolve
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
@@ -91,8 +92,21 @@ class AssembledRun:
             self.adapter.arena.publish()
         self.chores.report.told("measuring a step", 0, 1)
         seconds = seconds_per_step(self, step, self.engine.device) if step < self.total else 0.0
+        if self.engine.compile and step < self.total:
+            seconds = self._compile(step, seconds)
         self.chores.begin(step, seconds, self.tensors())
         return step
+
+    def _compile(self, step: int, seconds: float) -> float:
+        """Try compiled blocks, write down what came of it; return what a step takes now."""
+        run = self.chores.run
+        self.chores.report.told("compiling", 0, 1)
+        forget = self._learn.forget if isinstance(self._learn, Graphed) else lambda: None
+        found = settle(self, self.adapter.arena.added, self.family.regions(), step, seconds, forget)
+        run.write_engine({**run.engine(), "compile": not found.objection})
+        if found.objection:
+            run.emit("notice", text=f"without torch's compiler: {found.objection}")
+        return found.seconds
 
     def zero(self) -> Tensor:
         """See `trainer.protocols.Run`."""

@@ -34,6 +34,7 @@ class Engine:
         graph: whether forward and backward are replayed as a CUDA graph.
         attention: attention kernel, see `trainer.attention`; `torch` for torch's own choice, `auto` while it is open.
         kernels: who computes what stands between the UNet's products: `triton` (ours) or `torch`.
+        compile: whether torch's compiler fuses the UNet's blocks, see `trainer.compiling`.
         autotune: whether cuDNN tries its convolutions out at the first step.
         rung: how the UNet is held and computed, see `trainer.contract.ladder`; `auto` until `trainer.memory` chose.
         memory: most GPU memory to take, in GiB; 0 for no limit.
@@ -47,6 +48,7 @@ class Engine:
     graph: bool = False
     attention: str = "auto"
     kernels: str = "torch"
+    compile: bool = False
     autotune: bool = False
     rung: str = "none"
     memory: float = 0.0
@@ -121,6 +123,7 @@ def choose_engine(config: RunConfig, frozen: dict[str, Any]) -> Engine:
         graph=frozen.get("graph", device.type == "cuda" and options.graph != "off"),
         attention=options.attention if not frozen else frozen.get("attention", "auto").replace("auto", "torch"),
         kernels=frozen.get("kernels") or _kernels(options.kernels, device, bool(frozen)),
+        compile=frozen.get("compile", options.compile),
         autotune=frozen.get("autotune", options.autotune),
         rung=frozen.get("rung") or "auto",
         memory=0.0 if options.memory == "auto" else options.memory,

@@ -133,6 +133,9 @@ class Family(Protocol):
     def checkpoint(self, share: str) -> None:
         """Compute UNet blocks again in the backward pass instead of keeping what they saw: `none`, `half`, `full`."""
 
+    def regions(self) -> list[nn.Module]:
+        """The blocks of the UNet that may be compiled, none inside another."""
+
     def kept_bytes(self, share: str) -> float:
         """What the UNet keeps for the backward pass, in bytes for each latent pixel of a batch; an estimate."""
 

@@ -43,7 +43,7 @@ class PackedProduct(torch.autograd.Function):
         x, hidden, mask = ctx.saved_tensors
         (A, B), (into_A, into_B) = ctx.matrices, ctx.grads
         each, grad_hidden = _side_by_side(grad, len(B)), torch.empty_like(hidden)
-        torch.bmm(each, B, out=_side_by_side(grad_hidden, len(B)))
+        _side_by_side(grad_hidden, len(B)).baddbmm_(each, B, beta=0)  # 0: what was there is not read
         if mask is not None:
             grad_hidden *= mask
         into_B.baddbmm_(each.mT, _side_by_side(hidden, len(B)), alpha=ctx.scale)

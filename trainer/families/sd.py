@@ -305,6 +305,10 @@ class StableDiffusion:
 
         self.part("unet").enable_gradient_checkpointing(run)
 
+    def regions(self) -> list[nn.Module]:
+        """See `Family`."""
+        return [module for module in self.part("unet").modules() if isinstance(module, BLOCKS)]
+
     def kept_bytes(self, share: str) -> float:
         """See `Family`."""
         more = 1.0 if self.engine.kernels == "triton" else 1.2

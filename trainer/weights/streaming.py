@@ -89,6 +89,7 @@ def stream(
         found = [layer for layer in block.modules() if isinstance(layer, FrozenLayer)]
         host.append(_pack([layer.frozen for layer in found], device.type == "cuda"))
         held.append(found)
+        _place(found, host[-1])  # what was made on the device is given up before the next block is
     ring = Ring(host, device)
     for index, ((_, block), found) in enumerate(zip(blocks, held, strict=True)):
         _place(found, ring.places[index % PLACES])

@@ -25,6 +25,11 @@ class EngineSection(Section):
     autotune: bool = Field(
         False, description="Let cuDNN try its convolutions out: ten seconds at the start, hardly faster after it."
     )
+    compile: bool = Field(
+        False,
+        description="Let torch's compiler fuse what stands between our kernels, block by block: minutes before the "
+        "first step. Given up before the run where steps are no faster or come out otherwise.",
+    )
     checkpointing: Literal["auto", "none", "half", "full"] = Field(
         "auto",
         description="UNet blocks computed again in the backward pass: less memory, more time. `auto`: as few as fit.",
@@ -40,9 +45,11 @@ class EngineSection(Section):
     deterministic: bool = Field(False, description="On a GPU too: the same file, bit for bit. Slower.")
 
     @model_validator(mode="after")
-    def _streamed_needs_recomputation(self) -> "EngineSection":
+    def _streamed_stands_alone(self) -> "EngineSection":
         if self.base == "streamed" and self.checkpointing not in ("auto", "full"):
             raise ValueError(
                 "base=streamed needs checkpointing=full or auto: a block's weights are gone once it is done"
             )
+        if self.base == "streamed" and self.compile:
+            raise ValueError("compile cannot be had with base=streamed: the weights come and go. Set it to false")
         return self
