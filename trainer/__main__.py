@@ -28,13 +28,15 @@ from trainer.contract.errors import EXIT_ASKED, EXIT_DONE, EXIT_FAULT, EXIT_STOP
 from trainer.contract.preflight import preflight_of
 from trainer.contract.rundir import FOREGROUND, RunDir, State
 from trainer.formats.bases import find_base
-from trainer.startup import quick_imports, read_ahead, wake_device
+from trainer.startup import growing_segments, quick_imports, read_ahead, wake_device
 
 # Read when torch is loaded: how often a thread looks again before it sleeps. Seconds for a step of the practice base on
 # two cores, alone and with another training beside it: never asleep 0.17 and over 3, always asleep 0.35 and 0.33, a
 # thousand looks 0.20 and 0.41, three thousand 0.17 and 0.65.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")  # torch would look through all packages for other devices
+if growing_segments():
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 Drive = Callable[[Any], int]  # an assembled run -> exit code
 LET_GO_SECONDS = 15.0  # a trainer whose terminal was just killed saves and stops within this

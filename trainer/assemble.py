@@ -220,17 +220,21 @@ def training_side(family: Family, config: RunConfig) -> int:
 
 
 def with_kernels(run: RunDir, engine: Engine) -> Engine:
-    """Go without our kernels where they cannot run.
+    """Go without our kernels where they cannot run, and without torch's compiler where they can.
 
     Raises:
         UserError: they were asked for by name.
     """
-    if engine.kernels != "triton" or not (reason := trouble()):
-        return engine
-    if run.config().engine.kernels == "triton":
-        raise UserError(f"our kernels cannot run here: {reason}", "engine.kernels", "Leave it at auto.")
-    run.emit("notice", text=f"slower, without our own kernels, which cannot run here: {reason}")
-    return replace(engine, kernels="torch")
+    if engine.kernels == "triton" and (reason := trouble()):
+        if run.config().engine.kernels == "triton":
+            raise UserError(f"our kernels cannot run here: {reason}", "engine.kernels", "Leave it at auto.")
+        run.emit("notice", text=f"slower, without our own kernels, which cannot run here: {reason}")
+        engine = replace(engine, kernels="torch")
+    if engine.compile and engine.kernels == "triton":
+        text = "without torch's compiler: our kernels fuse the same already (engine.kernels=torch does without them)"
+        run.emit("notice", text=text)
+        engine = replace(engine, compile=False)
+    return engine
 
 
 @contextmanager

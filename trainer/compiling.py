@@ -1,7 +1,8 @@
-"""torch's compiler over the blocks of a UNet, each by itself: what stands between our kernels is fused.
+"""torch's compiler over the blocks of a UNet, each by itself, where our kernels are not used.
 
-Off unless asked for: it takes minutes before the first step, and our kernels leave little to be fused. Whether it stays
-is settled before the run: with other gradients, with an error, or no faster, the run goes on without it.
+Off unless asked for: it takes a minute or more before the first step. Whether it stays is settled before the run: with
+other gradients, with an error, or no faster, the run goes on without it. Our kernels have fused the same already, and
+through them it gave other gradients on an H200 (torch 2.11, cosine 0.73).
 """
 
 from collections.abc import Callable, Sequence

@@ -6,6 +6,7 @@ Seconds are of two cores, Python 3.12, torch 2.11, every package of a machine fo
 import gc
 import importlib.metadata
 import os
+import platform
 import sys
 import threading
 from collections.abc import Iterator
@@ -70,6 +71,16 @@ def _import_unmarked() -> None:
 def _unmarked(function: Any = None, **_: Any) -> Any:
     """`torch.compiler.disable`, as a decorator with arguments or without, that does nothing."""
     return _unmarked if function is None else function
+
+
+def growing_segments() -> bool:
+    """Whether torch's allocator can let its pieces of GPU memory grow, so that fewer holes are left between them.
+
+    SDXL with every block computed again then takes 7.09 instead of 7.33 GiB of an H200, and as long as before. The
+    driver's calls for it are those of Linux. Whoever has set the allocator by hand keeps that.
+    """
+    set_by_hand = {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"} & os.environ.keys()
+    return sys.platform == "linux" and "microsoft" not in platform.release().lower() and not set_by_hand
 
 
 def wake_device(wanted: str) -> None:

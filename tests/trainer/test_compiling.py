@@ -1,14 +1,18 @@
 """Whether compiled blocks stay is settled before the run; Dynamo's own eager backend stands for the slow compiler."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from tests.tiny import make_pictures, make_tiny_sd
 from trainer import compiling
 from trainer.__main__ import main
+from trainer.assemble import with_kernels
 from trainer.contract.compose import compose
 from trainer.contract.errors import UserError
 from trainer.contract.rundir import create_run
+from trainer.device import choose_engine
 from trainer.formats.header import read_header
 
 
@@ -71,3 +75,14 @@ def test_what_does_not_pay_is_given_up_and_costs_the_run_nothing(
 def test_a_streamed_base_cannot_be_compiled():
     with pytest.raises(UserError, match="streamed"):
         compose([{"dataset": {"path": "x"}, "engine": {"base": "streamed", "compile": True}}])
+
+
+def test_nothing_is_compiled_where_our_kernels_run(tmp_path, base, pictures, monkeypatch):
+    monkeypatch.setattr("trainer.assemble.trouble", lambda: "")
+    config = compose([{"model": {"base": str(base)}, "dataset": {"path": str(pictures)}, "engine": {"compile": True}}])
+    run, engine = create_run(tmp_path, "both", config), choose_engine(config, {})
+    assert not with_kernels(run, replace(engine, kernels="triton")).compile
+    assert [event["text"] for event in run.events() if "fuse the same" in event["text"]]
+    assert with_kernels(run, engine).compile
+    with pytest.raises(UserError, match="kernels=triton"):
+        compose([{"dataset": {"path": "x"}, "engine": {"compile": True, "kernels": "triton"}}])

@@ -98,3 +98,16 @@ assert torch.compiler.disable.__module__ == "torch.compiler"
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_the_allocator_is_left_alone_where_someone_set_it(monkeypatch):
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr("platform.release", lambda: "6.1.0-amd64")
+    assert startup.growing_segments()
+    monkeypatch.setattr("platform.release", lambda: "5.15.90.1-microsoft-standard-WSL2")
+    assert not startup.growing_segments()
+    monkeypatch.setattr("platform.release", lambda: "6.1.0-amd64")
+    monkeypatch.setenv("PYTORCH_ALLOC_CONF", "max_split_size_mb:128")
+    assert not startup.growing_segments()

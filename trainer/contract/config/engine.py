@@ -27,8 +27,8 @@ class EngineSection(Section):
     )
     compile: bool = Field(
         False,
-        description="Let torch's compiler fuse what stands between our kernels, block by block: minutes before the "
-        "first step. Given up before the run where steps are no faster or come out otherwise.",
+        description="Where our kernels are not used: let torch's compiler fuse the UNet, block by block, a minute or "
+        "more before the first step. Given up before the run where steps are no faster or come out otherwise.",
     )
     checkpointing: Literal["auto", "none", "half", "full"] = Field(
         "auto",
@@ -43,6 +43,12 @@ class EngineSection(Section):
         "auto", description="Most GPU memory that the run may take, in GiB. `auto`: all there is."
     )
     deterministic: bool = Field(False, description="On a GPU too: the same file, bit for bit. Slower.")
+
+    @model_validator(mode="after")
+    def _one_who_fuses(self) -> "EngineSection":
+        if self.compile and self.kernels == "triton":
+            raise ValueError("compile does nothing with kernels=triton, which fuse already: set one of them otherwise")
+        return self
 
     @model_validator(mode="after")
     def _streamed_stands_alone(self) -> "EngineSection":
