@@ -1,10 +1,12 @@
 """Attention kernels: torch's own and xformers', and which of them is the fastest on a card."""
 
+import ctypes
 import importlib.util
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -64,6 +66,7 @@ def attend_for(name: str) -> Attend:
         return F.scaled_dot_product_attention
     if importlib.util.find_spec("xformers") is None:
         raise UserError("xformers is not installed", "engine.attention", "Install it: pip install 'lora-atelier[gpu]'.")
+    _load_cuda_12()
     from xformers.ops import memory_efficient_attention  # noqa: PLC0415 - an extra
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -71,6 +74,14 @@ def attend_for(name: str) -> Attend:
         return memory_efficient_attention(*turned).transpose(1, 2)
 
     return attend
+
+
+def _load_cuda_12() -> None:
+    """Load the runtime that xformers' kernels are linked to, 12's, where it is installed; torch may bring 13's."""
+    found = importlib.util.find_spec("nvidia")
+    for place in (found.submodule_search_locations or ()) if found else ():
+        for path in Path(place).glob("cuda_runtime/lib/libcudart.so.12"):
+            ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
 
 
 @contextmanager
