@@ -12,7 +12,7 @@ from torch import nn
 from trainer.contract.errors import UserError
 from trainer.device import ran_out
 from trainer.families.parts import CPU, INCOMPLETE, Weights, build, modern, read_tensors
-from trainer.formats.bases import BaseFacts, read_json
+from trainer.formats.bases import BaseFacts, read_json, weight_files
 from trainer.formats.vocabulary import Tokenizer, read_tokenizer
 
 
@@ -87,21 +87,6 @@ def read_folder(part: str, folder: Path, dtype: torch.dtype, device: torch.devic
         weights |= read_tensors(file, None, dtype, device)
     config = json.loads((folder / "config.json").read_text("utf-8"))
     return build(part, config, modern(weights) if part == "vae" else weights, str(folder))
-
-
-def weight_files(folder: Path, part: str) -> list[Path]:
-    """The file of a part's weights, or all that its index names; of the fp16 variant where there is nothing else."""
-    stem = "model" if part.startswith("text") else "diffusion_pytorch_model"
-    whole = folder / f"{stem}.safetensors"
-    for index, file in (
-        (folder / f"{stem}.safetensors.index.json", whole),
-        (folder / f"{stem}.safetensors.index.fp16.json", folder / f"{stem}.fp16.safetensors"),
-    ):
-        if index.is_file():
-            return [folder / name for name in sorted({*json.loads(index.read_text("utf-8"))["weight_map"].values()})]
-        if file.is_file():
-            return [file]
-    return [whole]
 
 
 def noise_schedule(config: dict[str, Any], facts: BaseFacts) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from torch import nn
 from trainer.contract.errors import UserError
 from trainer.families.checkpoint import convert
 from trainer.families.parts import read_tensors
-from trainer.families.source import first_line, read_folder, weight_files
+from trainer.families.source import first_line, read_folder
 from trainer.formats.architecture import resolution_of, vae_config
-from trainer.formats.bases import read_json
+from trainer.formats.bases import read_json, weight_files
 from trainer.formats.checkpoint import kind_of
 from trainer.formats.header import read_header, refuse_pickle
 

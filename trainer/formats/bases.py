@@ -19,7 +19,7 @@ from trainer.formats.checkpoint import (
     read_checkpoint,
     refuse_inputs,
 )
-from trainer.formats.header import refuse_pickle
+from trainer.formats.header import read_header, refuse_pickle
 
 ALLOWED = (
     "Give `demo`, a diffusers folder (with model_index.json), a .safetensors checkpoint, or a Hub id such as "
@@ -143,7 +143,42 @@ def _describe_folder(path: Path) -> BaseFacts:
     family = PIPELINES[pipeline]
     if family == "sd1" and read_json(path, "text_encoder/config.json").get("hidden_act") == "gelu":
         family = "sd2"  # OpenCLIP's activation; the CLIP of SD 1.x has quick_gelu
+    _check_parts(path, family)
     return BaseFacts(path, family, prediction, bool(schedule.get("rescale_betas_zero_snr")))
+
+
+def _check_parts(folder: Path, family: str) -> None:
+    """Look at the headers of all weights: a run meets them one by one, the UNet's after long work."""
+    encoders = ("text_encoder", "text_encoder_2") if family == "sdxl" else ("text_encoder",)
+    own_vae = (folder / "vae").is_dir()  # a folder without one can be used with one beside it
+    for part in ("unet", *encoders, *("vae",) * own_vae):
+        for file in weight_files(folder / part, part):
+            if not file.is_file():
+                problem = f"{part}/{file.name} is missing"
+                raise UserError(problem, str(folder), "Get a complete copy with .safetensors weights.")
+            read_header(file)
+    channels = read_json(folder, "vae/config.json").get("latent_channels", LATENT_CHANNELS) if own_vae else 0
+    if channels not in (0, LATENT_CHANNELS):
+        problem = f"its VAE has {channels} latent channels, and the UNet works with {LATENT_CHANNELS}"
+        raise UserError(problem, str(folder), "Get the model with its own VAE.")
+
+
+def weight_files(folder: Path, part: str) -> list[Path]:
+    """The file of a part's weights, or all that its index names; of the fp16 variant where there is nothing else."""
+    stem = "model" if part.startswith("text") else "diffusion_pytorch_model"
+    whole = folder / f"{stem}.safetensors"
+    for index, file in (
+        (folder / f"{stem}.safetensors.index.json", whole),
+        (folder / f"{stem}.safetensors.index.fp16.json", folder / f"{stem}.fp16.safetensors"),
+    ):
+        if index.is_file():
+            names = read_json(folder, index.name).get("weight_map")
+            if not isinstance(names, dict) or not names:
+                raise UserError(f"{index.name} is broken: it names no files", str(folder), WHOLE)
+            return [folder / name for name in sorted(set(map(str, names.values())))]
+        if file.is_file():
+            return [file]
+    return [whole]
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What people may call a base: built in, a folder, a file, a Hub id in the cache; and every way that can go wrong."""
 
+import json
 import shutil
 
 import httpx
@@ -160,3 +161,35 @@ def test_each_weight_is_fetched_once():
         "model_index.json", "scheduler/scheduler_config.json", "tokenizer/vocab.json", "tokenizer_2/merges.txt"
     }  # fmt: skip
     assert set(taken) == wanted
+
+
+@pytest.mark.parametrize("part", ["unet", "text_encoder", "vae"])
+def test_weights_that_are_cut_off_or_gone_are_told_before_anything_is_loaded(tiny_sd, tmp_path, part):
+    folder = shutil.copytree(tiny_sd, tmp_path / "cut")
+    file = next((folder / part).glob("*.safetensors"))
+    whole = file.read_bytes()
+    for size in (len(whole) - 1, len(whole) // 2, 100, 0):
+        file.write_bytes(whole[:size])
+        with pytest.raises(UserError, match=r"cut off|header|only") as raised:
+            check_base(str(folder))
+        assert file.name in str(raised.value)
+    file.unlink()
+    with pytest.raises(UserError, match=f"{part}/{file.name} is missing"):
+        check_base(str(folder))
+
+
+def test_an_index_must_name_files_that_are_there(tiny_sd, tmp_path):
+    folder = shutil.copytree(tiny_sd, tmp_path / "shards")
+    index = folder / "unet" / "diffusion_pytorch_model.safetensors.index.json"
+    for text, said in (("{", "missing or broken"), ("{}", "names no files"), ('{"weight_map": {"a": "b"}}', "unet/b")):
+        index.write_text(text)
+        with pytest.raises(UserError, match=said):
+            check_base(str(folder))
+
+
+def test_a_vae_with_the_wrong_channels_is_told_before_anything_is_loaded(tiny_sd, tmp_path):
+    folder = shutil.copytree(tiny_sd, tmp_path / "channels")
+    config = folder / "vae" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"latent_channels": 16}))
+    with pytest.raises(UserError, match="16 latent channels"):
+        check_base(str(folder))
