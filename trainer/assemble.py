@@ -29,7 +29,7 @@ from trainer.kernels.check import trouble
 from trainer.memory import plan
 from trainer.objectives import add_noise, alphas_cumprod, min_snr_weight, target, weighted_mse
 from trainer.optim import LossScale, clip_gradient, warmup_steps
-from trainer.pictures.epochs import prior_views
+from trainer.pictures.epochs import epoch_views
 from trainer.preflight import seconds_per_step
 from trainer.protocols import Batch, Family, Optimizer, Report, Text
 from trainer.sampling import encode_pairs
@@ -277,7 +277,7 @@ def sample_texts(family: Family, config: RunConfig, words: Words) -> Callable[[]
 def total_steps(config: RunConfig, cache: Cache, order: Order) -> int:
     """Optimiser steps of the run, from whichever of steps, epochs and views was given.
 
-    Views count the pictures that are learned, each once: repeats tell what share of them a picture gets, and
+    Views count the pictures that are learned, each once: repeats and shares tell what part of them a picture gets, and
     regularisation pictures come on top.
     """
     training = config.training
@@ -286,6 +286,7 @@ def total_steps(config: RunConfig, cache: Cache, order: Order) -> int:
     if training.epochs:
         return max(1, math.ceil(training.epochs * order.batches_per_epoch / training.accumulation))
     learned = sum(not picture.prior for picture in cache.originals)
-    mine = sum(turn.repeats for turn in order.turns if not turn.prior)
-    views = (training.views or 1) * learned * Fraction(mine + sum(prior_views(order.turns).values()), mine)
-    return max(1, math.ceil(views / (training.batch_size * training.accumulation)))
+    views = epoch_views(order.turns)
+    mine = sum(count for (pool, _), count in views.items() if not pool.prior)
+    wanted = (training.views or 1) * learned * Fraction(sum(views.values()), mine)
+    return max(1, math.ceil(wanted / (order.whole * training.accumulation)))

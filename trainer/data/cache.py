@@ -22,6 +22,7 @@ from trainer.data.store import Store, key_of
 from trainer.data.views import CachedPicture, Latents, View
 from trainer.pictures.buckets import Bucket
 from trainer.pictures.crops import Shown, plan
+from trainer.pictures.epochs import Share
 from trainer.pictures.gather import crop_options, gather
 from trainer.pictures.measure import Measured, Unusable, measure_all
 from trainer.pictures.prompts import default_prompts
@@ -185,6 +186,7 @@ def _row(item: Measured, shown: Shown, identity: str, family: Family) -> CachedP
         sides=1 + picture.flip,
         views=tuple(views),
         mask_digest=item.mask_digest,
+        share=picture.share,
     )
 
 
@@ -235,4 +237,5 @@ def _read_rows(stored: Sequence[dict]) -> Iterator[CachedPicture]:
             View(**{**view, "box": tuple(view["box"]), "sizes": tuple(view["sizes"])}) for view in row["views"]
         )
         read = {"size": tuple(row["size"]), "texts": tuple(row["texts"]), "bucket": Bucket(**row["bucket"])}
+        read |= {"share": Share(*row["share"]) if row.get("share") else None}
         yield CachedPicture(**{**row, **read, "views": views})
