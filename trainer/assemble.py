@@ -22,7 +22,7 @@ from trainer.data.cache import Cache, build_cache
 from trainer.data.order import Order
 from trainer.data.store import store_of
 from trainer.data.texts import Words, read_texts
-from trainer.device import Engine, choose_attention, choose_engine, choose_layout, ran_out
+from trainer.device import Engine, choose_attention, choose_engine, choose_layout, processes, ran_out
 from trainer.families.locate import load_family
 from trainer.graph import Graphed
 from trainer.kernels.check import trouble
@@ -102,8 +102,8 @@ class AssembledRun:
     def learn(self, micro_step: int) -> Tensor:
         """See `trainer.protocols.Run`."""
         batch, dropout = self.batches.batch(micro_step), self.adapter.dropout
-        seed = draws.generator(self.config.training.seed, draws.DROPOUT, micro_step).initial_seed()
-        dropout.generator.manual_seed(seed)
+        place = draws.generator(self.config.training.seed, draws.DROPOUT, micro_step, self.batches.order.rank)
+        dropout.generator.manual_seed(place.initial_seed())
         return self._learn(batch)
 
     def _forward_backward(self, batch: Batch) -> Tensor:
@@ -189,7 +189,7 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     if engine.dtype == torch.float16:
         optimizer = LossScale(optimizer, adapter.arena)
     turns = [picture.turn for picture in cache.pictures]
-    order = Order(turns, config.training.batch_size, config.training.seed)
+    order = Order(turns, config.training.batch_size, config.training.seed, *processes(engine))
     total = total_steps(config, cache, order)
     signal = alphas_cumprod(family.scheduler).to(engine.device)
     batches = Batches(cache, words.rows, order, config, len(signal), engine.device)

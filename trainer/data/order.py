@@ -27,7 +27,7 @@ class Order:
 
     def __init__(self, turns: Sequence[Turn], batch_size: int, seed: int, rank: int = 0, processes: int = 1) -> None:
         self.turns, self.batch_size, self.seed, self.rank = turns, batch_size, seed, rank
-        self.whole = batch_size * processes
+        self.whole, self.first = batch_size * processes, batch_size * rank
         self.buckets = sorted({turn.bucket for turn in turns})
         self.batches_per_epoch = batches_per_epoch(turns, batch_size, processes)
         self._views = epoch_views(turns)
@@ -36,8 +36,7 @@ class Order:
     def batch(self, micro_step: int) -> tuple[int, ...]:
         """Return this process's pictures of micro-step `micro_step`, counted from 0."""
         epoch, index = divmod(micro_step, self.batches_per_epoch)
-        first = self.rank * self.batch_size
-        return self._epoch(epoch)[index][first : first + self.batch_size]
+        return self._epoch(epoch)[index][self.first : self.first + self.batch_size]
 
     def _plan_epoch(self, epoch: int) -> list[tuple[int, ...]]:
         batches: list[tuple[int, ...]] = []

@@ -25,11 +25,13 @@ def family(tiny_sd):
     return load_family(ModelSection(base=str(tiny_sd)), Engine(CPU, torch.float32, 1))
 
 
-def batches_of(run, family) -> Batches:
+def batches_of(run, family, rank=0, processes=1) -> Batches:
     config = run.config()
     cache = build_cache(run, store_of(run), family, quiet)
     words = read_texts(run, store_of(run), family, config, cache)
-    order = Order([row.turn for row in cache.pictures], config.training.batch_size, config.training.seed)
+    order = Order(
+        [row.turn for row in cache.pictures], config.training.batch_size, config.training.seed, rank, processes
+    )
     return Batches(cache, words.rows, order, config, 1000, CPU)
 
 
@@ -43,6 +45,20 @@ def test_batches_are_functions_of_their_number(family, tmp_path):
     assert one.clean.shape == (3, 4, 8, 8) and one.sizes.tolist() == [[64, 64, 0, 0, 64, 64]] * 3
     dropped = torch.cat([batches.batch(step).captions for step in range(60)]) == batches.texts[""]
     assert 0.35 < dropped.float().mean() < 0.65
+
+
+def test_processes_draw_what_one_with_all_their_pictures_would(family, tmp_path):
+    folder = make_pictures(tmp_path / "set", 5, size=(96, 64))
+    (folder / "0.txt").write_text("a {red|blue} box\na thing")
+    Image.linear_gradient("L").resize((96, 64)).save(folder / "1-masklabel.png")
+    drawn = {"flip": True, "crop": "random", "caption_dropout": 0.5}
+    runs = [new_run(tmp_path, folder, {"batch_size": size}, **drawn) for size in (2, 2, 4)]
+    first, second = (batches_of(run, family, rank, 2) for rank, run in enumerate(runs[:2]))
+    alone = batches_of(runs[2], family)
+    for step in range(8):
+        for mine, other, together in zip(first.batch(step), second.batch(step), alone.batch(step), strict=True):
+            assert torch.equal(torch.cat([mine, other]), together)
+        assert not torch.equal(first.batch(step).noise, second.batch(step).noise)
 
 
 def test_latents_that_do_not_fit_into_memory_are_read_when_they_are_drawn(family, tmp_path, monkeypatch):

@@ -1,12 +1,19 @@
 """The order of pictures: each as often as repeats and shares say, whole batches, disjoint processes, no state."""
 
+import json
+import os
+import socket
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from tests.trainer.data.a_process import PICTURES, STEPS
 from trainer.contract.errors import UserError
+from trainer.data import draws
 from trainer.data.order import Order, deal
 from trainer.pictures.buckets import Bucket
 from trainer.pictures.epochs import (
@@ -180,3 +187,27 @@ def test_a_third_for_a_small_concept_beside_a_large_set():
         assert all(seen[picture] == 1 for picture in range(20))
         assert sorted(seen[picture] for picture in range(20, 24)) == [2, 2, 3, 3]
     assert all(len(set(batch)) == 3 for batch in epoch_of(order, 0))
+
+
+def test_two_real_processes_see_one_bucket_and_other_pictures():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    together = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "2"}
+    command = [sys.executable, "-m", "tests.trainer.data.a_process"]
+    started = [
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env={**os.environ, **together, "RANK": rank, "LOCAL_RANK": rank}
+        )
+        for rank in ("0", "1")
+    ]
+    said = [process.communicate(timeout=120)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0]
+    (rank0, threads0, first, times0), (rank1, threads1, second, times1) = json.loads(said[0].splitlines()[-1])
+    assert (rank0, rank1, threads0, threads1) == (0, 1, 1, 1), "threads stay as the run has them"
+    alone = Order(PICTURES, 4, 7)
+    for step in range(STEPS):
+        pictures = [*first[step], *second[step]]
+        assert tuple(pictures) == alone.batch(step) and len(set(pictures)) == 4
+        assert len({PICTURES[picture].bucket for picture in pictures}) == 1
+        assert times0[step] + times1[step] == draws.uniform(7, draws.TIMESTEP, step, 4).tolist()
