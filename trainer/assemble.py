@@ -43,7 +43,7 @@ class AssembledRun:
 
     Attributes:
         signal: [T] alphas_cumprod on the device.
-        text, tokens: see `Words`; one of them is None.
+        text, tokens: see `table` and `tokens` of `Words`; both are None where a batch brings its texts along.
         chores: everything rare.
         engine: how a step is computed.
     """
@@ -118,6 +118,8 @@ class AssembledRun:
         return loss.detach()
 
     def _condition(self, batch: Batch) -> Text:
+        if batch.hidden is not None and batch.pooled is not None:
+            return Text(batch.hidden, batch.pooled)
         if self.text is not None:
             return self.text.pick(batch.captions)
         return self.family.encode_tokens(self.tokens[batch.captions])
@@ -192,7 +194,7 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     order = Order(turns, config.training.batch_size, config.training.seed, *processes(engine))
     total = total_steps(config, cache, order)
     signal = alphas_cumprod(family.scheduler).to(engine.device)
-    batches = Batches(cache, words.rows, order, config, len(signal), engine.device)
+    batches = Batches(cache, words.rows, order, config, len(signal), engine.device, words.host)
     epoch = order.batches_per_epoch / config.training.accumulation
     chores = Chores(run, config, family, adapter, cache, words.prompts, samples, total, epoch, report)
     return AssembledRun(

@@ -86,6 +86,16 @@ def test_a_run_of_sets_with_everything_goes_on_and_gives_the_same_file_again(tmp
     assert mine == theirs
 
 
+def test_texts_that_come_with_the_batches_give_the_same_file(tmp_path, tiny_sd, tiny_set, monkeypatch):
+    files = []
+    for name, held in (("device", 2**30), ("host", 0)):
+        monkeypatch.setattr("trainer.data.texts.HELD", held)
+        run = make_run(tmp_path / name, tiny_sd, tiny_set, steps=6)
+        assert main(["train", str(run.path)]) == 0
+        files.append(run.adapter_file.read_bytes())
+    assert files[0] == files[1]
+
+
 @pytest.mark.parametrize("every", ["never", "6"])
 def test_first_samples_are_spoken_of_only_where_they_are_drawn(tmp_path, tiny_sd, tiny_set, capsys, every):
     config = make_run(tmp_path / "whole", tiny_sd, tiny_set, steps=2).config()

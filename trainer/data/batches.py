@@ -11,7 +11,7 @@ from trainer.data import draws
 from trainer.data.cache import Cache
 from trainer.data.order import Order
 from trainer.data.views import CachedPicture, View
-from trainer.protocols import Batch
+from trainer.protocols import Batch, Text
 
 
 @dataclass
@@ -25,6 +25,7 @@ class Batches:
         config: seed, caption dropout, noise offset, what masks count.
         timesteps: how many the base has.
         device: where batches go.
+        host: the table of captions where a batch brings its own rows of it, see `Words`.
     """
 
     cache: Cache
@@ -33,6 +34,7 @@ class Batches:
     config: RunConfig
     timesteps: int
     device: torch.device
+    host: Text | None = None
 
     def __post_init__(self) -> None:
         rows = self.cache.pictures
@@ -56,6 +58,8 @@ class Batches:
         steps = (self._uniform(draws.TIMESTEP, micro_step) * self.timesteps).long()
         sizes = torch.tensor([view.sizes for view in views], dtype=torch.float32)
         batch = Batch(clean, noise, steps, self._captions(micro_step, chosen), sizes)
+        if self.host is not None:
+            batch = batch._replace(**self.host.pick(batch.captions)._asdict())
         if self._weighed:
             batch = batch._replace(weight=self._weight(pictures, views))
         return Batch(*(part if part is None else self._send(part) for part in batch))

@@ -32,7 +32,7 @@ from trainer.protocols import Family
 FORM = 4  # of the list; it changes with what a row holds
 LIST = "pictures.json"
 STATUS_SECONDS = 1.0  # how old the page's view of the work may be
-MOST_TEXTS = 4096  # of a run: their embeddings lie on the device; pictures of larger sets have fewer each
+MOST_TEXTS = 4096  # of a run: their embeddings are kept in memory; pictures of larger sets have fewer each
 MOST_TOKENS = 65536  # likewise where a text encoder is trained: the tokens of a text take a few kilobytes
 
 
