@@ -23,14 +23,14 @@ from trainer.data.cache import Cache, build_cache
 from trainer.data.order import Order
 from trainer.data.store import store_of
 from trainer.data.texts import Words, read_texts
-from trainer.device import Engine, choose_attention, choose_engine, choose_layout, ran_out
+from trainer.device import Engine, choose_attention, choose_engine, choose_layout, processes, ran_out
 from trainer.families.locate import load_family
 from trainer.graph import Graphed
 from trainer.kernels.check import trouble
 from trainer.memory import plan
 from trainer.objectives import add_noise, alphas_cumprod, min_snr_weight, target, weighted_mse
 from trainer.optim import LossScale, clip_gradient, warmup_steps
-from trainer.pictures.epochs import prior_views
+from trainer.pictures.epochs import epoch_views
 from trainer.preflight import seconds_per_step
 from trainer.protocols import Batch, Family, Optimizer, Report, Text
 from trainer.sampling import encode_pairs
@@ -44,7 +44,7 @@ class AssembledRun:
 
     Attributes:
         signal: [T] alphas_cumprod on the device.
-        text, tokens: see `Words`; one of them is None.
+        text, tokens: see `table` and `tokens` of `Words`; both are None where a batch brings its texts along.
         chores: everything rare.
         engine: how a step is computed.
     """
@@ -116,8 +116,8 @@ class AssembledRun:
     def learn(self, micro_step: int) -> Tensor:
         """See `trainer.protocols.Run`."""
         batch, dropout = self.batches.batch(micro_step), self.adapter.dropout
-        seed = draws.generator(self.config.training.seed, draws.DROPOUT, micro_step).initial_seed()
-        dropout.generator.manual_seed(seed)
+        place = draws.generator(self.config.training.seed, draws.DROPOUT, micro_step, self.batches.order.rank)
+        dropout.generator.manual_seed(place.initial_seed())
         return self._learn(batch)
 
     def _forward_backward(self, batch: Batch) -> Tensor:
@@ -132,6 +132,8 @@ class AssembledRun:
         return loss.detach()
 
     def _condition(self, batch: Batch) -> Text:
+        if batch.hidden is not None and batch.pooled is not None:
+            return Text(batch.hidden, batch.pooled)
         if self.text is not None:
             return self.text.pick(batch.captions)
         return self.family.encode_tokens(self.tokens[batch.captions])
@@ -203,10 +205,10 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     if engine.dtype == torch.float16:
         optimizer = LossScale(optimizer, adapter.arena)
     turns = [picture.turn for picture in cache.pictures]
-    order = Order(turns, config.training.batch_size, config.training.seed)
+    order = Order(turns, config.training.batch_size, config.training.seed, *processes(engine))
     total = total_steps(config, cache, order)
     signal = alphas_cumprod(family.scheduler).to(engine.device)
-    batches = Batches(cache, words.rows, order, config, len(signal), engine.device)
+    batches = Batches(cache, words.rows, order, config, len(signal), engine.device, words.host)
     epoch = order.batches_per_epoch / config.training.accumulation
     chores = Chores(run, config, family, adapter, cache, words.prompts, samples, total, epoch, report)
     return AssembledRun(
@@ -295,7 +297,7 @@ def sample_texts(family: Family, config: RunConfig, words: Words) -> Callable[[]
 def total_steps(config: RunConfig, cache: Cache, order: Order) -> int:
     """Optimiser steps of the run, from whichever of steps, epochs and views was given.
 
-    Views count the pictures that are learned, each once: repeats tell what share of them a picture gets, and
+    Views count the pictures that are learned, each once: repeats and shares tell what part of them a picture gets, and
     regularisation pictures come on top.
     """
     training = config.training
@@ -304,6 +306,7 @@ def total_steps(config: RunConfig, cache: Cache, order: Order) -> int:
     if training.epochs:
         return max(1, math.ceil(training.epochs * order.batches_per_epoch / training.accumulation))
     learned = sum(not picture.prior for picture in cache.originals)
-    mine = sum(turn.repeats for turn in order.turns if not turn.prior)
-    views = (training.views or 1) * learned * Fraction(mine + sum(prior_views(order.turns).values()), mine)
-    return max(1, math.ceil(views / (training.batch_size * training.accumulation)))
+    views = epoch_views(order.turns)
+    mine = sum(count for (pool, _), count in views.items() if not pool.prior)
+    wanted = (training.views or 1) * learned * Fraction(sum(views.values()), mine)
+    return max(1, math.ceil(wanted / (order.whole * training.accumulation)))

@@ -183,6 +183,16 @@ def ran_out(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and told)
 
 
+def processes(engine: Engine) -> tuple[int, int]:
+    """Number of this process among those that train together, and how many they are: (0, 1) alone.
+
+    They are what started them says they are (`accelerate launch`, `torchrun`); their process group is made here.
+    """
+    state = PartialState(cpu=engine.device.type == "cpu")
+    torch.set_num_threads(engine.threads)  # accelerate has its own opinion where there are several
+    return state.process_index, state.num_processes
+
+
 def preferred_device() -> torch.device:
     """The GPU of this process if there is one, the CPU otherwise."""
     if torch.cuda.is_available():

@@ -167,6 +167,7 @@ class Batch(NamedTuple):
             in pixels (SDXL's micro-conditioning, arXiv 2307.01952, section 2.2).
         weight: what each latent pixel counts, [B, 1, h, w] float32 where a picture of the run has a mask, [B, 1, 1, 1]
             where only whole pictures count less; None, in every batch of a run, where all count alike.
+        hidden, pooled: of the captions, see `Text`; None, in every batch of a run, where the table is on the device.
     """
 
     clean: Tensor
@@ -175,6 +176,8 @@ class Batch(NamedTuple):
     captions: Tensor
     sizes: Tensor
     weight: Tensor | None = None
+    hidden: Tensor | None = None
+    pooled: Tensor | None = None
 
 
 class Optimizer(Protocol):

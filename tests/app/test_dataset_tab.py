@@ -168,12 +168,55 @@ def test_concepts_go_to_the_page_and_back() -> None:
     album = concepts.moved(Album(entries=(entry,)), {entry.id}, "dogs")
     own = Concept(trigger="sks", class_word="dog", repeats=3, flip=False, regularisation=True)
     album = album.model_copy(update={"concepts": {"dogs": own}})
-    assert concepts.rows(album) == [["dogs", 1, "sks", "dog", 3, "no", True]]
-    assert concepts.read_rows([*concepts.rows(album), ["", "", "", "", "", "", ""]]) == album.concepts
+    (row,) = concepts.rows(album)
+    assert row[:9] == ["dogs", 1, "+100%", "sks", "dog", 3, "", "no", True] and set(row[9:]) == {""}
+    assert concepts.read_rows([row, [""] * len(row)]) == album.concepts
     assert concepts.moved(album, {entry.id}, "").concepts == {}, "one without a picture is dropped"
-    for row in (["dogs", 1, "", "", 0.5, "", False], ["dogs", 1, "", "", 1, "perhaps", False]):
-        with pytest.raises(UserError):
-            concepts.read_rows([row])
+
+
+def test_every_setting_of_a_concept_goes_to_the_page_and_back() -> None:
+    assert {column.field for column in concepts.COLUMNS} == set(Concept.model_fields)
+    given = {"caption_prefix": "art of", "caption_suffix": "by me", "shuffle": "on", "keep_tokens": 0}
+    own = Concept(share=0.25, flip=True, tag_dropout=0.1, **given)
+    entries = tuple(Entry(id=identity(name), file=name, name=name, concept="dogs" * (name > "b")) for name in "abcd")
+    album = Album(entries=entries, concepts={"dogs": own})
+    (row,) = concepts.rows(album)
+    assert row[2] == "25%" and concepts.read_rows([row]) == album.concepts
+
+
+@pytest.mark.parametrize(
+    ("header", "cell", "words"),
+    [
+        ("repeats", 0.5, "repeats"),
+        ("repeats", 4, "share and repeats"),
+        ("mirror", "perhaps", "as the run, yes, no"),
+        ("share", "much", "share: 'much'"),
+        ("share", "130%", "share: '1.3'"),
+        ("shuffle", "wild", "'auto', 'on' or 'off'"),
+        ("regularisation", True, "regularisation_weight"),
+    ],
+)
+def test_what_cannot_be_read_of_a_concept_is_said(header: str, cell: Any, words: str) -> None:
+    entry = Entry(id=identity("a"), file="a.png", name="a.png", concept="dogs")
+    (row,) = concepts.rows(Album(entries=(entry,), concepts={"dogs": Concept(share=0.5)}))
+    row[concepts.HEADERS.index(header)] = cell
+    with pytest.raises(UserError, match=words):
+        concepts.read_rows([row])
+
+
+def test_what_each_concept_gets_of_an_epoch_is_shown() -> None:
+    names = {"a": "", "b": "", "c": "", "d": "small", "e": "reg", "f": "small"}
+    entries = tuple(
+        Entry(id=identity(name), file=name, name=name, concept=concept, excluded=name == "f")
+        for name, concept in names.items()
+    )
+    groups = {"small": Concept(share=0.5), "reg": Concept(regularisation=True)}
+    album = Album(entries=entries, concepts=groups)
+    assert concepts.parts(album) == pytest.approx({"": 0.5, "small": 0.5, "reg": 1 / 6})
+    too_much = album.model_copy(update={"concepts": groups | {"small": Concept(share=1.0)}})
+    with pytest.raises(UserError, match="nothing for the other pictures"):
+        concepts.parts(too_much)
+    assert concepts.rows(too_much)[0][2] == "", "the table is shown all the same"
 
 
 def test_copies_and_the_whole_set_are_served_and_nothing_else(home: Path, folder: Path) -> None:

@@ -7,6 +7,8 @@ from PIL import Image
 from tests.tiny import make_pictures, make_tiny_sd
 from tests.tiny_sdxl import make_tiny_sdxl
 from trainer.__main__ import main
+from trainer.assemble import assemble
+from trainer.console import reporter
 from trainer.contract.compose import compose
 from trainer.contract.rundir import create_run, steps
 from trainer.device import choose_engine
@@ -64,6 +66,30 @@ def test_with_masks_and_several_texts_replayed_steps_are_the_eager_ones_too(tmp_
     assert graph == eager
     (folder / "0-masklabel.png").unlink()
     assert trained(tmp_path, base, folder, "plain", {**options, "graph": "on"}) != graph, "the mask counts"
+
+
+@pytest.mark.parametrize("graph", ["on", "off"])
+def test_texts_that_come_with_the_batches_change_nothing(tmp_path, base, pictures, monkeypatch, graph):
+    options = {"deterministic": True, "layout": "nchw", "graph": graph}
+    on_device = trained(tmp_path, base, pictures, "device", options)
+    monkeypatch.setattr("trainer.data.texts.HELD", 0)
+    assert trained(tmp_path, base, pictures, "host", options) == on_device
+
+
+def test_the_loop_never_waits_for_texts_that_come_with_the_batches(tmp_path, base, pictures, monkeypatch):
+    monkeypatch.setattr("trainer.data.texts.HELD", 0)
+    layer = {"model": {"base": str(base)}, "dataset": {"path": str(pictures)}, "sampling": {"every": "never"}}
+    layer |= {"training": {"steps": 12, "batch_size": 2}, "adapter": {"rank": 4}}
+    with reporter() as report:
+        run = assemble(create_run(tmp_path, "run", compose([layer])), report)
+        assert run.restore() == 0 and run.batches.batch(0).hidden is not None
+        run.learn(0), run.learn(1), run.learn(2)  # both shapes are recorded
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for micro in range(6):
+                run.learn(micro)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 def test_pictures_encoded_together_come_out_as_those_encoded_alone(base, tmp_path):

@@ -48,6 +48,7 @@ def everything(home, base, pictures) -> RunDir:
     (folder / "2.png").write_bytes(b"broken")
     Image.linear_gradient("L").resize((96, 64)).save(folder / "3-masklabel.png")
     concepts = [{"path": str(prior), "regularisation": True, "class_word": "box", "repeats": 2}]
+    concepts += [{"path": str(make_pictures(pictures / "hat", 1)), "share": 0.25, "caption_prefix": "hat"}]
     dataset = {"path": str(folder), "concepts": concepts, "resolution": [64, 96], "crop": "random", "flip": True}
     words = {"trigger": "zubo", "class_word": "box", "tag_dropout": 0.2, "regularisation_weight": 0.5}
     layer = {
@@ -66,11 +67,12 @@ def test_a_run_of_sets_with_everything_goes_on_and_gives_the_same_file_again(tmp
     events = list(first.events())
     assert [event["picture"] for event in events if event["kind"] == "quarantine"] == ["2.png"]
     (began,) = (event for event in events if event["kind"] == "start")
-    assert began["pictures"] == 9
+    assert began["pictures"] == 10
     rows, _, prompts = read_list(first.path / "cache" / LIST)
     assert "zubo box on a beach at sunset" in prompts and "box on a beach at sunset" in prompts
     planned = histogram([row.turn for row in rows], batch_size=2)
-    assert sum(row.views for row in planned) == 12, "3 pictures at 2 resolutions, and as many of regularisation"
+    assert sum(row.views for row in planned) == 16, "3 at 2 resolutions, a third more, as many of regularisation"
+    assert [row.share and row.share.part for row in rows if row.texts[0].startswith("hat a picture")] == [0.25, 0.25]
     assert began["total"] == first.status().step == 2 * sum(row.batches for row in planned)
     second = everything(tmp_path / "two", tiny_sd, tmp_path)
     assert main(["train", str(second.path)]) == 0
@@ -82,6 +84,16 @@ def test_a_run_of_sets_with_everything_goes_on_and_gives_the_same_file_again(tmp
     assert again == [(what, 0, count) for what, count, _ in made], "another run of the home encodes nothing"
     mine, theirs = (read_header(run.adapter_file).metadata["sshs_model_hash"] for run in (third, first))
     assert mine == theirs
+
+
+def test_texts_that_come_with_the_batches_give_the_same_file(tmp_path, tiny_sd, tiny_set, monkeypatch):
+    files = []
+    for name, held in (("device", 2**30), ("host", 0)):
+        monkeypatch.setattr("trainer.data.texts.HELD", held)
+        run = make_run(tmp_path / name, tiny_sd, tiny_set, steps=6)
+        assert main(["train", str(run.path)]) == 0
+        files.append(run.adapter_file.read_bytes())
+    assert files[0] == files[1]
 
 
 @pytest.mark.parametrize("every", ["never", "6"])

@@ -80,7 +80,8 @@ def _explain(error: ValidationError) -> UserError:
             lines.append(f"{name}: needs a value ({_help(section_key)})")
         else:
             given = "" if isinstance(item["input"], Mapping) else f" (given: {item['input']!r})"
-            lines.append(f"{section_key}: {item['msg'].removeprefix('Value error, ')}{given}")
+            place = name if section_key in TABLES else section_key
+            lines.append(f"{place}: {item['msg'].removeprefix('Value error, ')}{given}")
     unique = list(dict.fromkeys(lines))
     problem = unique[0] if len(unique) == 1 else "\n".join([f"{len(unique)} settings are wrong:", *unique])
     return UserError(problem, "", "Every setting, its range and default: atelier settings")

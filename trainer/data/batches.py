@@ -11,7 +11,7 @@ from trainer.data import draws
 from trainer.data.cache import Cache
 from trainer.data.order import Order
 from trainer.data.views import CachedPicture, View
-from trainer.protocols import Batch
+from trainer.protocols import Batch, Text
 
 
 @dataclass
@@ -25,6 +25,7 @@ class Batches:
         config: seed, caption dropout, noise offset, what masks count.
         timesteps: how many the base has.
         device: where batches go.
+        host: the table of captions where a batch brings its own rows of it, see `Words`.
     """
 
     cache: Cache
@@ -33,6 +34,7 @@ class Batches:
     config: RunConfig
     timesteps: int
     device: torch.device
+    host: Text | None = None
 
     def __post_init__(self) -> None:
         rows = self.cache.pictures
@@ -45,17 +47,19 @@ class Batches:
 
     def batch(self, micro_step: int) -> Batch:
         """Return micro-step `micro_step`, counted from 0 over the whole run."""
-        seed, chosen = self.config.training.seed, self.order.batch(micro_step)
-        pictures, count = [self.cache.pictures[number] for number in chosen], len(chosen)
+        chosen = self.order.batch(micro_step)
+        pictures = [self.cache.pictures[number] for number in chosen]
         views = self._views(micro_step, pictures)
         found = [self.cache.latents.posterior(view) for view in views]
         mean, std = (torch.stack([getattr(posterior, part) for posterior in found]) for part in ("mean", "std"))
         shape = tuple(mean.shape[1:])
-        clean = mean + std * draws.noise(seed, draws.LATENT, micro_step, count, shape)
-        noise = self._noise(micro_step, count, shape)
-        steps = (draws.uniform(seed, draws.TIMESTEP, micro_step, count) * self.timesteps).long()
+        clean = mean + std * self._normal(draws.LATENT, micro_step, shape)
+        noise = self._noise(micro_step, shape)
+        steps = (self._uniform(draws.TIMESTEP, micro_step) * self.timesteps).long()
         sizes = torch.tensor([view.sizes for view in views], dtype=torch.float32)
         batch = Batch(clean, noise, steps, self._captions(micro_step, chosen), sizes)
+        if self.host is not None:
+            batch = batch._replace(**self.host.pick(batch.captions)._asdict())
         if self._weighed:
             batch = batch._replace(weight=self._weight(pictures, views))
         return Batch(*(part if part is None else self._send(part) for part in batch))
@@ -67,9 +71,8 @@ class Batches:
         return tensor.to(self.device, non_blocking=True)
 
     def _views(self, micro_step: int, pictures: list[CachedPicture]) -> list[View]:
-        seed, count = self.config.training.seed, len(pictures)
-        flips = draws.uniform(seed, draws.FLIP, micro_step, count)
-        crops = draws.uniform(seed, draws.CROP, micro_step, count) if self._cropped else torch.zeros(count)
+        flips = self._uniform(draws.FLIP, micro_step)
+        crops = self._uniform(draws.CROP, micro_step) if self._cropped else torch.zeros(len(pictures))
         views = []
         for picture, flip, crop in zip(pictures, flips.tolist(), crops.tolist(), strict=True):
             crop_number = int(crop * (len(picture.views) // picture.sides))
@@ -77,11 +80,10 @@ class Batches:
         return views
 
     def _captions(self, micro_step: int, chosen: tuple[int, ...]) -> Tensor:
-        seed, count = self.config.training.seed, len(chosen)
-        words = draws.uniform(seed, draws.WORDING, micro_step, count) if self._worded else torch.zeros(count)
+        words = self._uniform(draws.WORDING, micro_step) if self._worded else torch.zeros(len(chosen))
         rows = [self._rows[number] for number in chosen]
         picked = torch.stack([row[int(at * len(row))] for row, at in zip(rows, words.tolist(), strict=True)])
-        dropped = draws.uniform(seed, draws.CAPTION, micro_step, count) < self.config.dataset.caption_dropout
+        dropped = self._uniform(draws.CAPTION, micro_step) < self.config.dataset.caption_dropout
         return torch.where(dropped, self.texts[""], picked)
 
     def _weight(self, pictures: list[CachedPicture], views: list[View]) -> Tensor:
@@ -95,12 +97,17 @@ class Batches:
         masks = [self.cache.latents.mask(view) if view.mask else torch.ones(shape) for view in views]
         return torch.stack([normalised(mask, options.mask_floor) for mask in masks])[:, None] * counts
 
-    def _noise(self, micro_step: int, count: int, shape: tuple[int, ...]) -> Tensor:
-        seed, offset = self.config.training.seed, self.config.objective.noise_offset
-        noise = draws.noise(seed, draws.NOISE, micro_step, count, shape)
+    def _noise(self, micro_step: int, shape: tuple[int, ...]) -> Tensor:
+        noise, offset = self._normal(draws.NOISE, micro_step, shape), self.config.objective.noise_offset
         if offset:  # https://www.crosslabs.org/blog/diffusion-with-offset-noise
-            noise = noise + offset * draws.noise(seed, draws.OFFSET, micro_step, count, (shape[0], 1, 1))
+            noise = noise + offset * self._normal(draws.OFFSET, micro_step, (shape[0], 1, 1))
         return noise
+
+    def _normal(self, what: int, micro_step: int, shape: tuple[int, ...]) -> Tensor:
+        return draws.noise(self.config.training.seed, what, micro_step, self.order.batch_size, shape, self.order.first)
+
+    def _uniform(self, what: int, micro_step: int) -> Tensor:
+        return draws.uniform(self.config.training.seed, what, micro_step, self.order.batch_size, self.order.first)
 
 
 def normalised(mask: Tensor, floor: float) -> Tensor:

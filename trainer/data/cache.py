@@ -22,6 +22,7 @@ from trainer.data.store import Store, key_of
 from trainer.data.views import CachedPicture, Latents, View
 from trainer.pictures.buckets import Bucket
 from trainer.pictures.crops import Shown, plan
+from trainer.pictures.epochs import Share
 from trainer.pictures.gather import crop_options, gather
 from trainer.pictures.measure import Measured, Unusable, measure_all
 from trainer.pictures.prompts import default_prompts
@@ -31,7 +32,7 @@ from trainer.protocols import Family
 FORM = 4  # of the list; it changes with what a row holds
 LIST = "pictures.json"
 STATUS_SECONDS = 1.0  # how old the page's view of the work may be
-MOST_TEXTS = 4096  # of a run: their embeddings lie on the device; pictures of larger sets have fewer each
+MOST_TEXTS = 4096  # of a run: their embeddings are kept in memory; pictures of larger sets have fewer each
 MOST_TOKENS = 65536  # likewise where a text encoder is trained: the tokens of a text take a few kilobytes
 
 
@@ -185,6 +186,7 @@ def _row(item: Measured, shown: Shown, identity: str, family: Family) -> CachedP
         sides=1 + picture.flip,
         views=tuple(views),
         mask_digest=item.mask_digest,
+        share=picture.share,
     )
 
 
@@ -235,4 +237,5 @@ def _read_rows(stored: Sequence[dict]) -> Iterator[CachedPicture]:
             View(**{**view, "box": tuple(view["box"]), "sizes": tuple(view["sizes"])}) for view in row["views"]
         )
         read = {"size": tuple(row["size"]), "texts": tuple(row["texts"]), "bucket": Bucket(**row["bucket"])}
+        read |= {"share": Share(*row["share"]) if row.get("share") else None}
         yield CachedPicture(**{**row, **read, "views": views})

@@ -14,6 +14,7 @@ from trainer.protocols import Family, Text
 
 FORM = 1  # of an embedding's entry
 ENCODED = 32  # texts that the encoder gets at a time
+HELD = 256 * 2**20  # bytes of embeddings on the device, 800 short texts of SDXL; of more, a batch brings its own rows
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,16 @@ class Words:
     Attributes:
         prompts: of the samples.
         rows: text -> its row in the table; the empty one is always there.
-        table: [N] embeddings on the device; None where a text encoder is trained.
-        tokens: [N, K, C, M] on the device; None where none is.
+        table: [N] embeddings on the device; None where they are in `host`, and where a text encoder is trained.
+        tokens: [N, K, C, M] on the device; None where no text encoder is trained.
+        host: [N] embeddings in host memory, of which a batch brings its rows along; None where there are few.
     """
 
     prompts: tuple[str, ...]
     rows: Mapping[str, int]
     table: Text | None
     tokens: Tensor | None
+    host: Text | None = None
 
 
 def read_texts(run: RunDir, store: Store, family: Family, config: RunConfig, cache: Cache) -> Words:
@@ -47,12 +50,14 @@ def read_texts(run: RunDir, store: Store, family: Family, config: RunConfig, cac
         return Words(prompts, rows, None, tokens.to(family.engine.device))
     table = encode_all(family, tokens, store)
     run.emit("cache", what="texts", reused=store.reused, made=store.made, damaged=store.damaged)
-    return Words(prompts, rows, table, None)
+    if table.hidden.nbytes + table.pooled.nbytes > HELD:
+        return Words(prompts, rows, None, None, table)
+    return Words(prompts, rows, Text(*(part.to(family.engine.device) for part in table)), None)
 
 
 @torch.no_grad()
 def encode_all(family: Family, tokens: Tensor, store: Store) -> Text:
-    """[N, K, C, M] token ids -> N embeddings on the device, a few at a time; what the store has is not made again."""
+    """[N, K, C, M] token ids -> N embeddings on the CPU, a few at a time; what the store has is not made again."""
     engine, identity = family.engine, [family.identity(part) for part in family.encoders]
     keys = [key_of("text", FORM, identity, row.tolist()) for row in tokens]
     found: dict[str, Tensors] = {key: kept for key in keys if (kept := store.get(key)) is not None}
@@ -66,4 +71,4 @@ def encode_all(family: Family, tokens: Tensor, store: Store) -> Text:
             found[keys[row]] = {"hidden": made.hidden[place].cpu(), "pooled": made.pooled[place].cpu()}
             store.put(keys[row], found[keys[row]])
     parts = ([found[key][name] for key in keys] for name in ("hidden", "pooled"))
-    return Text(*(torch.stack(list(part)).to(engine.device) for part in parts))
+    return Text(*(torch.stack(list(part)) for part in parts))

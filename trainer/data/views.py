@@ -6,7 +6,7 @@ from torch import Tensor
 
 from trainer.data.store import Store, Tensors
 from trainer.pictures.buckets import Box, Bucket, Size
-from trainer.pictures.epochs import Turn
+from trainer.pictures.epochs import Share, Turn
 from trainer.protocols import Posterior
 
 HELD = 2 * 2**30  # bytes of latents that stay in host memory; the rest is read again when it is drawn
@@ -43,7 +43,7 @@ class CachedPicture:
         texts: that it is trained with; a view draws one.
         resolution: the one it is shown at.
         bucket: size in pixels it is brought to.
-        repeats, prior: see `trainer.pictures.epochs.Turn`.
+        repeats, prior, share: see `trainer.pictures.epochs.Turn`.
         sides: 2 where it may be mirrored, else 1.
         views: its crops; where it may be mirrored, each followed by its mirror image.
         mask_digest: SHA-256 of the mask's file.
@@ -64,11 +64,12 @@ class CachedPicture:
     sides: int
     views: tuple[View, ...]
     mask_digest: str = ""
+    share: Share | None = None
 
     @property
     def turn(self) -> Turn:
         """As an epoch counts it."""
-        return Turn(self.bucket, self.repeats, self.prior)
+        return Turn(self.bucket, self.repeats, self.prior, self.share)
 
 
 @dataclass

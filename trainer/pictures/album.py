@@ -16,6 +16,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from trainer.contract.config import Concept
 from trainer.contract.errors import UserError
 from trainer.contract.files import storage_error, write_atomic
 from trainer.pictures.captions import legible
@@ -28,26 +29,6 @@ RAW = "bytes:"  # before the hexadecimal bytes of a file name that is not UTF-8,
 STEPS_BACK = 30  # versions that are kept
 WAIT = 20.0  # seconds for another program that writes the same set
 REPEATS = re.compile(r"(\d{1,3})_(.+)")  # kohya's folders: repeats, then "trigger class"
-
-
-class Concept(BaseModel):
-    """Pictures of a set that belong together, and how they are trained.
-
-    Attributes:
-        trigger: word that calls them.
-        class_word: what they are, for pictures without a caption.
-        repeats: how often each picture is seen in an epoch.
-        flip: whether they may be mirrored; None leaves it to the run.
-        regularisation: they show what is not to change (prior preservation) and get no trigger.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    trigger: str = ""
-    class_word: str = ""
-    repeats: int = Field(1, ge=1, le=9999)
-    flip: bool | None = None
-    regularisation: bool = False
 
 
 class Entry(BaseModel):

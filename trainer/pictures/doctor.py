@@ -207,7 +207,8 @@ def _common(case: Case) -> Finding | None:
 def _uneven(case: Case) -> Finding | None:
     pictures = defaultdict[str, list[str]](list)
     for entry in case.taught():
-        pictures[entry.concept].append(entry.id)
+        if case.album.concept_of(entry).share is None:  # one with a share is as large as somebody wanted it
+            pictures[entry.concept].append(entry.id)
     repeats = {name: case.album.concepts[name].repeats if name in case.album.concepts else 1 for name in pictures}
     views = {name: len(ids) * repeats[name] for name, ids in pictures.items()}
     if not views or max(views.values()) <= MOST_UNEVEN * min(views.values()):

@@ -1,14 +1,17 @@
 """What a run trains on: the pictures of all its sets, each with its words, repeats and flips. Nothing is decoded."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from trainer.contract.config import ConceptSection, DatasetSection
+from trainer.contract.config import Concept, ConceptSection, DatasetSection
 from trainer.contract.errors import UserError
-from trainer.pictures.album import Album, Concept, Entry, is_own, locate, open_album
+from trainer.pictures.album import Album, Entry, is_own, locate, open_album
+from trainer.pictures.buckets import Bucket
 from trainer.pictures.crops import CropOptions
 from trainer.pictures.decode import READABLE, UNSUPPORTED
+from trainer.pictures.epochs import Share, Turn, epoch_views
 from trainer.pictures.folder import Skipped
 from trainer.pictures.listing import foreign_files
 from trainer.pictures.tags import KEEP_MARK, is_tags
@@ -26,8 +29,7 @@ class Picture:
         wording: how its captions become texts.
         background: colour behind its transparent parts, "#rrggbb".
         flip: whether half of its views are mirrored.
-        repeats: views in an epoch.
-        prior: it is one of regularisation.
+        repeats, prior, share: see `trainer.pictures.epochs.Turn`.
     """
 
     entry: Entry
@@ -38,6 +40,7 @@ class Picture:
     flip: bool
     repeats: int
     prior: bool
+    share: Share | None = None
 
     @property
     def path(self) -> Path:
@@ -95,32 +98,48 @@ def crop_options(options: DatasetSection, own_resolution: int, step: int) -> Cro
 
 def _pictures(number: int, section: ConceptSection, album: Album, options: DatasetSection) -> Iterator[Picture]:
     background = album.background if options.background == "auto" else options.background
-    run = Wording(
-        prefix=options.caption_prefix,
-        suffix=options.caption_suffix,
-        shuffle=options.shuffle,
-        keep=options.keep_tokens,
-        tag_dropout=options.tag_dropout,
-    )
     for entry in album.entries:
         if entry.excluded:
             continue
         own = album.concepts.get(entry.concept, Concept())
         prior = own.regularisation or section.regularisation
-        # The nearest word counts: of the group in the set, of this run, of the set.
-        trigger = "" if prior else own.trigger or section.trigger or album.trigger
-        class_word = own.class_word or section.class_word or album.class_word
-        flips = (own.flip, section.flip, options.flip)
         yield Picture(
             entry,
             Path(section.path),
             f"{number}/{entry.id}",
-            replace(run, trigger=trigger, class_word=class_word),
+            _wording((own, section, album), prior, options),
             background,
-            flip=next(flip for flip in flips if flip is not None),
+            flip=_nearest("flip", own, section, options),
             repeats=own.repeats * section.repeats,
             prior=prior,
+            share=None if prior else _share(number, entry, own, section),
         )
+
+
+def _wording(places: tuple[Concept, ConceptSection, Album], prior: bool, options: DatasetSection) -> Wording:
+    """The nearest word counts: of the group in the set, of this run, of the set."""
+    own, section, album = places
+    return Wording(
+        trigger="" if prior else own.trigger or section.trigger or album.trigger,
+        class_word=own.class_word or section.class_word or album.class_word,
+        prefix=_nearest("caption_prefix", own, section, options),
+        suffix=_nearest("caption_suffix", own, section, options),
+        shuffle=_nearest("shuffle", own, section, options),
+        keep=_nearest("keep_tokens", own, section, options),
+        tag_dropout=_nearest("tag_dropout", own, section, options),
+    )
+
+
+def _nearest(setting: str, *places: Concept | DatasetSection) -> Any:
+    """What the first of them says that says anything; the run always does."""
+    return next(value for place in places if (value := getattr(place, setting)) is not None)
+
+
+def _share(number: int, entry: Entry, own: Concept, section: ConceptSection) -> Share | None:
+    """The share of a picture's group in the set, or else of the set, which the set's other pictures divide."""
+    if own.share is not None:
+        return Share(f"{number}/{entry.concept}", own.share)
+    return None if section.share is None else Share(str(number), section.share)
 
 
 def _check(options: DatasetSection, pictures: list[Picture]) -> None:
@@ -128,11 +147,17 @@ def _check(options: DatasetSection, pictures: list[Picture]) -> None:
     if all(picture.prior for picture in pictures):
         fix = "Give the pictures of what is to be learned as dataset.path, these as one of dataset.concepts."
         raise UserError("All pictures are regularisation pictures: there is nothing to learn.", options.path, fix)
+    epoch_views([Turn(Bucket(1, 1), picture.repeats, picture.prior, picture.share) for picture in pictures])
     if options.regularisation_weight != 1 and not any(picture.prior for picture in pictures):
         fix = "Leave it out, or mark a concept with regularisation = true."
         raise UserError("There are no regularisation pictures.", "dataset.regularisation_weight", fix)
-    captions = (caption for picture in pictures for caption in picture.entry.captions)
-    tagged = options.shuffle == "on" or any(is_tags(caption) or KEEP_MARK in caption for caption in captions)
-    if options.tag_dropout and not tagged:
+    dropping = [picture for picture in pictures if picture.wording.tag_dropout]
+    if dropping and not any(map(_is_tagged, dropping)):
         fix = "Leave it out: sentences are never taken apart."
         raise UserError("No caption is made of tags and commas.", "dataset.tag_dropout", fix)
+
+
+def _is_tagged(picture: Picture) -> bool:
+    """Whether a caption of it is taken apart."""
+    captions = picture.entry.captions
+    return picture.wording.shuffle == "on" or any(is_tags(caption) or KEEP_MARK in caption for caption in captions)

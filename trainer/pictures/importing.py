@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import psutil
 from pydantic import ValidationError
 
+from trainer.contract.config import Concept
 from trainer.contract.errors import UserError
 from trainer.pictures.album import (
     MASKS,
     PICTURES,
     Album,
-    Concept,
     Entry,
     change,
     concept_of_folder,

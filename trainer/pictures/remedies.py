@@ -88,7 +88,8 @@ def even_out() -> Fix:
 
     def how(album: Album) -> Album:
         pictures = Counter(entry.concept for entry in album.entries if not entry.excluded)
-        taught = {name: own for name, own in album.concepts.items() if pictures[name] and not own.regularisation}
+        measured = {name: own for name, own in album.concepts.items() if own.share is None and not own.regularisation}
+        taught = {name: own for name, own in measured.items() if pictures[name]}
         most = max(pictures[""], *(pictures[name] * own.repeats for name, own in taught.items()), 0)
         evened = {
             name: own.model_copy(update={"repeats": min(MOST_REPEATS, max(1, round(most / pictures[name])))})

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import gradio as gr
 
 from app.settings import load_settings
+from app.tabs.dataset.concepts import turn
 from app.tabs.dataset.desk import Desk, news
 from app.views import grid, pictures, sets
 from app.views.bases import shelf
@@ -14,7 +15,7 @@ from app.views.page import kindly, quiet
 from trainer.pictures.album import Album, Entry, edit, locate
 from trainer.pictures.buckets import Box
 from trainer.pictures.crops import CropOptions, Shown, plan
-from trainer.pictures.epochs import Row, Turn, histogram, steps_per_epoch
+from trainer.pictures.epochs import Row, histogram, steps_per_epoch
 
 SCRIPT = Path(__file__).with_name("stage.js").read_text("utf-8")
 
@@ -142,7 +143,7 @@ def shapes_html(path: str, key: str, batch_size: float | None) -> str:
     first = {size: entry for entry, size in sized.items()}  # pictures of one size are seen in one shape
     shape = {one.size: one for one in plan(((entry, size) for size, entry in first.items()), EYES[key].options)}
     seen = [(entry, shape[size]) for entry, size in sized.items()]
-    turns = [_turn(album, entry, one) for entry, one in seen]
+    turns = [turn(album, entry, one.bucket) for entry, one in seen]
     batch = max(1, int(batch_size or 1))
     rows = histogram(turns, batch)
     most = max(row.pictures for row in rows)
@@ -160,8 +161,3 @@ def _bar(row: Row, most: int) -> str:
         f'<td><i style="width:{row.pictures / most:.0%}"></i></td>'
         f"<td>{sets.count(row.batches, 'batch', 'batches')}</td></tr>"
     )
-
-
-def _turn(album: Album, entry: Entry, one: Shown) -> Turn:
-    concept = album.concept_of(entry)
-    return Turn(one.bucket, concept.repeats, concept.regularisation)

@@ -25,12 +25,18 @@ def family(tiny_sd):
     return load_family(ModelSection(base=str(tiny_sd)), Engine(CPU, torch.float32, 1))
 
 
-def batches_of(run, family) -> Batches:
+def batches_of(run, family, rank=0, processes=1) -> Batches:
     config = run.config()
     cache = build_cache(run, store_of(run), family, quiet)
     words = read_texts(run, store_of(run), family, config, cache)
-    order = Order([row.turn for row in cache.pictures], config.training.batch_size, config.training.seed)
-    return Batches(cache, words.rows, order, config, 1000, CPU)
+    order = Order(
+        [row.turn for row in cache.pictures], config.training.batch_size, config.training.seed, rank, processes
+    )
+    return Batches(cache, words.rows, order, config, 1000, CPU, words.host)
+
+
+def drawn_of(batch) -> list[torch.Tensor]:
+    return [part for part in batch if part is not None]
 
 
 def test_batches_are_functions_of_their_number(family, tmp_path):
@@ -45,6 +51,20 @@ def test_batches_are_functions_of_their_number(family, tmp_path):
     assert 0.35 < dropped.float().mean() < 0.65
 
 
+def test_processes_draw_what_one_with_all_their_pictures_would(family, tmp_path):
+    folder = make_pictures(tmp_path / "set", 5, size=(96, 64))
+    (folder / "0.txt").write_text("a {red|blue} box\na thing")
+    Image.linear_gradient("L").resize((96, 64)).save(folder / "1-masklabel.png")
+    drawn = {"flip": True, "crop": "random", "caption_dropout": 0.5}
+    runs = [new_run(tmp_path, folder, {"batch_size": size}, **drawn) for size in (2, 2, 4)]
+    first, second = (batches_of(run, family, rank, 2) for rank, run in enumerate(runs[:2]))
+    alone = batches_of(runs[2], family)
+    for step in range(8):
+        for mine, other, together in zip(*(drawn_of(each.batch(step)) for each in (first, second, alone)), strict=True):
+            assert torch.equal(torch.cat([mine, other]), together)
+        assert not torch.equal(first.batch(step).noise, second.batch(step).noise)
+
+
 def test_latents_that_do_not_fit_into_memory_are_read_when_they_are_drawn(family, tmp_path, monkeypatch):
     folder = make_pictures(tmp_path / "set", 5)
     Image.linear_gradient("L").resize((64, 64)).save(folder / "0-masklabel.png")
@@ -54,7 +74,21 @@ def test_latents_that_do_not_fit_into_memory_are_read_when_they_are_drawn(family
     read = batches_of(run, family)
     assert not read.cache.latents._held and held.cache.latents._held
     for step in range(6):
-        assert all(torch.equal(one, other) for one, other in zip(held.batch(step), read.batch(step), strict=True))
+        pairs = zip(drawn_of(held.batch(step)), drawn_of(read.batch(step)), strict=True)
+        assert all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_a_batch_brings_its_texts_along_where_there_are_too_many_for_the_device(family, tmp_path, monkeypatch):
+    run = new_run(tmp_path, make_pictures(tmp_path / "set", 5), caption_dropout=0.3)
+    few = batches_of(run, family)
+    monkeypatch.setattr("trainer.data.texts.HELD", 0)
+    many = batches_of(run, family)
+    table = read_texts(run, store_of(run), family, run.config(), many.cache).host
+    for step in range(6):
+        own, other = many.batch(step), few.batch(step)
+        assert torch.equal(own.hidden, table.hidden[own.captions]) and own.hidden.any()
+        assert torch.equal(own.pooled, table.pooled[own.captions]) and other.hidden is other.pooled is None
+        assert all(torch.equal(mine, its) for mine, its in zip(own[:5], other[:5], strict=True))
 
 
 def test_crops_and_texts_are_drawn_and_fit_each_other(family, tmp_path):

@@ -1,17 +1,46 @@
-"""The order of pictures: every one each epoch as often as it repeats, whole batches, disjoint processes, no state."""
+"""The order of pictures: each as often as repeats and shares say, whole batches, disjoint processes, no state."""
 
+import json
+import os
+import socket
+import subprocess
+import sys
 from collections import Counter
 
-from hypothesis import given
+import pytest
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from trainer.data.order import Order
+from tests.trainer.data.a_process import PICTURES, STEPS
+from trainer.contract.errors import UserError
+from trainer.data import draws
+from trainer.data.order import Order, deal
 from trainer.pictures.buckets import Bucket
-from trainer.pictures.epochs import Turn, batches_per_epoch, histogram, steps_per_epoch
+from trainer.pictures.epochs import (
+    Pool,
+    Share,
+    Turn,
+    batches_per_epoch,
+    epoch_views,
+    histogram,
+    portions,
+    steps_per_epoch,
+)
 
 SHAPES = st.sampled_from([Bucket(64, 64), Bucket(96, 32), Bucket(32, 96)])
 TURNS = st.lists(SHAPES.map(Turn), min_size=1, max_size=40)
-MIXED = st.lists(st.builds(Turn, SHAPES, st.integers(1, 5), st.booleans()), min_size=1, max_size=30)
+PART = st.integers(2, 48).map(lambda hundredth: hundredth / 100)
+
+
+@st.composite
+def mixed(draw: st.DrawFn) -> list[Turn]:
+    """Pictures with and without shares, and of regularisation."""
+    shares = [None, Share("a", draw(PART)), Share("b", draw(PART))]
+    turn = st.builds(Turn, SHAPES, st.integers(1, 5), st.booleans(), st.sampled_from(shares))
+    return draw(st.lists(turn, min_size=1, max_size=20))
+
+
+MIXED = mixed()
 SIZES, SEEDS = st.integers(1, 9), st.integers(0, 2**32 - 1)
 
 
@@ -80,3 +109,105 @@ def test_regularisation_pictures_take_turns_where_there_are_more_of_them():
     assert order.batches_per_epoch == 2, "as many as of the others"
     shown = [{picture for batch in epoch_of(order, epoch) for picture in batch if picture > 3} for epoch in range(3)]
     assert all(len(pictures) == 4 for pictures in shown) and len(set.union(*shown)) == 12
+
+
+@given(MIXED)
+def test_shares_are_kept_to_the_view_and_nobody_is_seen_less_than_it_repeats(turns):
+    views = Counter[Pool]()
+    for (pool, bucket), count in epoch_views(turns).items():
+        own = [turn.repeats for turn in turns if turn.pool == pool and turn.bucket == bucket]
+        assert pool.prior or count >= sum(own)
+        views[pool] += count
+    learned = sum(count for pool, count in views.items() if not pool.prior)
+    shares = {pool.share: count for pool, count in views.items() if pool.share}
+    given = sum(share.part for share in shares)
+    whole = 1 if Pool() in views else given  # where all have one, they count against each other
+    assert all(abs(count - learned * share.part / whole) < 1 for share, count in shares.items())
+    assert sum(portions([turn for turn in turns if not turn.prior])) == pytest.approx(float(bool(learned)))
+    if not shares and learned:
+        assert learned == sum(turn.repeats for turn in turns if not turn.prior)
+
+
+@given(MIXED, SIZES, st.integers(1, 3), SEEDS)
+def test_pictures_of_a_pool_take_turns_at_being_seen_once_more(turns, size, processes, seed):
+    shown = Counter[int]()
+    for epoch in range(12):
+        chosen = Counter[int]()
+        order = Order(turns, size, seed, 0, processes)
+        for bucket in order.buckets:
+            chosen.update(picture for members in order._rounds(epoch, bucket) for picture in members)
+        assert chosen.total() == sum(epoch_views(turns).values())
+        shown += chosen
+    for pool, bucket in epoch_views(turns):
+        own = [index for index, turn in enumerate(turns) if (turn.pool, turn.bucket) == (pool, bucket)]
+        rates = [shown[index] / turns[index].repeats for index in own]
+        assert max(rates) - min(rates) <= 1, "over many epochs too"
+
+
+@given(MIXED, SIZES, st.integers(1, 3), SEEDS, st.integers(0, 2))
+def test_no_step_shows_a_picture_twice_where_that_can_be(turns, size, processes, seed, epoch):
+    order = Order(turns, size, seed, 0, processes)
+    for bucket, _, _, batches in histogram(turns, size, processes):
+        shown = Counter(picture for members in order._rounds(epoch, bucket) for picture in members)
+        if len(shown) >= order.whole and max(shown.values()) <= batches:
+            wholes = [batch for batch in order._plan_epoch(epoch) if turns[batch[0]].bucket == bucket]
+            assert all(len(set(batch)) == order.whole for batch in wholes)
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=40), st.integers(1, 4))
+def test_views_are_dealt_without_doubles_where_that_can_be(views, size):
+    batches = -(-len(views) // size)
+    assume(len(set(views)) >= size and max(Counter(views).values()) <= batches)
+    dealt = deal(views, size)
+    assert len(dealt) == batches and all(len(set(batch)) == size for batch in dealt)
+    assert not Counter(views) - Counter(picture for batch in dealt for picture in batch)
+
+
+@pytest.mark.parametrize(
+    ("parts", "alone", "words"),
+    [
+        ((0.6, 0.5), True, "more than 1: 0.6 [+] 0.5"),
+        ((0.6, 0.5), False, "more than 1"),
+        ((0.5, 0.5), False, "nothing"),
+    ],
+)
+def test_shares_that_leave_nothing_are_refused(parts, alone, words):
+    turns = [Turn(Bucket(64, 64), share=Share(str(place), part)) for place, part in enumerate(parts)]
+    with pytest.raises(UserError, match=words):
+        epoch_views(turns if alone else [*turns, Turn(Bucket(64, 64))])
+
+
+def test_a_third_for_a_small_concept_beside_a_large_set():
+    large, small = Turn(Bucket(64, 64)), Turn(Bucket(64, 64), share=Share("small", 1 / 3))
+    turns = [*[large] * 20, *[small] * 4]
+    order = Order(turns, 3, seed=1)
+    assert order.batches_per_epoch == 10, "20 views of the set, 10 of the concept"
+    for epoch in range(2):
+        seen = Counter(picture for batch in epoch_of(order, epoch) for picture in batch)
+        assert all(seen[picture] == 1 for picture in range(20))
+        assert sorted(seen[picture] for picture in range(20, 24)) == [2, 2, 3, 3]
+    assert all(len(set(batch)) == 3 for batch in epoch_of(order, 0))
+
+
+def test_two_real_processes_see_one_bucket_and_other_pictures():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    together = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "2"}
+    command = [sys.executable, "-m", "tests.trainer.data.a_process"]
+    started = [
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env={**os.environ, **together, "RANK": rank, "LOCAL_RANK": rank}
+        )
+        for rank in ("0", "1")
+    ]
+    said = [process.communicate(timeout=120)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0]
+    (rank0, threads0, first, times0), (rank1, threads1, second, times1) = json.loads(said[0].splitlines()[-1])
+    assert (rank0, rank1, threads0, threads1) == (0, 1, 1, 1), "threads stay as the run has them"
+    alone = Order(PICTURES, 4, 7)
+    for step in range(STEPS):
+        pictures = [*first[step], *second[step]]
+        assert tuple(pictures) == alone.batch(step) and len(set(pictures)) == 4
+        assert len({PICTURES[picture].bucket for picture in pictures}) == 1
+        assert times0[step] + times1[step] == draws.uniform(7, draws.TIMESTEP, step, 4).tolist()

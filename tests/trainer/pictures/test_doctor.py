@@ -9,10 +9,10 @@ from PIL import Image, ImageFilter, ImageOps
 
 from tests.trainer.pictures.drawn import discs
 from trainer.contract.errors import UserError
-from trainer.pictures.album import Album, Concept, Entry, create_album, identity, open_album, undo
+from trainer.pictures.album import Album, Concept, Entry, change, create_album, identity, open_album, undo
 from trainer.pictures.doctor import apply, examine
 from trainer.pictures.findings import Options
-from trainer.pictures.remedies import shorten
+from trainer.pictures.remedies import even_out, shorten
 from trainer.pictures.tags import is_tags, split_tags
 
 OPTIONS = Options(resolution=256)
@@ -244,6 +244,14 @@ def test_concepts_out_of_balance(ill):
     assert heal(folder, "balance") == []
     repeats = {name: concept.repeats for name, concept in open_album(folder).concepts.items()}
     assert repeats == {"a": 1, "b": 6, "reg": 1}
+
+
+def test_a_concept_with_a_share_is_as_large_as_it_was_meant_to_be(ill):
+    places = {str(n): {"concept": "ab"[n == 0]} for n in range(8)}
+    folder = ill(healthy=8, album={"concepts": {"a": Concept(), "b": Concept(share=0.1)}}, **places)
+    assert examine(folder, OPTIONS).of("balance") is None
+    change(folder, "even", even_out().how)
+    assert open_album(folder).concepts["b"] == Concept(share=0.1)
 
 
 def test_pictures_of_no_concept_are_evened_out_with(ill):

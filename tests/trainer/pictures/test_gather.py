@@ -72,6 +72,64 @@ def test_concepts_can_be_given_as_a_flag(tmp_path):
     assert [picture.repeats for picture in pictures] == [1, 2, 2]
 
 
+def test_a_concept_has_caption_settings_of_its_own(tmp_path):
+    folders = [make_pictures(tmp_path / name, 1) for name in ("first", "second", "third")]
+    own = {"caption_prefix": "photo of", "caption_suffix": "", "shuffle": "off", "keep_tokens": 2, "tag_dropout": 0.5}
+    (folders[1] / "0.txt").write_text("one, two, three, four")
+    concepts = [{"path": str(folders[1]), **own}, {"path": str(folders[2])}]
+    pictures, _ = gather(dataset(folders[0], caption_prefix="art,", caption_suffix=", ink", concepts=concepts))
+    first, second, third = (picture.wording for picture in pictures)
+    assert (first.prefix, first.suffix, first.shuffle, first.keep) == ("art,", ", ink", "auto", 0) and third == first
+    assert (second.prefix, second.suffix, second.shuffle, second.keep) == ("photo of", "", "off", 2)
+    assert (first.tag_dropout, second.tag_dropout) == (0.0, 0.5)
+    assert said(pictures[1]).startswith("photo of one, two")
+
+
+def test_groups_of_a_set_have_caption_settings_and_shares_of_their_own(tmp_path):
+    folder = make_pictures(tmp_path / "set", 3)
+    other = make_pictures(tmp_path / "other", 2)
+    create_album(folder, read_folder(folder))
+
+    def edit(album: Album) -> Album:
+        entries = tuple(one.model_copy(update={"concept": "hat"}) for one in album.entries[:1]) + album.entries[1:]
+        hat = Concept(caption_suffix="on a head", share=0.25)
+        return album.model_copy(update={"entries": entries, "concepts": {"hat": hat}})
+
+    change(folder, "edit", edit)
+    pictures, _ = gather(dataset(folder, concepts=[{"path": str(other), "share": 0.5}], caption_suffix="indoors"))
+    assert [picture.wording.suffix for picture in pictures] == ["on a head", *["indoors"] * 4]
+    assert [picture.share and picture.share.part for picture in pictures] == [0.25, None, None, 0.5, 0.5]
+    assert len({picture.share for picture in pictures}) == 3
+    nested, _ = gather(dataset(other, concepts=[{"path": str(folder), "share": 0.5}]))
+    assert [one.share and one.share.part for one in nested] == [None, None, 0.25, 0.5, 0.5], "the nearest counts"
+
+
+def test_regularisation_pictures_of_a_set_with_a_share_have_none(tmp_path):
+    make_pictures(tmp_path / "other" / "reg" / "1_dog", 1)
+    make_pictures(tmp_path / "other" / "1_sks", 1)
+    concepts = [{"path": str(tmp_path / "other"), "share": 0.5}]
+    pictures, _ = gather(dataset(make_pictures(tmp_path / "set", 1), concepts=concepts))
+    assert {(picture.prior, picture.share is not None) for picture in pictures[1:]} == {(True, False), (False, True)}
+
+
+@pytest.mark.parametrize(
+    ("concepts", "words"),
+    [
+        ([{"share": 0.3, "repeats": 4}], "set repeats to 1, or leave share out"),
+        ([{"share": 0.3, "regularisation": True}], "regularisation_weight"),
+        ([{"share": 0}], "share"),
+        ([{"share": 1.2}], "share"),
+        ([{"share": 1}], "nothing for the other pictures"),
+        ([{"share": 0.7}, {"share": 0.4}], "more than 1: 0.7 [+] 0.4"),
+    ],
+)
+def test_shares_that_cannot_be_are_refused(tmp_path, concepts, words):
+    folder = make_pictures(tmp_path / "set", 2)
+    places = [str(make_pictures(tmp_path / str(number), 1)) for number in range(len(concepts))]
+    with pytest.raises(UserError, match=words):
+        gather(dataset(folder, concepts=[{"path": p, **one} for p, one in zip(places, concepts, strict=True)]))
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [

@@ -5,7 +5,8 @@ file here holds the sections of one subject.
 """
 
 from trainer.contract.config.adapter import AdapterSection
-from trainer.contract.config.dataset import MASK_FLOOR, ConceptSection, DatasetSection
+from trainer.contract.config.concept import Concept, ConceptSection
+from trainer.contract.config.dataset import MASK_FLOOR, DatasetSection
 from trainer.contract.config.engine import EngineSection
 from trainer.contract.config.learning import ObjectiveSection, OptimizerSection, ScheduleSection, TrainingSection
 from trainer.contract.config.model import ModelSection, NumberType, Prediction
@@ -26,6 +27,7 @@ __all__ = [
     "PERCENT_OR_STEPS",
     "AdapterSection",
     "AutoOrEvery",
+    "Concept",
     "ConceptSection",
     "DatasetSection",
     "EngineSection",

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from trainer.contract.config.concept import ConceptSection
 from trainer.contract.config.section import Section, Switch
 
 MASK_FLOOR = 0.1
@@ -19,25 +20,15 @@ def _numbers(given: Any) -> Any:
     return rising if len(rising) > 1 else rising[0]
 
 
-class ConceptSection(Section):
-    """A set of pictures beside the first one. What is left out is as the set itself has it, then as the run has it."""
-
-    path: str = Field(min_length=1, description="Folder of pictures.")
-    trigger: str = Field("", description="Word that calls it.")
-    class_word: str = Field("", description="What it is, for pictures without a caption.")
-    repeats: int = Field(1, ge=1, le=9999, description="How often each picture is seen in an epoch.")
-    flip: bool | None = Field(None, description="Mirror half of its pictures.")
-    regularisation: bool = Field(False, description="It shows what is not to change, and gets no trigger.")
-
-
 class DatasetSection(Section):
     """The pictures and what is done with them."""
 
     path: str = Field(min_length=1, description="Folder of pictures, captions as .txt files beside them.")
     concepts: tuple[ConceptSection, ...] = Field(
         (),
-        description="Further sets, trained beside the first: tables with path, trigger, class_word, repeats, flip, "
-        "regularisation.",
+        description="Further sets, trained beside the first: tables with path, trigger, class_word, repeats or share, "
+        "flip, regularisation; and where they differ from the run's caption_prefix, caption_suffix, shuffle, "
+        "keep_tokens, tag_dropout.",
     )
     resolution: Annotated[int | tuple[int, ...] | Literal["auto"], BeforeValidator(_numbers)] = Field(
         "auto",
