@@ -20,9 +20,10 @@ PICTURE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif", ".bmp", ".gif", ".tif", ".tiff")
 )
 # Pictures to a person, but not to us: named in the report instead of passed over.
-FOREIGN_SUFFIXES = frozenset(
-    (".psd", ".svg", ".jxl", ".jp2", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".tga", ".exr")
-)
+FOREIGN_SUFFIXES = frozenset((
+    ".psd", ".psb", ".xcf", ".kra", ".svg", ".eps", ".ai", ".pdf", ".jxl", ".jp2", ".j2k", ".jxr", ".tga", ".exr",
+    ".hdr", ".ico", ".pcx", ".ppm", ".pgm", ".dds", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2",
+))  # fmt: skip
 READABLE = "JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP and TIFF pictures can be read"
 UNSUPPORTED = f"{{suffix}} files are not supported; {READABLE}."  # of `FOREIGN_SUFFIXES`
 MAX_PIXELS = 178_956_970  # Pillow's own limit: about 680 MB while it is being converted
@@ -41,9 +42,10 @@ ORIENTATION = 0x0112  # EXIF tag; from 5 on the picture lies on its side
 BAD_HEADER = (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error, Image.DecompressionBombError)
 
 # How files begin that may be pictures whatever they are called: (offset, bytes).
+_TIFF = (b"II*\0", b"MM\0*")  # and how the raw files of most cameras begin
 _BEGINNINGS = (
-    (0, b"\xff\xd8\xff"), (0, b"\x89PNG\r\n\x1a\n"), (0, b"GIF8"), (8, b"WEBP"), (0, b"II*\0"), (0, b"MM\0*"),
-    *((4, b"ftyp" + brand) for brand in (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")),
+    (0, b"\xff\xd8\xff"), (0, b"\x89PNG\r\n\x1a\n"), (0, b"GIF8"), (8, b"WEBP"), *((0, magic) for magic in _TIFF),
+    *((4, b"ftyp" + brand) for brand in (b"avif", b"avis", b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1")),
 )  # fmt: skip
 BEGINNING = 16  # bytes of a file that `looks_like_picture` needs
 
@@ -68,6 +70,13 @@ class Decoded:
 def looks_like_picture(beginning: bytes) -> bool:
     """Whether a file that begins like this is probably a picture; BMP, which has no telling beginning, is not known."""
     return any(beginning.startswith(magic, offset) for offset, magic in _BEGINNINGS)
+
+
+def is_foreign(suffix: str, beginning: bytes) -> bool:
+    """Whether a file is a picture of a kind that nobody reads here: so its suffix says, and it is no other one."""
+    return suffix.lower() in FOREIGN_SUFFIXES and (
+        beginning.startswith(_TIFF) or not looks_like_picture(beginning[:BEGINNING])
+    )
 
 
 def open_picture(path: Path, background: Colour = WHITE) -> Image.Image:
