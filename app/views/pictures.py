@@ -10,6 +10,7 @@ from PIL import Image
 
 from trainer.contract.errors import UserError
 from trainer.pictures.decode import open_picture
+from trainer.pictures.large import reduced
 
 SIDE = 768
 SMALL = 256
@@ -59,7 +60,8 @@ def _size(picture: Path, changed: int) -> tuple[int, int] | None:
     try:
         with Image.open(picture, formats=READ_HEADERS) as image:
             turned = image.getexif().get(ORIENTATION, 1) in TURNED
-            return image.size[::-1] if turned else image.size
+            width, height = reduced(image.size)
+            return (height, width) if turned else (width, height)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None  # Pillow's words for a damaged header
 

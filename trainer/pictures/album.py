@@ -20,15 +20,15 @@ from trainer.contract.config import Concept
 from trainer.contract.errors import UserError
 from trainer.contract.files import storage_error, write_atomic
 from trainer.pictures.captions import legible
-from trainer.pictures.listing import list_files, natural_key
-from trainer.pictures.shelves import File, Finds, Place, Shelf, begin_file, gather
+from trainer.pictures.listing import begin_file, list_files, natural_key
+from trainer.pictures.shelves import File, Finds, Place, Shelf, gather
 
 FILE = "album.jsonl"
 PICTURES, MASKS, HISTORY = "pictures", "masks", ".history"
 RAW = "bytes:"  # before the hexadecimal bytes of a file name that is not UTF-8, as old Linux disks have
 STEPS_BACK = 30  # versions that are kept
 WAIT = 20.0  # seconds for another program that writes the same set
-REPEATS = re.compile(r"(\d{1,3})_(.+)")  # kohya's folders: repeats, then "trigger class"
+REPEATS = re.compile(r"\s*0*([0-9]{1,3})_(.*)")  # kohya's folders: repeats, then "trigger class"
 
 
 class Entry(BaseModel):
@@ -250,7 +250,10 @@ def read_folder(folder: Path) -> Album:
     """
     paths = list_files(folder)
     files = [File(PurePosixPath(path.relative_to(folder).as_posix()), Place(str(path))) for path in paths]
-    shelf = Shelf(str(folder), PurePosixPath(), files, lambda place, _: Path(place.path).read_bytes(), begin_file)
+    shelf = Shelf(
+        str(folder), PurePosixPath(), files,
+        lambda place, _: Path(place.path).read_bytes(), lambda place: begin_file(Path(place.path)),
+    )  # fmt: skip
     finds = Finds()
     try:
         gather(shelf, finds)
@@ -285,7 +288,7 @@ def concept_of_folder(name: PurePosixPath) -> tuple[str, Concept | None]:
     for place in name.parents:
         if found := REPEATS.fullmatch(place.name):
             regularisation = any(part.lower() in ("reg", "regularization", "regularisation") for part in name.parts)
-            words = {"class_word" if regularisation else "trigger": found[2]}
+            words = {"class_word" if regularisation else "trigger": found[2].strip()}
             key = f"{'reg/' if regularisation else ''}{place.name}"
             return key, Concept(**words, repeats=max(1, int(found[1])), regularisation=regularisation)
     return "", None

@@ -53,18 +53,28 @@ def encoding_of(data: bytes) -> str:
     """The encoding of a text file, by Python's name.
 
     UTF-8 (with or without a mark), UTF-16 with its mark (what Notepad calls "Unicode") or without one where Western
-    letters show it, otherwise cp1252.
+    letters show it, UTF-32 with its mark, Shift-JIS where kana show it, otherwise cp1252.
     """
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     high, low = data[::2].count(0), data[1::2].count(0)  # a Western letter's other byte is NUL
-    if max(high, low) * 4 > len(data) > 1 and not (high and low):
+    if len(data) % 2 == 0 and max(high, low) * 4 > len(data) and not (high and low):
         return "utf-16-be" if high else "utf-16-le"
     try:
         data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return "cp1252"
+        return "cp932" if _has_kana(data) else "cp1252"
     return "utf-8-sig"
+
+
+def _has_kana(data: bytes) -> bool:
+    """Whether bytes are Japanese of Windows; its kana begin with bytes that are low quotes and a florin in cp1252."""
+    try:
+        return any("\u3041" <= letter <= "\u30fa" for letter in data.decode("cp932"))
+    except UnicodeDecodeError:
+        return False
 
 
 def write_caption(picture: Path, text: str) -> None:

@@ -8,30 +8,34 @@ import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError
 
 from trainer.contract.errors import UserError
+from trainer.pictures.large import divisor, reduce, reduced
+from trainer.pictures.levels import bits_of, to_eight_bits
+from trainer.pictures.png import bare_png
 
 PICTURE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif", ".bmp", ".gif", ".tif", ".tiff")
 )
 # Pictures to a person, but not to us: named in the report instead of passed over.
-FOREIGN_SUFFIXES = frozenset(
-    (".psd", ".svg", ".jxl", ".jp2", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".tga", ".exr")
-)
+FOREIGN_SUFFIXES = frozenset((
+    ".psd", ".psb", ".xcf", ".kra", ".svg", ".eps", ".ai", ".pdf", ".jxl", ".jp2", ".j2k", ".jxr", ".tga", ".exr",
+    ".hdr", ".ico", ".pcx", ".ppm", ".pgm", ".dds", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2",
+))  # fmt: skip
 READABLE = "JPEG, PNG, WebP, AVIF, HEIC, GIF, BMP and TIFF pictures can be read"
 UNSUPPORTED = f"{{suffix}} files are not supported; {READABLE}."  # of `FOREIGN_SUFFIXES`
 MAX_PIXELS = 178_956_970  # Pillow's own limit: about 680 MB while it is being converted
+MAX_JPEG_PIXELS = 2**29  # of a JPEG less is decoded; the coefficients of a progressive one take 1.6 GB
 MAX_FILE_BYTES = 512 * 2**20
 
 # A closed list, because Pillow also opens formats that start other programs (EPS starts Ghostscript).
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 # Workflows and profiles of scanners are longer than Pillow's 1 MiB, and the picture must not be lost for them.
 PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20
+_AGAIN = "Open it in a picture editor and save it again, or remove it."
 _SMALLER = "Make it smaller in a picture editor; training never needs more than a few megapixels."
 
 Colour = tuple[int, int, int]
@@ -41,9 +45,11 @@ ORIENTATION = 0x0112  # EXIF tag; from 5 on the picture lies on its side
 BAD_HEADER = (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error, Image.DecompressionBombError)
 
 # How files begin that may be pictures whatever they are called: (offset, bytes).
+_JPEG = b"\xff\xd8\xff"
+_TIFF = (b"II*\0", b"MM\0*")  # and how the raw files of most cameras begin
 _BEGINNINGS = (
-    (0, b"\xff\xd8\xff"), (0, b"\x89PNG\r\n\x1a\n"), (0, b"GIF8"), (8, b"WEBP"), (0, b"II*\0"), (0, b"MM\0*"),
-    *((4, b"ftyp" + brand) for brand in (b"avif", b"avis", b"heic", b"heix", b"mif1", b"msf1")),
+    (0, _JPEG), (0, b"\x89PNG\r\n\x1a\n"), (0, b"GIF8"), (8, b"WEBP"), *((0, magic) for magic in _TIFF),
+    *((4, b"ftyp" + brand) for brand in (b"avif", b"avis", b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1")),
 )  # fmt: skip
 BEGINNING = 16  # bytes of a file that `looks_like_picture` needs
 
@@ -56,18 +62,27 @@ class Decoded:
         picture: RGB in sRGB, upright, without metadata; `format` is Pillow's name of the file's format.
         alpha: grey, white where the picture is opaque; None where all of it is.
         several: the file holds more frames or pages, of which this is the first.
-        plain: nothing had to be done: the file's pixels are these as they stand.
+        plain: nothing had to be done: the file's pixels are these as they stand, or as `large` reduces them.
+        divisor: what the sides of a very large picture were divided by, otherwise 1.
     """
 
     picture: Image.Image
     alpha: Image.Image | None
     several: bool
     plain: bool
+    divisor: int = 1
 
 
 def looks_like_picture(beginning: bytes) -> bool:
     """Whether a file that begins like this is probably a picture; BMP, which has no telling beginning, is not known."""
     return any(beginning.startswith(magic, offset) for offset, magic in _BEGINNINGS)
+
+
+def is_foreign(suffix: str, beginning: bytes) -> bool:
+    """Whether a file is a picture of a kind that nobody reads here: so its suffix says, and it is no other one."""
+    return suffix.lower() in FOREIGN_SUFFIXES and (
+        beginning.startswith(_TIFF) or not looks_like_picture(beginning[:BEGINNING])
+    )
 
 
 def open_picture(path: Path, background: Colour = WHITE) -> Image.Image:
@@ -122,27 +137,55 @@ def decode_picture(data: bytes, name: str, background: Colour = WHITE) -> Image.
 
 def decode(data: bytes, name: str, background: Colour = WHITE) -> Decoded:
     """Decode a picture with what a copy of it needs to know; otherwise the same as `decode_picture`."""
-    formats = (*_FORMATS, "HEIF") if register_heif() else _FORMATS
     try:
-        with Image.open(io.BytesIO(data), formats=formats) as source:
-            pixels = math.prod(source.size)
-            if pixels > MAX_PIXELS:
-                raise Image.DecompressionBombError(f"{source.width} x {source.height} pixels")
-            source.load()
-            return _finish(source, background)
+        try:
+            return _load(data, background)
+        except (OSError, SyntaxError, ValueError):
+            bare = bare_png(data)
+            if bare is None:
+                raise
+            return _load(bare, background)
     except UnidentifiedImageError as error:
+        if looks_like_picture(data[:BEGINNING]):
+            raise UserError("The picture is damaged, or of a rare kind of its format.", name, _AGAIN) from error
         problem = "The file is empty." if not data else "The file is not a picture of a known format."
         raise UserError(problem, name, READABLE + ".") from error
     except Image.DecompressionBombError as error:
         counted = re.match(r"Image size \((\d+) pixels\)", str(error))  # what Pillow says, and more
         size = f"{int(counted[1]) // 10**6} megapixels" if counted else str(error)
-        problem = f"The picture is larger than {MAX_PIXELS // 10**6} megapixels ({size})."
+        problem = f"The picture is larger than {_most(data) // 10**6} megapixels ({size})."
         raise UserError(problem, name, _SMALLER) from error
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise nearly every kind of error on damaged files
-        fix = "Open it in a picture editor and save it again, or remove it."
-        raise UserError(f"The picture is damaged or cut off ({error}).", name, fix) from error
+        raise UserError(f"The picture is damaged or cut off ({error}).", name, _AGAIN) from error
+
+
+def open_header(data: bytes, formats: tuple[str, ...]) -> Image.Image:
+    """Open a picture without decoding it, as Pillow does, and JPEGs too of which only a part will be decoded."""
+    try:
+        return Image.open(io.BytesIO(data), formats=formats)
+    except Image.DecompressionBombError:
+        if "JPEG" not in formats or not data.startswith(_JPEG):
+            raise
+        return JpegImagePlugin.JpegImageFile(io.BytesIO(data))
+
+
+def _most(data: bytes) -> int:
+    """Most pixels that a picture may have."""
+    return MAX_JPEG_PIXELS if data.startswith(_JPEG) else MAX_PIXELS
+
+
+def _load(data: bytes, background: Colour) -> Decoded:
+    with open_header(data, (*_FORMATS, "HEIF") if register_heif() else _FORMATS) as source:
+        size = source.size
+        if math.prod(size) > _most(data) or math.prod(reduced(size)) > MAX_PIXELS:
+            raise Image.DecompressionBombError(f"{source.width} x {source.height} pixels")
+        by = divisor(size)
+        if by > 1:
+            source.draft("", (size[0] // by, size[1] // by))  # a JPEG gets smaller by it, nothing else
+        source.load()
+        return _finish(source, background, size)
 
 
 @functools.cache
@@ -156,15 +199,17 @@ def register_heif() -> bool:
     return True
 
 
-def _finish(source: Image.Image, background: Colour) -> Decoded:
-    several = _has_more(source)
+def _finish(source: Image.Image, background: Colour, size: tuple[int, int]) -> Decoded:
+    """Bring a loaded picture into shape; `size` is what its header says."""
+    several, by = _has_more(source), divisor(size)
     image, turned = _upright(source)
-    image = _to_srgb(_to_eight_bits(image))
+    image = to_eight_bits(image, bits_of(source))
+    image = _to_srgb(reduce(image, by if source.size == size else 1))
     picture, alpha = _flatten(image, background)
     picture.format = source.format
     mode, profile = source.mode, source.info.get("icc_profile")
     plain = mode in {"RGB", "L"} and not turned and (not profile or is_srgb(profile, mode))
-    return Decoded(picture, alpha, several, plain)
+    return Decoded(picture, alpha, several, plain, by)
 
 
 def _has_more(image: Image.Image) -> bool:
@@ -183,29 +228,6 @@ def _upright(image: Image.Image) -> tuple[Image.Image, bool]:
         return (ImageOps.exif_transpose(image) if turned else image), turned
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
         return image, False  # damaged EXIF says nothing about the pixels, which are loaded already
-
-
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit, 32-bit and floating point grey to eight bits; Pillow's own conversion would clip it."""
-    if not (image.mode.startswith("I") or image.mode == "F"):
-        return image
-    values = np.asarray(image)
-    strips = [slice(top, top + 256) for top in range(0, image.height, 256)]  # a large picture would not fit as floats
-    peak = max(float(_numbers(values[strip]).max(initial=0.0)) for strip in strips)
-    scales = (1.0, 255.0, 65535.0) if image.mode == "F" else (65535.0,)
-    full = next((scale for scale in scales if peak <= scale), peak)
-    done = np.empty(values.shape, np.uint8)
-    for strip in strips:
-        done[strip] = np.rint(_numbers(values[strip]) * (255.0 / full))
-    grey, clear = Image.fromarray(done), image.info.get("transparency")
-    if isinstance(clear, int):  # PNG's tRNS names one of the 65 536 greys, not of those that are left
-        grey = Image.merge("LA", (grey, Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8))))
-    grey.info = {"icc_profile": image.info["icc_profile"]} if image.info.get("icc_profile") else {}
-    return grey
-
-
-def _numbers(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    return np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0).clip(min=0.0)
 
 
 @functools.lru_cache(maxsize=8)

@@ -176,7 +176,7 @@ def _read(
 
 def _check(sources: Sequence[Path], folder: Path, options: ImportOptions) -> None:
     for source in sources:
-        if not source.exists():
+        if not _exists(source):
             raise UserError("There is no such file or folder.", str(source), "Check the spelling.")
         if source.resolve() == folder.resolve():
             fix = "Its pictures are in the set already; give another folder."
@@ -188,6 +188,15 @@ def _check(sources: Sequence[Path], folder: Path, options: ImportOptions) -> Non
         Album(background=options.background)
     except ValidationError as error:
         raise UserError(f"{options.background!r} is no colour.", "background", "Write it as #rrggbb.") from error
+
+
+def _exists(source: Path) -> bool:
+    try:
+        return source.exists()
+    except OSError as error:  # a folder above it is locked, or it is no path at all
+        reason = error.strerror or str(error)
+        fix = "Check the spelling, and that you may read it."
+        raise UserError(f"It cannot be looked at ({reason}).", str(source), fix) from error
 
 
 def _prepare(folder: Path, options: ImportOptions) -> None:

@@ -5,7 +5,7 @@ import re
 from pathlib import Path, PurePath
 
 from trainer.contract.errors import UserError
-from trainer.pictures.decode import FOREIGN_SUFFIXES, PICTURE_SUFFIXES
+from trainer.pictures.decode import BEGINNING, FOREIGN_SUFFIXES, PICTURE_SUFFIXES, is_foreign
 
 
 def list_files(folder: Path) -> list[Path]:
@@ -27,7 +27,17 @@ def list_files(folder: Path) -> list[Path]:
 
 def foreign_files(folder: Path) -> list[Path]:
     """Return the files that a person takes for pictures, of kinds that nobody reads here; see `list_files`."""
-    return [path for path in list_files(folder) if path.suffix.lower() in FOREIGN_SUFFIXES]
+    odd = (path for path in list_files(folder) if path.suffix.lower() in FOREIGN_SUFFIXES)
+    return [path for path in odd if is_foreign(path.suffix, begin_file(path))]
+
+
+def begin_file(path: Path) -> bytes:
+    """The first bytes of a file, none where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(BEGINNING)
+    except OSError:
+        return b""  # it is counted as no picture, and named
 
 
 def is_there(path: Path) -> bool:
@@ -50,5 +60,11 @@ def natural_key(path: PurePath) -> tuple[tuple[tuple[int, int, str], ...], ...]:
 
 def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
     pieces = (piece for piece in re.split(r"([0-9]+)", name) if piece)
-    folded = tuple((0, int(piece), "") if piece[0] in "0123456789" else (1, 0, piece.casefold()) for piece in pieces)
+    folded = (_value(piece) if piece[0] in "0123456789" else (1, 0, piece.casefold()) for piece in pieces)
     return (*folded, (2, 0, name))  # the name itself at last, so that "a" and "A" have one order
+
+
+def _value(digits: str) -> tuple[int, int, str]:
+    """What sorts numbers by value without making them: Python refuses to where there are thousands of digits."""
+    bare = digits.lstrip("0")
+    return 0, len(bare), bare

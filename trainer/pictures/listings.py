@@ -28,9 +28,9 @@ class Line(NamedTuple):
 def read_listing(name: str, data: bytes) -> list[Line]:
     """Read a file that lists pictures with captions; several lines of one picture are several captions.
 
-    JSON lines have an object each, the other kinds a first line with the names of their columns: one of
-    `FILE_COLUMNS`, one of `TEXT_COLUMNS`. Columns are parted by comma, semicolon, tab or bar, whichever fits. Without
-    such a first line, the first column is the file where it looks like one.
+    JSON lines have an object each (a list of objects will do as well), the other kinds a first line with the names of
+    their columns: one of `FILE_COLUMNS`, one of `TEXT_COLUMNS`. Columns are parted by comma, semicolon, tab or bar,
+    whichever fits. Without such a first line, the first column is the file where it looks like one.
 
     A caption in the last column may hold the delimiter without quotes. Where a quote is not closed, each line is a row.
 
@@ -38,18 +38,25 @@ def read_listing(name: str, data: bytes) -> list[Line]:
         The lines, none where the file is about something else.
     """
     text = decode_text(data)
-    return list(_json_lines(split_lines(text)) if name.lower().endswith(".jsonl") else _table_lines(text))
+    return list(_json_lines(text) if name.lower().endswith(".jsonl") else _table_lines(text))
 
 
-def _json_lines(lines: Iterable[str]) -> Iterator[Line]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError):
-            entry = None
-        yield _line(number, entry if isinstance(entry, dict) else {})
+def _json_lines(text: str) -> Iterator[Line]:
+    whole = _parsed(text)
+    if isinstance(whole, dict | list):  # not lines, but one object written over several of them, or a list of objects
+        for number, entry in enumerate(whole if isinstance(whole, list) else [whole], start=1):
+            yield _line(number, entry)
+        return
+    for number, line in enumerate(split_lines(text), start=1):
+        if line.strip():
+            yield _line(number, _parsed(line))
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _table_lines(text: str) -> Iterator[Line]:
@@ -86,8 +93,10 @@ def _swallowed(row: Sequence[str], delimiter: str, file: int) -> bool:
 
 def _cells(columns: Sequence[str], row: Sequence[str], delimiter: str) -> Mapping[str, Any]:
     """A row's cells by their columns; nothing where there are more of them and the caption is not the last."""
-    while len(row) > len(columns) and not row[-1].strip():
-        row = row[:-1]
+    wide = len(row)
+    while wide > len(columns) and not row[wide - 1].strip():
+        wide -= 1
+    row = row[:wide]
     if len(row) > len(columns):
         last = len(columns) - 1
         if columns[last] not in TEXT_COLUMNS:
@@ -114,7 +123,9 @@ def _columns(text: str, delimiter: str) -> tuple[str, Sequence[str], bool] | Non
     return None
 
 
-def _line(number: int, entry: Mapping[str, Any]) -> Line:
+def _line(number: int, entry: Any) -> Line:
+    if not isinstance(entry, Mapping):
+        return Line(number, None)
     file, said = entry.get(_first(entry, FILE_COLUMNS)), entry.get(_first(entry, TEXT_COLUMNS))
     texts = said if isinstance(said, list) else [said]
     captions = [fold(_whole(text)) for text in texts if isinstance(text, str)]

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import io
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -15,8 +14,9 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from trainer.contract.errors import UserError
-from trainer.pictures.decode import BAD_HEADER, ORIENTATION, decode_picture, read_bytes
+from trainer.pictures.decode import BAD_HEADER, ORIENTATION, decode_picture, open_header, read_bytes
 from trainer.pictures.hashes import SIDE, shrink
+from trainer.pictures.large import reduced
 
 TILES = 8  # of a side: a picture is as sharp as its sharpest parts
 SHARPEST = 4  # tiles
@@ -167,7 +167,7 @@ def _measure(path: Path, _changed: int, _bytes: int, side: int) -> Look | str:
 
 
 def _open(data: bytes, name: str, side: int) -> tuple[Image.Image, tuple[int, int]]:
-    """Open a picture, at least as large as `side` where it is, and say how large it really is."""
+    """Open a picture, at least as large as `side` where it is, and say how large it is in training."""
     quick = _draft(data, side)
     if quick is not None:
         return quick
@@ -181,11 +181,11 @@ def _draft(data: bytes, side: int) -> tuple[Image.Image, tuple[int, int]] | None
     None for all others, and where anything is wrong with it: then the thorough way says what.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=("JPEG",)) as photo:
+        with open_header(data, ("JPEG",)) as photo:
             if photo.mode not in {"L", "RGB"} or min(photo.size) < 2 * side:
                 return None
             turn = photo.getexif().get(ORIENTATION, 1)
-            size = photo.size
+            size = reduced(photo.size)
             photo.draft(photo.mode, (side, side))
             image = ImageOps.exif_transpose(photo).convert("RGB")
             return image, size[::-1] if turn >= 5 else size

@@ -12,8 +12,9 @@ from PIL import Image
 
 from trainer.contract.errors import UserError
 from trainer.pictures.buckets import Size, is_alike
-from trainer.pictures.decode import BAD_HEADER, ORIENTATION, decode, decode_picture, read_bytes
+from trainer.pictures.decode import BAD_HEADER, ORIENTATION, decode, decode_picture, open_header, read_bytes
 from trainer.pictures.gather import Picture
+from trainer.pictures.large import reduced
 
 READERS = min(8, cpu_count() or 1)  # Pillow and hashlib let go of the GIL
 QUICK = ("JPEG", "PNG", "WEBP", "BMP")  # their headers tell the upright size
@@ -92,18 +93,19 @@ def _mask_of(path: Path, size: Size) -> tuple[str, str]:
 
 
 def upright_size(data: bytes, name: str) -> Size:
-    """(width, height) in pixels as a viewer shows the picture, from the bytes of its file.
+    """(width, height) in pixels of what `decode_picture` makes of a file, from its bytes.
 
     Raises:
         UserError: it is damaged or no picture.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=QUICK) as image:
+        with open_header(data, QUICK) as image:
+            width, height = reduced(image.size)
             if image.format != "PNG":
                 turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
-                return (image.height, image.width) if turned else image.size
+                return (height, width) if turned else (width, height)
             if not any(mark in data for mark in TURNING):  # Pillow would decode it to find out
-                return image.size
+                return width, height
     except BAD_HEADER:
         pass  # the full decoder knows more formats and says what is wrong
     return decode_picture(data, name).size

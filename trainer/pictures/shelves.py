@@ -1,6 +1,7 @@
 """Finding pictures, their captions and their masks in folders, in zips and among single files."""
 
 import os
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -8,12 +9,15 @@ from typing import NamedTuple
 
 from trainer.contract.errors import UserError
 from trainer.pictures.captions import CAPTION_SUFFIXES, decode_captions, encoding_of
-from trainer.pictures.decode import BEGINNING, FOREIGN_SUFFIXES, PICTURE_SUFFIXES, UNSUPPORTED, looks_like_picture
+from trainer.pictures.decode import FOREIGN_SUFFIXES, PICTURE_SUFFIXES, UNSUPPORTED, is_foreign, looks_like_picture
 from trainer.pictures.listing import is_there, natural_key, visible
 from trainer.pictures.listings import LISTING_NAMES, LISTING_SUFFIXES, read_listing
 
 MASK_ENDING = "-masklabel"  # a mask beside its picture: OneTrainer's convention
-MAX_TEXT_BYTES = 16 * 2**20
+NO_FILE = "It is no file, or a link that leads nowhere."
+MAX_TEXT_BYTES = {"text": 2**20, "listing": 16 * 2**20}
+# Text encoders read the first few hundred letters; more than that would only make the set slow.
+MOST_LETTERS, MOST_CAPTIONS = 10_000, 1_000  # of a caption, of a picture
 
 
 class Place(NamedTuple):
@@ -98,7 +102,7 @@ def gather(shelf: Shelf, finds: Finds) -> None:
     """Sort the files of a shelf into pictures and what belongs to them."""
     kinds = {file: _kind(shelf, file) for file in shelf.files}
     pictures = [file for file, kind in kinds.items() if kind == "picture"]
-    stems = {str(file.name.with_suffix("")).casefold() for file in pictures}
+    stems = {_folded(file.name.with_suffix("")) for file in pictures}
     masks, texts = (_by_name(file for file, kind in kinds.items() if kind == wanted) for wanted in ("mask", "text"))
     used: dict[str, list[File]] = {}
     listed = _listed(shelf, [file for file, kind in kinds.items() if kind == "listing"], pictures, finds.notes, used)
@@ -116,17 +120,19 @@ def gather(shelf: Shelf, finds: Finds) -> None:
     others = [file for file, kind in kinds.items() if kind == "other"]
     finds.others += len(helpers) + len(others)
     alone = [file for file in helpers if kinds[file] != "listing" and _owner(file) not in stems]
-    for encoding, files in used.items():
-        _mention(finds.notes, shelf, files, f"not in UTF-8 read as {encoding}")
+    for what, files in used.items():
+        _mention(finds.notes, shelf, files, what)
     _mention(finds.notes, shelf, alone, "without a picture of that name passed over")
-    _mention(finds.notes, shelf, others, "that are no pictures passed over")
+    _mention(finds.notes, shelf, others, "passed over as no picture")
 
 
 _REASONS = {
     "foreign": UNSUPPORTED,
     "zip": "A zip inside is not opened. Give it by itself.",
+    "archive": "{suffix} archives are not opened, only zips are. Unpack it and give the folder.",
 }
 _KINDS = {
+    **dict.fromkeys((".rar", ".7z", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".zst"), "archive"),
     **dict.fromkeys(PICTURE_SUFFIXES, "picture"),
     **dict.fromkeys(FOREIGN_SUFFIXES, "foreign"),
     **dict.fromkeys(CAPTION_SUFFIXES, "text"),
@@ -136,33 +142,51 @@ _KINDS = {
 
 
 def _kind(shelf: Shelf, file: File) -> str:
-    kind = _KINDS.get(file.name.suffix.lower())
-    if kind == "picture" and file.name.stem.endswith(MASK_ENDING) and file.name.suffix.lower() == ".png":
-        return "mask"
-    return kind or ("picture" if looks_like_picture(shelf.begin(file.place)) else "other")
+    """What a file is: by its suffix, or a picture where that says otherwise and the file begins like one."""
+    suffix = file.name.suffix.lower()
+    kind = _KINDS.get(suffix, "other")
+    if kind == "picture":
+        return "mask" if file.name.stem.endswith(MASK_ENDING) and suffix == ".png" else kind
+    beginning = shelf.begin(file.place)
+    return "picture" if looks_like_picture(beginning) and not is_foreign(suffix, beginning) else kind
 
 
 def _owner(file: File) -> str:
     """The picture that a mask or a text belongs to, by its name without the suffix."""
-    return str(file.name.with_name(file.name.stem.removesuffix(MASK_ENDING) or file.name.name)).casefold()
+    return _folded(file.name.with_name(file.name.stem.removesuffix(MASK_ENDING) or file.name.name))
+
+
+def _folded(name: PurePosixPath) -> str:
+    """A name in small letters, its accents in one form: macOS takes letters and accents apart."""
+    return unicodedata.normalize("NFC", str(name)).casefold()
 
 
 def _by_name(files: Iterable[File]) -> Mapping[str, File]:
-    """Files by their names, and by these in small letters for what only another system tells apart."""
+    """Files by their names, and by these folded for what only another system tells apart."""
     found = list(files)
-    return {str(file.name).casefold(): file for file in found} | {str(file.name): file for file in found}
+    return {_folded(file.name): file for file in found} | {str(file.name): file for file in found}
 
 
 def _look_up(files: Mapping[str, File], name: PurePosixPath) -> File | None:
-    return files.get(str(name)) or files.get(str(name).casefold())
+    return files.get(str(name)) or files.get(_folded(name))
 
 
-def _read(shelf: Shelf, file: File, used: dict[str, list[File]]) -> bytes:
-    """The bytes of a text file; `used` gets it where it is not UTF-8, by its encoding."""
-    data = shelf.read(file.place, MAX_TEXT_BYTES)
+def _read(shelf: Shelf, file: File, kind: str, used: dict[str, list[File]]) -> bytes:
+    """The bytes of a text file; `used` gets it where it is not UTF-8, by what is to be said of it."""
+    data = shelf.read(file.place, MAX_TEXT_BYTES[kind])
     if (encoding := encoding_of(data)) != "utf-8-sig":
-        used.setdefault(encoding, []).append(file)
+        used.setdefault(f"not in UTF-8 read as {encoding}", []).append(file)
     return data
+
+
+def _cut(captions: Sequence[str], file: File, used: dict[str, list[File]]) -> tuple[str, ...]:
+    """As much of a picture's captions as is kept; `used` gets their file where that is not all."""
+    kept = tuple(caption[:MOST_LETTERS] for caption in captions[:MOST_CAPTIONS])
+    if kept != tuple(captions):
+        what = f"with more than {MOST_CAPTIONS} captions of {MOST_LETTERS} letters cut"
+        files = used.setdefault(what, [])
+        files += [file] if file not in files[-1:] else []
+    return kept
 
 
 def _beside(
@@ -173,9 +197,12 @@ def _beside(
         if file is None:
             continue
         try:
-            return decode_captions(_read(shelf, file, used))
+            captions = decode_captions(_read(shelf, file, "text", used))
         except UserError as error:
             notes.append(f"{shelf.label}/{file.name} was not used: {error.problem}")
+            continue
+        if captions:
+            return _cut(captions, file, used)
     return ()
 
 
@@ -191,23 +218,27 @@ def _listed(
     for listing in listings:
         label = f"{shelf.label}/{listing.name}"
         try:
-            lines = read_listing(listing.name.name, _read(shelf, listing, used))
+            lines = read_listing(listing.name.name, _read(shelf, listing, "listing", used))
         except UserError as error:
             notes.append(f"{label} was not used: {error.problem}")
             continue
         if not lines and listing.name.name.lower() in LISTING_NAMES:
             notes.append(f"{label} was not used: it has no columns `file` and `caption`.")
-        absent = 0
+        absent, unclear = 0, list[int]()
         for line in lines:
             if line.file is None:
-                notes.append(f"{label}, line {line.number}: no file name with a caption here.")
+                unclear.append(line.number)
                 continue
             path = PurePosixPath(line.file.replace("\\", "/"))
             picture = _look_up(exact, listing.name.parent / path) or _only(bare.get(path.name, ()), listing)
             if picture is None:
                 absent += 1
             else:
-                captions[picture.name] = tuple(dict.fromkeys((*captions.get(picture.name, ()), *line.captions)))
+                known = captions.get(picture.name, ())
+                captions[picture.name] = tuple(dict.fromkeys((*known, *_cut(line.captions, listing, used))))
+        if unclear:
+            places = ", ".join(map(str, unclear[:5])) + (", ..." if len(unclear) > 5 else "")
+            notes.append(f"{label}, line {places}: no file name with a caption here.")
         if absent:
             notes.append(f"{label}: {absent} of its lines are about pictures that are not there.")
     return captions
@@ -251,16 +282,7 @@ def folder_files(folder: Path, skip: Path, finds: Finds) -> list[File]:
             elif is_there(path):
                 found.append(File(name, Place(str(path.absolute()))))
             elif path.suffix.lower() in PICTURE_SUFFIXES:
-                finds.rejected.append(Rejected(str(path), "It is no file, or a link that leads nowhere."))
+                finds.rejected.append(Rejected(str(path), NO_FILE))
             else:
                 finds.others += 1
     return sorted(found, key=lambda file: natural_key(file.name))
-
-
-def begin_file(place: Place) -> bytes:
-    """The first bytes of a file, none where it cannot be read."""
-    try:
-        with Path(place.path).open("rb") as file:
-            return file.read(BEGINNING)
-    except OSError:
-        return b""  # it is counted as no picture, and named

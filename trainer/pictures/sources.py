@@ -9,15 +9,23 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from trainer.contract.errors import UserError
-from trainer.pictures.captions import CAPTION_SUFFIXES
-from trainer.pictures.decode import BEGINNING, FOREIGN_SUFFIXES, MAX_FILE_BYTES, PICTURE_SUFFIXES, read_bytes
-from trainer.pictures.listing import natural_key, visible
+from trainer.pictures.captions import CAPTION_SUFFIXES, encoding_of
+from trainer.pictures.decode import (
+    BEGINNING,
+    FOREIGN_SUFFIXES,
+    MAX_FILE_BYTES,
+    PICTURE_SUFFIXES,
+    looks_like_picture,
+    read_bytes,
+)
+from trainer.pictures.listing import begin_file, is_there, natural_key, visible
 from trainer.pictures.listings import LISTING_NAMES, LISTING_SUFFIXES
-from trainer.pictures.shelves import MASK_ENDING, File, Finds, Place, Rejected, Shelf, begin_file, folder_files, gather
+from trainer.pictures.shelves import MASK_ENDING, NO_FILE, File, Finds, Place, Rejected, Shelf, folder_files, gather
 from trainer.pictures.storing import read_member, read_part
 
 MAX_ZIP_BYTES = 16 * 2**30  # unpacked, where that is more than MAX_RATIO times the zip
 MAX_RATIO = 100
+MAX_NAME = 1000  # letters of a member's name that are kept, from its end; no system can unpack a longer one
 MAX_DIRECTORY_BYTES = 32 * 2**20  # of a zip's list of files, which is read whole: some 300 000 names
 
 
@@ -36,8 +44,10 @@ def find_pictures(sources: Sequence[Path], destination: Path) -> Finds:
             gather(_shelf(str(source), PurePosixPath(source.resolve().name), files), finds)
         elif is_zip(source):
             _gather_zip(source, finds)
-        else:
+        elif is_there(source):
             single.append(source)
+        else:  # a pipe, which would be waited for, or a device, which has no end
+            finds.rejected.append(Rejected(str(source), NO_FILE))
     again = Counter(single)
     while again:  # what is given twice is found twice, and will be called a duplicate
         _gather_single(list(again), finds)
@@ -48,11 +58,16 @@ def find_pictures(sources: Sequence[Path], destination: Path) -> Finds:
 def is_zip(path: Path) -> bool:
     """Whether a file is taken for a zip."""
     suffix = path.suffix.lower()
-    return path.is_file() and (suffix == ".zip" or (suffix not in PICTURE_SUFFIXES and zipfile.is_zipfile(path)))
+    if not is_there(path) or suffix in PICTURE_SUFFIXES:
+        return False
+    return not looks_like_picture(begin_file(path)) if suffix == ".zip" else zipfile.is_zipfile(path)
 
 
 def _shelf(label: str, root: PurePosixPath, files: Sequence[File]) -> Shelf:
-    return Shelf(label, root, files, lambda place, limit: read_bytes(Path(place.path), limit), begin_file)
+    def read(place: Place, limit: int) -> bytes:
+        return read_bytes(Path(place.path), limit)
+
+    return Shelf(label, root, files, read, lambda place: begin_file(Path(place.path)))
 
 
 def _gather_single(given: Sequence[Path], finds: Finds) -> None:
@@ -107,7 +122,7 @@ def _check_directory(source: Path) -> None:
         tail = file.read()
     end, end64 = tail.rfind(b"PK\5\6"), tail.rfind(b"PK\6\6")
     size = int.from_bytes(tail[end + 12 : end + 16], "little") if end >= 0 else 0
-    if size == 0xFFFFFFFF and end64 >= 0:
+    if end64 >= 0:  # zipfile believes this one, whatever the other says
         size = int.from_bytes(tail[end64 + 40 : end64 + 48], "little")
     if size > MAX_DIRECTORY_BYTES:
         problem = f"The zip's list of files has {size / 2**20:.0f} MiB; {MAX_DIRECTORY_BYTES // 2**20} MiB are read."
@@ -168,12 +183,10 @@ def _overlapping(members: Sequence[zipfile.ZipInfo]) -> set[int]:
 def _member_name(info: zipfile.ZipInfo) -> PurePosixPath:
     """A member's name as text, without what would lead out of the zip."""
     text = info.filename
-    if not info.flag_bits & 0x800:  # not said to be UTF-8, so zipfile took it for cp437; macOS packs UTF-8 all the same
-        try:
-            text = text.encode("cp437").decode("utf-8")
-        except UnicodeError:
-            text = info.filename
-    parts = [part for part in _parts(unicodedata.normalize("NFC", text)) if not _goes_up(part)]
+    if not info.flag_bits & 0x800:  # not said to be UTF-8, so zipfile took it for cp437, as old programs mean it
+        said = encoding_of(text.encode("cp437"))  # macOS packs UTF-8 all the same, Japanese Windows its own letters
+        text = text if said == "cp1252" else text.encode("cp437").decode(said, errors="replace")
+    parts = [part for part in _parts(unicodedata.normalize("NFC", text[-MAX_NAME:])) if not _goes_up(part)]
     return PurePosixPath(*parts) if parts else PurePosixPath("unnamed")
 
 

@@ -69,6 +69,8 @@ def store(job: Job) -> dict[str, Any]:
         return {"reason": f"{error.problem} {error.fix}"}
     folder = Path(job["folder"])
     notes = ["Only the first of its frames or pages was taken."] if found.several else []
+    if found.divisor > 1:
+        notes.append(f"It is very large, so it is used at 1/{found.divisor} of its size.")
     answer: dict[str, Any] = {"size": found.picture.size, "notes": notes, "mask": None}
     beside = _read_mask(job["mask"], found.picture.size, notes)
     alpha = found.alpha if beside is None and job["copy"] else None  # where it stays, training reads it from there

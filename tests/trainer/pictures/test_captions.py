@@ -79,3 +79,16 @@ def test_adding_a_trigger_twice_is_adding_it_once(caption, trigger):
 
 def test_other_separators_stand_inside_a_caption():
     assert decode_captions("one\u2028still\x0cone\rtwo\r\nthree\n".encode()) == ("one still one", "two", "three")
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ("日本語のキャプション".encode("cp932"), "日本語のキャプション"),
+        ("naïve café, „ƒ“".encode("cp1252"), "naïve café, „ƒ“"),
+        ("hello".encode("utf-32"), "hello"),
+        (b"a\0b", "a b"),
+    ],
+)
+def test_other_encodings_are_told_apart(data, text):
+    assert decode_captions(data) == (text,)

@@ -115,7 +115,7 @@ SAID = {
     "blur": "sharpness 0.",
     "aspect": "2.8 : 1, 29% is cut away",
     "border": "top 12%, bottom 12%",
-    "unreadable": "The file is not a picture",
+    "unreadable": "The picture is damaged",
 }
 
 

@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+import unicodedata
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from trainer.pictures.album import Concept, identity, locate, open_album
 from trainer.pictures.exporting import export_pictures
 from trainer.pictures.folder import scan
 from trainer.pictures.importing import ImportOptions, import_pictures
+from trainer.pictures.shelves import MOST_LETTERS
 
 
 def stored(folder, name):
@@ -202,6 +204,21 @@ def test_folders_of_kohya_become_concepts(tmp_path):
     assert "5_other" not in open_album(tmp_path / "out").concepts
 
 
+@pytest.mark.parametrize(
+    ("name", "concept"),
+    [
+        ("00010_a b", Concept(trigger="a b", repeats=10)),
+        (" 7_ a ", Concept(trigger="a", repeats=7)),
+        ("10_", Concept(repeats=10)),
+        ("_x", None),
+        ("2023_summer", None),  # a year
+        ("10-x", None),
+    ],
+)
+def test_a_folder_of_kohya_is_known_by_its_number(name, concept):
+    assert albums.concept_of_folder(PurePosixPath(name, "1.png"))[1] == concept
+
+
 def test_references_leave_pictures_where_they_are(tmp_path):
     path = picture(tmp_path / "in" / "a.png", "red")
     Image.new("RGBA", (4, 4), (0, 0, 0, 0)).save(tmp_path / "in" / "clear.png")
@@ -371,3 +388,24 @@ def test_a_path_is_the_same_however_it_is_given(tmp_path):
     given = [path, path, tmp_path / "in" / ".." / "in" / "a.png", tmp_path / "link.png"]
     report = import_pictures(given, tmp_path / "out", options=ImportOptions(reference=True))
     assert (len(report.accepted), len(report.duplicates)) == (1, 3)
+
+
+def test_captions_find_their_pictures_however_accents_are_written(tmp_path):
+    for form, colour in (("NFC", "red"), ("NFD", "blue")):
+        name = unicodedata.normalize(form, f"é-{form}")
+        picture(tmp_path / "in" / f"{name}.png", colour)
+        (tmp_path / "in" / f"{unicodedata.normalize('NFC' if form == 'NFD' else 'NFD', name)}.txt").write_text(form)
+    import_pictures([tmp_path / "in"], tmp_path / "out")
+    assert sorted(captions(tmp_path / "out").values()) == [("NFC",), ("NFD",)]
+
+
+def test_texts_that_say_nothing_or_too_much_cost_no_picture(tmp_path):
+    for name, text, other in (("empty", "", "said"), ("book", "word " * 2**19, ""), ("long", "y" * 20_000, "")):
+        picture(tmp_path / "in" / f"{name}.png", {"empty": "red", "book": "blue", "long": "lime"}[name])
+        (tmp_path / "in" / f"{name}.txt").write_text(text)
+        (tmp_path / "in" / f"{name}.caption").write_text(other)
+    report = import_pictures([tmp_path / "in"], tmp_path / "out")
+    found = captions(tmp_path / "out")
+    assert (found["empty.png"], found["book.png"]) == (("said",), ())
+    assert found["long.png"] == ("y" * MOST_LETTERS,)
+    assert "book.txt was not used: The file has 2 MiB" in "".join(report.notes) and "long.txt" in "".join(report.notes)

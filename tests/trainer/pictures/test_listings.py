@@ -1,6 +1,7 @@
 """Listings of captions in every form that is about."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from tests.trainer.pictures.samples import captions, picture
 from trainer.pictures.album import open_album
 from trainer.pictures.importing import import_pictures
 from trainer.pictures.listings import Line, read_listing
+from trainer.pictures.shelves import MOST_LETTERS
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
@@ -146,3 +148,29 @@ def test_texts_that_are_not_utf_8_are_named_with_what_they_were_read_as(tmp_path
         "1 file not in UTF-8 read as utf-16-le: b.txt",
         "1 file not in UTF-8 read as utf-16-be: c.txt",
     ]
+
+
+def test_a_list_of_objects_and_one_over_several_lines_are_read():
+    data = b'[{"file_name": "a.png",\n "text": "one"}, 7, {"file_name": "b.png", "text": ["two", "three"]}]'
+    assert read_listing("metadata.jsonl", data) == [
+        (1, "a.png", ("one",)),
+        (2, None, ()),
+        (3, "b.png", ("two", "three")),
+    ]
+    assert read_listing("metadata.jsonl", b'{\n"file_name": "a.png",\n"text": "one"\n}\n') == [(1, "a.png", ("one",))]
+
+
+def test_many_empty_cells_take_no_time():
+    began = time.monotonic()
+    assert read_listing("captions.csv", b"file,caption\na.png,x" + b"," * 2**18)[0].captions == ("x",)
+    assert time.monotonic() - began < 10  # by the square of them it would be a minute
+
+
+def test_lines_that_say_nothing_are_one_notice_and_long_captions_are_cut(tmp_path):
+    picture(tmp_path / "in" / "a.png")
+    line = json.dumps({"file_name": "a.png", "text": "x" * (MOST_LETTERS + 1)})
+    (tmp_path / "in" / "metadata.jsonl").write_text("junk\n" * 9000 + line)
+    report = import_pictures([tmp_path / "in"], tmp_path / "out")
+    assert captions(tmp_path / "out") == {"a.png": ("x" * MOST_LETTERS,)}
+    assert len(report.notes) == 2
+    assert "line 1, 2, 3, 4, 5, ...: no file name" in "".join(report.notes) and "cut" in "".join(report.notes)

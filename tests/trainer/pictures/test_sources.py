@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import zipfile
+from pathlib import PurePosixPath
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +16,7 @@ from tests.trainer.pictures.samples import captions, encoded, picture, zipped
 from trainer.contract.errors import UserError
 from trainer.pictures import sources, storing
 from trainer.pictures.importing import import_pictures
+from trainer.pictures.listing import foreign_files, natural_key
 from trainer.pictures.storing import read_place
 
 
@@ -200,3 +202,52 @@ print(report.accepted, report.rejected, report.others)
     assert "b.png" in checked and "Permission denied" in checked
     assert "('a.png',)" in imported and "locked/b.png" in imported and "Permission denied" in imported
     assert imported.endswith(" 1")
+
+
+def test_a_picture_is_one_whatever_it_is_called(tmp_path):
+    given = tmp_path / "in"
+    picture(given / "w.png", "blue")
+    for number, name in enumerate(("p.zip", "q.psd", "r.txt", "s.csv", "w.txt")):
+        (given / name).write_bytes(encoded(("red", "lime", "cyan", "navy", "pink")[number], "JPEG"))
+    (given / "raw.dng").write_bytes(encoded("teal", "TIFF"))  # the thumbnail of a raw photo is not the photo
+    (given / "more.rar").write_bytes(b"Rar!")
+    report = import_pictures([given], tmp_path / "out")
+    assert captions(tmp_path / "out") == dict.fromkeys(("p.zip", "q.psd", "r.txt", "s.csv", "w.png", "w.txt"), ())
+    found = reasons(report)
+    assert ".dng files are not supported" in found["raw.dng"] and "only zips are" in found["more.rar"]
+    assert import_pictures([given / "p.zip"], tmp_path / "single").accepted == ("p.zip",)
+    assert {path.name for path in foreign_files(given)} == {"raw.dng"}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes in folders here")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    report = import_pictures([tmp_path / "pipe", picture(tmp_path / "a.png")], tmp_path / "out")
+    assert report.accepted == ("a.png",) and "no file" in reasons(report)["pipe"]
+
+
+def test_numbers_of_any_length_sort_and_names_are_kept_to_a_length(tmp_path):
+    members = {f"{'1' * 5000}.png": encoded("red"), f"{'2/' * 9000}x.png": encoded("blue"), "10.png": encoded("lime")}
+    report = import_pictures([zipped(tmp_path / "in.zip", members)], tmp_path / "out")
+    assert len(report.accepted) == 3 and max(map(len, report.accepted)) <= sources.MAX_NAME
+    assert natural_key(PurePosixPath("9" * 5000)) < natural_key(PurePosixPath("1" + "0" * 5000))
+
+
+def test_a_length_in_64_bits_counts_whatever_the_short_one_says(tmp_path, monkeypatch):
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 1)  # so that it is written
+    archive = zipped(tmp_path / "in.zip", {"a.png": encoded(), "b.png": encoded("blue")})
+    data = bytearray(archive.read_bytes())
+    struct.pack_into("<Q", data, data.rindex(b"PK\6\6") + 40, 2**40)  # APPNOTE 4.3.14
+    archive.write_bytes(data)
+    assert "list of files" in reasons(import_pictures([archive], tmp_path / "out"))["in.zip"]
+
+
+def test_names_of_japanese_windows_are_read(tmp_path):
+    class Plain(zipfile.ZipInfo):
+        def _encodeFilenameFlags(self):
+            return self.filename.encode("cp437"), self.flag_bits & ~0x800
+
+    members = [(Plain(name.encode("cp932").decode("cp437")), data) for name, data in
+               (("ねこ.png", encoded()), ("ねこ.txt", "cat"))] + [(Plain("café.png"), encoded("blue"))]  # fmt: skip
+    import_pictures([zipped(tmp_path / "in.zip", members)], tmp_path / "out")
+    assert captions(tmp_path / "out") == {"café.png": (), "ねこ.png": ("cat",)}
