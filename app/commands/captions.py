@@ -31,6 +31,9 @@ def caption(
     ] = 0.85,
     trigger: Annotated[str, typer.Option(help="Word put in front of each caption.")] = "",
     revision: Annotated[str, typer.Option(help="Commit, tag or branch of a model from the Hub.")] = "",
+    known_only: Annotated[
+        bool, typer.Option("--known-only", help="Take what it wrote before it was stopped, and ask it nothing more.")
+    ] = False,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -47,6 +50,7 @@ def caption(
         threshold=threshold,
         character_threshold=character_threshold,
         trigger=trigger,
+        known_only=known_only,
     )
     with Progress(*COLUMNS, console=notes, transient=True) as bar:
         shown = bar.add_task("starting", total=None)

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import gradio as gr
 
-from app.tabs.dataset import bulk, concepts, crops, doctor, editor, history, importing, trigger
+from app.tabs.dataset import bulk, captioner, concepts, crops, doctor, editor, history, importing, trigger
 from app.tabs.dataset.desk import Desk, hidden
 from app.views import sets
 from app.views.page import Page, empty
@@ -27,6 +27,7 @@ def build(page: Page) -> None:
         trigger.build(desk)
         words, eye = editor.build(desk)
         bulk.build(desk, words)
+        captioner.build(desk)
         concepts.build(desk)
         crops.build(desk, eye)
         doctor.build(desk, eye)
