@@ -28,26 +28,25 @@ class Captioner(NamedTuple):
 
 
 OFFERED = (
-    Captioner("florence-community/Florence-2-base", "Florence-2 base: sentences, small and quick", "MIT",
-              "0.23 billion parameters, at most 1 GB", "One to three plain sentences. Runs on a processor too.",
-              prompt=False),
-    Captioner("florence-community/Florence-2-large", "Florence-2 large: sentences, more exact", "MIT",
-              "0.77 billion parameters, at most 3.1 GB", "As the small one, and sees more.", prompt=False),
-    Captioner("Salesforce/blip-image-captioning-large", "BLIP large: one short sentence", "BSD-3-Clause",
-              "0.47 billion parameters, 1.9 GB", "Goes on with the prompt, such as “a drawing of”."),
-    Captioner("HuggingFaceTB/SmolVLM-Instruct", "SmolVLM: does what the prompt asks", "Apache-2.0",
-              "2.2 billion parameters, 4.5 GB", "A chat model. For a graphics card."),
-    Captioner("SmilingWolf/wd-vit-tagger-v3", "WD tagger v3 (ViT): tags, quick", "Apache-2.0", "0.4 GB",
+    Captioner("florence-community/Florence-2-base", "Florence-2 base: sentences, quick", "MIT", "up to 1 GB",
+              "One to three plain sentences. 0.23 billion parameters: runs on a processor too.", prompt=False),
+    Captioner("florence-community/Florence-2-large", "Florence-2 large: sentences, more exact", "MIT", "up to 3 GB",
+              "As the small one, and sees more. 0.77 billion parameters.", prompt=False),
+    Captioner("Salesforce/blip-image-captioning-large", "BLIP large: one short sentence", "BSD-3-Clause", "1.9 GB",
+              "Goes on with the prompt, such as “a drawing of”. 0.47 billion parameters."),
+    Captioner("HuggingFaceTB/SmolVLM-Instruct", "SmolVLM: does what the prompt asks", "Apache-2.0", "4.5 GB",
+              "A chat model, for a graphics card. 2.2 billion parameters."),
+    Captioner("SmilingWolf/wd-vit-tagger-v3", "WD tagger v3 ViT: tags, quick", "Apache-2.0", "0.4 GB",
               "Danbooru tags, for drawings and anime. Runs on a processor too.", tagger=True, prompt=False),
-    Captioner("SmilingWolf/wd-eva02-large-tagger-v3", "WD tagger v3 (EVA-02 large): tags, exact", "Apache-2.0",
-              "1.3 GB", "As the quick one, and misses fewer.", tagger=True, prompt=False),
+    Captioner("SmilingWolf/wd-eva02-large-tagger-v3", "WD tagger v3 EVA-02: tags, exact", "Apache-2.0", "1.3 GB",
+              "As the quick one, and misses fewer.", tagger=True, prompt=False),
 )  # fmt: skip
 _OFFERED = {one.id: one for one in OFFERED}
 
 
 def choices() -> list[tuple[str, str]]:
-    """Return (title, Hub id) of the models that are offered."""
-    return [(one.title, one.id) for one in OFFERED]
+    """Return (title with licence and size, Hub id) of the models that are offered."""
+    return [(f"{one.title} ({one.licence}, {one.size})", one.id) for one in OFFERED]
 
 
 def asks(model: str) -> tuple[bool, bool, bool]:
@@ -66,7 +65,7 @@ def note_html(model: str | None) -> str:
     """HTML: what one should know of a model before it is used."""
     name = (model or "").strip()
     if known := _OFFERED.get(name):
-        said = f"{known.about} {known.size}; licence {known.licence}. Fetched from the Hub when it is first used."
+        said = f"{known.about} Licence {known.licence}; {known.size} are fetched from the Hub when it is first used."
         return f'<div class="base-note"><code>{html.escape(name)}</code> {html.escape(said)}</div>'
     said = (
         "A folder, or a Hub id as owner/name: Florence-2, BLIP, a chat model that sees pictures (LLaVA and its kin), "

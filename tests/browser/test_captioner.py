@@ -33,7 +33,7 @@ def test_a_model_writes_captions_while_pages_come_and_go(page: Page, site: Site,
     page.goto(site.address)
     expect(page.locator("#dataset-grid .tile").first).to_be_visible()
     page.locator("#dataset-captioner > button").click()
-    expect(page.locator("#captioner-note")).to_contain_text("licence MIT")
+    expect(page.locator("#captioner-note")).to_contain_text("Licence MIT")
     expect(page.locator("#captioner-prompt")).to_be_hidden()
     model(page, "SmilingWolf/wd-vit-tagger-v3")
     expect(page.locator("#captioner-threshold")).to_be_visible()
@@ -46,6 +46,8 @@ def test_a_model_writes_captions_while_pages_come_and_go(page: Page, site: Site,
 
     page.reload()
     expect(told(page, "running")).to_be_visible()
+    expect(page.locator("#captioner-model input")).to_have_value(str(blip))
+    expect(page.locator("#dataset-captioning")).to_be_hidden()
     expect(told(page, "running").locator("figcaption")).to_contain_text("a photo of")
     expect(told(page, "running")).to_contain_text("left")
     first = done(page)

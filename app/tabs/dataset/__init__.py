@@ -19,7 +19,7 @@ EMPTY = empty(
 def build(page: Page) -> None:
     """Lay out the tab."""
     names = ("picture-id", "caption-before", "chosen", "meant", "told", "number", "changed", "wanted", "words", "visit")
-    desk = Desk(page, *map(hidden, names))
+    desk, captioning = Desk(page, *map(hidden, names)), hidden("captioning")
     importing.build(desk)
     history.build(desk)
     nothing = gr.HTML(EMPTY)
@@ -27,7 +27,7 @@ def build(page: Page) -> None:
         trigger.build(desk)
         words, eye = editor.build(desk)
         bulk.build(desk, words)
-        captioner.build(desk)
+        captioner.build(desk, captioning)
         concepts.build(desk)
         crops.build(desk, eye)
         doctor.build(desk, eye)

@@ -14,8 +14,7 @@ from app.views.page import kindly, quiet
 from trainer.contract.errors import UserError
 from trainer.contract.requests import CaptionRequest, Detail
 
-MODES = [("for pictures without a caption", "missing"), ("in place of those that are there", "replace"),
-         ("as one more", "append")]  # fmt: skip
+MODES = [("keep it", "missing"), ("get a new one", "replace"), ("get one more", "append")]
 DETAILS = {"auto": "as the model is made for", "brief": "a short sentence", "detailed": "some sentences",
            "paragraph": "a paragraph"}  # fmt: skip
 PERIOD = 1.0  # seconds between looks while one is going on
@@ -23,8 +22,8 @@ RESUMABLE = (State.STOPPED, State.LOST, State.FAILED)
 Fields = dict[str, Any]  # field of the request -> its component
 
 
-def build(desk: Desk) -> None:
-    """Lay out the panel."""
+def build(desk: Desk, seen: gr.Textbox) -> None:
+    """Lay out the panel; `seen` is what it shows, in short."""
     with gr.Accordion("Let a model write the captions", open=False, elem_id="dataset-captioner") as box:
         fields, scope = _fields()
         with gr.Row(elem_classes="tight"):
@@ -34,7 +33,7 @@ def build(desk: Desk) -> None:
                               min_width=120)  # fmt: skip
             take = gr.Button("", size="md", visible=False, elem_id="captioner-take", min_width=160)
         told = gr.HTML("", elem_id="captioner-told", apply_default_css=False)
-    seen, timer = gr.Textbox("", visible="hidden", elem_id="captioner-seen"), gr.Timer(PERIOD, active=False)
+    timer = gr.Timer(PERIOD, active=False)
     path = desk.page.dataset
     shown = [seen, told, begin, end, again, take, timer, box, desk.changed]
 
@@ -60,6 +59,7 @@ def build(desk: Desk) -> None:
     end.click(kindly(stopped), now, shown, **one)
     timer.tick(kindly(refreshed), now, shown, **one)
     gr.on([path.change, desk.changed.change, desk.page.tab.select], kindly(refreshed), now, shown, **quiet())
+    path.change(lambda path: _filled(path, fields), path, [*fields.values()], **quiet())
 
 
 def _fields() -> tuple[Fields, gr.Radio]:
@@ -70,8 +70,8 @@ def _fields() -> tuple[Fields, gr.Radio]:
         fields["model"] = gr.Dropdown(captioners.choices(), value=first, label="Model", allow_custom_value=True,
                                       elem_id="captioner-model", min_width=280,
                                       info="Choose, or type a Hub id or a folder.")  # fmt: skip
-        fields["mode"] = gr.Radio(MODES, value="missing", label="Captions are put", elem_id="captioner-mode",
-                                  min_width=280)  # fmt: skip
+        fields["mode"] = gr.Radio(MODES, value="missing", label="Pictures that have a caption", min_width=280,
+                                  elem_id="captioner-mode")  # fmt: skip
     note = gr.HTML(captioners.note_html(first), elem_id="captioner-note", padding=False)
     has, several, free = captioners.asks(first)
     with gr.Row(elem_classes="tight"):
@@ -80,6 +80,7 @@ def _fields() -> tuple[Fields, gr.Radio]:
                                      elem_id="captioner-task", min_width=180)  # fmt: skip
         fields["prompt"] = gr.Textbox(label="Prompt", placeholder="its own", visible=free, elem_id="captioner-prompt",
                                       info="Said to the model instead, where it takes one.", min_width=220)  # fmt: skip
+    with gr.Row(elem_classes="tight"):
         for name, value, label in (("threshold", 0.35, "Least probability of a tag"),
                                    ("character_threshold", 0.85, "… of a character's name")):  # fmt: skip
             fields[name] = gr.Slider(0.01, 0.99, value, step=0.01, label=label, visible=has, min_width=200,
@@ -97,6 +98,12 @@ def _fields() -> tuple[Fields, gr.Radio]:
     follows = [note, *(fields[name] for name in ("task", "prompt", "threshold", "character_threshold"))]
     fields["model"].change(_follow_model, fields["model"], follows, **quiet(trigger_mode="always_last"))
     return fields, scope
+
+
+def _filled(path: str, fields: Fields) -> Any:
+    """What was asked of this set last; the fields stay where nothing was."""
+    request = captioning.look(Path(path)).request if path else None
+    return [getattr(request, name) for name in fields] if request else gr.skip()
 
 
 def _follow_model(model: str | None) -> Any:
@@ -148,7 +155,7 @@ def refreshed(path: str, before: str) -> Any:
     return (
         now,
         captioners.state_html(folder, look(path, "", "all")[0], found),
-        gr.Button(visible=not going),
+        gr.Button(visible=not going, variant="secondary" if found.state in RESUMABLE else "primary"),
         gr.Button(visible=going),
         gr.Button("Try again" if found.state is State.FAILED else "Resume", visible=found.state in RESUMABLE),
         gr.Button(f"Use the {done} written so far", visible=bool(can_take)),
