@@ -1,6 +1,6 @@
 """`atelier dataset caption`."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -31,6 +31,9 @@ def caption(
     ] = 0.85,
     trigger: Annotated[str, typer.Option(help="Word put in front of each caption.")] = "",
     revision: Annotated[str, typer.Option(help="Commit, tag or branch of a model from the Hub.")] = "",
+    known_only: Annotated[
+        bool, typer.Option("--known-only", help="Take what it wrote before it was stopped, and ask it nothing more.")
+    ] = False,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -47,11 +50,22 @@ def caption(
         threshold=threshold,
         character_threshold=character_threshold,
         trigger=trigger,
+        known_only=known_only,
     )
+    told = _ask(request)
+    for picture, reason in told["skipped"]:
+        notes.print(f"[yellow]skipped[/] {picture}: {reason}", soft_wrap=True)
+    for notice in told["notices"]:
+        notes.print(f"[yellow]{notice}[/]", soft_wrap=True)
+    answer(as_json, f"[green]done[/]: {told['changed']} pictures captioned in {folder}", folder=str(folder), **told)
+
+
+def _ask(request: CaptionRequest) -> dict[str, Any]:
+    """Have the trainer do it, with a bar."""
     with Progress(*COLUMNS, console=notes, transient=True) as bar:
         shown = bar.add_task("starting", total=None)
         try:
-            told = ask(
+            return ask(
                 "caption",
                 request,
                 lambda what, done, total: bar.update(shown, description=what, completed=done, total=total or None),
@@ -61,8 +75,3 @@ def caption(
                 "stopped; what the model has written is kept, and the same command goes on from there", soft_wrap=True
             )
             raise typer.Exit(EXIT_STOPPED) from None
-    for picture, reason in told["skipped"]:
-        notes.print(f"[yellow]skipped[/] {picture}: {reason}", soft_wrap=True)
-    for notice in told["notices"]:
-        notes.print(f"[yellow]{notice}[/]", soft_wrap=True)
-    answer(as_json, f"[green]done[/]: {told['changed']} pictures captioned in {folder}", folder=str(folder), **told)

@@ -24,7 +24,7 @@ from transformers import (
 from tests.tiny_captioners import make_blip, make_florence, make_llava, make_tagger
 from trainer.contract.errors import UserError
 from trainer.contract.requests import CaptionRequest
-from trainer.pictures.album import PICTURES, Album, Entry, create_album, edit, identity, open_album, undo
+from trainer.pictures.album import PICTURES, WORDS, Album, Entry, create_album, edit, identity, open_album, undo
 from trainer.tools import captioning
 from trainer.tools.captioners import CHAT, open_captioner
 from trainer.tools.captioning import caption_set
@@ -200,17 +200,29 @@ def test_missing_replace_and_append_are_each_one_change_with_a_way_back(tmp_path
 def test_a_start_after_a_stop_asks_for_the_rest_only(tmp_path, blip, looked):
     folder = make_set(tmp_path / "set")
 
-    def stop(what, done, total):
-        if done == 3:
+    def stop(progress):
+        if progress.done == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         caption_set(of_set(folder, blip, mode="replace", batch=1), stop)
     assert captions(folder)[0] == () and sum(looked) == 3, "nothing is a caption before all are there"
-    work = next((folder / captioning.WORK).glob("*.jsonl"))
+    work = next((folder / WORDS).glob("*.jsonl"))
     with work.open("a") as file:
         file.write('{"picture": "torn of')
-    told = caption_set(of_set(folder, blip, mode="replace", batch=4), silent)
+    fraction = make_set(tmp_path / "fraction")
+    shutil.copytree(folder / WORDS, fraction / WORDS)
+    for name in COLOURS:  # the same files, as words are kept for those alone
+        number = COLOURS.index(name)
+        shutil.copy2(folder / PICTURES / f"{number}.png", fraction / PICTURES / f"{number}.png")
+    taken = caption_set(of_set(fraction, blip, mode="replace", known_only=True), silent)
+    assert (taken.kept, taken.asked, taken.changed) == (3, 0, 3) and sum(looked) == 3
+    assert [bool(words) for words in captions(fraction)] == [True] * 3 + [False] * 3
+    seen = []
+    told = caption_set(of_set(folder, blip, mode="replace", batch=4), seen.append)
+    assert [one.done for one in seen if one.total] == [3, 4, 5, 6] and seen[-1].left == 0
+    last = open_album(folder).entries[-1]
+    assert (seen[-1].picture, (seen[-1].caption,)) == (last.id, last.captions)
     assert (told.kept, told.asked, told.changed) == (3, 3, 6) and looked == [1, 1, 1, 3]
     told = caption_set(of_set(folder, blip, mode="replace"), silent)
     assert (told.kept, told.asked, told.changed) == (6, 0, 0), "the torn line did not spoil the one after it"

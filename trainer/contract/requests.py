@@ -10,8 +10,8 @@
 
 It ends when standard input is closed, so it never outlives the program that started it.
 
-`python -P -m trainer caption FILE` writes progress as lines {"kind": "progress", "what": "captioning", "done": 3,
-"total": 40}; its last line is the answer.
+`python -P -m trainer caption FILE` writes a `Progress` a line, as {"kind": "progress", "what": "captioning", "done": 3,
+"total": 40, ...}; its last line is the answer.
 """
 
 import tomllib
@@ -137,6 +137,7 @@ class CaptionRequest(Asked):
         character_threshold: the same for names of characters.
         trigger: word put in front of each caption.
         chosen: ids of the pictures; all that are not excluded where there are none.
+        known_only: take what was written before a stop, and ask the model nothing.
     """
 
     dataset: str
@@ -150,6 +151,29 @@ class CaptionRequest(Asked):
     character_threshold: float = Field(0.85, gt=0, lt=1)
     trigger: str = ""
     chosen: tuple[str, ...] = ()
+    known_only: bool = False
+
+
+class Progress(Asked):
+    """How far a command is.
+
+    Attributes:
+        kind: tells it from an answer.
+        what: is being done, in words.
+        done: pictures so far.
+        total: pictures in all, 0 where that is not known yet.
+        picture: id of the picture that was done last.
+        caption: its words.
+        left: seconds that it takes yet, None while unknown.
+    """
+
+    kind: Literal["progress"] = "progress"
+    what: str
+    done: int = 0
+    total: int = 0
+    picture: str = ""
+    caption: str = ""
+    left: float | None = None
 
 
 def parse(kind: type[Model], text: str) -> Model:

@@ -25,6 +25,7 @@ from trainer.pictures.shelves import File, Finds, Place, Shelf, gather
 
 FILE = "album.jsonl"
 PICTURES, MASKS, HISTORY = "pictures", "masks", ".history"
+WORDS = ".captions"  # folder in a set for what models write, before it becomes captions
 RAW = "bytes:"  # before the hexadecimal bytes of a file name that is not UTF-8, as old Linux disks have
 STEPS_BACK = 30  # versions that are kept
 WAIT = 20.0  # seconds for another program that writes the same set

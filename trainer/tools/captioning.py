@@ -19,16 +19,15 @@ from filelock import FileLock, Timeout
 from PIL import Image, ImageColor
 
 from trainer.contract.errors import UserError
-from trainer.contract.requests import CaptionRequest, parse
+from trainer.contract.requests import CaptionRequest, Progress, parse
 from trainer.device import ran_out
-from trainer.pictures.album import Album, Entry, edit, identity, is_own, locate, open_album
+from trainer.pictures.album import WORDS, Album, Entry, edit, identity, is_own, locate, open_album
 from trainer.pictures.captions import fold, with_trigger
 from trainer.pictures.decode import Colour, open_picture
 from trainer.tools.captioners import Captioner, open_captioner
 from trainer.tools.fetching import find_captioner
 
-WORK = ".captions"
-Say = Callable[[str, int, int], None]  # what, done, total
+Say = Callable[[Progress], None]
 
 
 @dataclass
@@ -74,9 +73,9 @@ def caption_set(request: CaptionRequest, say: Say) -> Captioned:
         album = open_album(folder)
         wanted = _wanted(album, request)
         if wanted:
-            say(f"finding {request.model}", 0, 0)
+            say(Progress(what=f"finding {request.model}"))
             model = find_captioner(request.model, request.revision)
-            work = folder / WORK / f"{_identity(model, request)}.jsonl"
+            work = folder / WORDS / f"{_identity(model, request)}.jsonl"
             texts = _texts(folder, album, wanted, (model, work), request, say, told)
             _set(folder, texts, request, told)
     return told
@@ -102,19 +101,23 @@ def _texts(
     stamps = {entry.id: _stamp(folder, entry) for entry in wanted}
     kept = {key: text for key, text in read_work(work).items() if key in stamps.values()}
     texts = {entry.id: kept[stamps[entry.id]] for entry in wanted if stamps[entry.id] in kept}
-    left = [entry for entry in wanted if entry.id not in texts]
+    left = [entry for entry in wanted if entry.id not in texts and not request.known_only]
     told.kept = len(texts)
     if left:
-        say(f"loading {_called(request)}", 0, 0)
-        captioner, began = open_captioner(model, request), time.monotonic()
+        say(Progress(what=f"loading {_called(request)}"))
+        captioner = open_captioner(model, request)
+        say(Progress(what="captioning", done=told.kept, total=len(wanted)))
+        began = time.monotonic()
         background = ImageColor.getrgb(album.background)[:3]
         for entry, text in _look(folder, left, captioner, request.batch, background, told):
             with work.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"picture": stamps[entry.id], "text": text}) + "\n")
             texts[entry.id] = text
             told.asked += 1
-            say("captioning", told.kept + told.asked + len(told.skipped), len(wanted))
-        told.seconds = round(time.monotonic() - began, 2)
+            told.seconds = round(time.monotonic() - began, 2)
+            done = told.kept + told.asked + len(told.skipped)
+            rest = told.seconds / told.asked * (len(wanted) - done)
+            say(Progress(what="captioning", done=done, total=len(wanted), picture=entry.id, caption=text, left=rest))
     told.skipped += [(entry.name, "the model saw nothing in it") for entry in wanted if texts.get(entry.id) == ""]
     return texts
 
@@ -228,17 +231,17 @@ def _called(request: CaptionRequest) -> str:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    (folder / WORK).mkdir(exist_ok=True)
+    (folder / WORDS).mkdir(exist_ok=True)
     try:
-        with FileLock(folder / WORK / ".lock", timeout=0):
+        with FileLock(folder / WORDS / ".lock", timeout=0):
             yield
     except Timeout:
         fix = "Wait until it is done, or stop it: what it has found is kept."
         raise UserError("another process makes captions for this set", str(folder), fix) from None
 
 
-def _report(what: str, done: int, total: int) -> None:
-    _write({"kind": "progress", "what": what, "done": done, "total": total})
+def _report(progress: Progress) -> None:
+    _write(progress.model_dump())
 
 
 def _write(said: dict) -> None:

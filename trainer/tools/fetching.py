@@ -9,7 +9,7 @@ from trainer.formats.hub import Sought, hub_error
 
 WHERE, PIN = "--model", "--revision"
 ALLOWED = (
-    "Give a folder, or a Hub id such as florence-community/Florence-2-base, Salesforce/blip-image-captioning-base "
+    "Give a folder, or a Hub id such as florence-community/Florence-2-base, Salesforce/blip-image-captioning-large "
     "or SmilingWolf/wd-vit-tagger-v3."
 )
 TAGS, TAGGER = "selected_tags.csv", "model.onnx"  # a tagger is told by its table of tags

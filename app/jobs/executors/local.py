@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,14 @@ def command(run_dir: Path) -> list[str]:
 
 def submit(run_dir: Path) -> str:
     """Start a training in a session of its own; what it prints is appended to the run's log."""
-    with (run_dir / "log.txt").open("ab") as log:
+    return begin(command(run_dir), run_dir / "log.txt", run_dir / "log.txt")
+
+
+def begin(what: Sequence[str], out: Path, errors: Path) -> str:
+    """Start a process that outlives this one; what it prints is appended to files. Returns its handle."""
+    with out.open("ab") as says, errors.open("ab") as complains:
         child = subprocess.Popen(
-            command(run_dir), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(), **detached()
+            what, stdin=subprocess.DEVNULL, stdout=says, stderr=complains, env=environment(), **detached()
         )
     _children[child.pid] = child
     return handle_of(child.pid)

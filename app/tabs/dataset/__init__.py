@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import gradio as gr
 
-from app.tabs.dataset import bulk, concepts, crops, doctor, editor, history, importing, trigger
+from app.tabs.dataset import bulk, captioner, concepts, crops, doctor, editor, history, importing, trigger
 from app.tabs.dataset.desk import Desk, hidden
 from app.views import sets
 from app.views.page import Page, empty
@@ -19,7 +19,7 @@ EMPTY = empty(
 def build(page: Page) -> None:
     """Lay out the tab."""
     names = ("picture-id", "caption-before", "chosen", "meant", "told", "number", "changed", "wanted", "words", "visit")
-    desk = Desk(page, *map(hidden, names))
+    desk, captioning = Desk(page, *map(hidden, names)), hidden("captioning")
     importing.build(desk)
     history.build(desk)
     nothing = gr.HTML(EMPTY)
@@ -27,6 +27,7 @@ def build(page: Page) -> None:
         trigger.build(desk)
         words, eye = editor.build(desk)
         bulk.build(desk, words)
+        captioner.build(desk, captioning)
         concepts.build(desk)
         crops.build(desk, eye)
         doctor.build(desk, eye)

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 import gradio as gr
 
+from app.jobs import captioning
 from app.tabs.dataset.background import beside
 from app.tabs.dataset.desk import Desk, news
 from app.views import pictures, sets, uploads
@@ -61,7 +62,7 @@ def build(desk: Desk) -> None:
 
     drop.sent(sent, page.dataset, shown, trigger_mode="multiple", **busy)  # one may be sent while another is read
     add.click(from_place, [place, how, page.dataset], shown, **busy)
-    page.blocks.load(lambda: _chosen(page.home, next(iter(sets.own(page.home)), None)), None, chosen, **quiet())
+    page.blocks.load(lambda: _chosen(page.home, _first_shown(page.home)), None, chosen, **quiet())
 
 
 def _choose(page: Page) -> tuple[gr.Dropdown, gr.Textbox, gr.Button, dict[str, gr.Button]]:
@@ -96,6 +97,11 @@ def _first(page: Page, key: str) -> str | None:
 
 def _chosen(home: Path, path: Path | None) -> gr.Dropdown:
     return gr.Dropdown(_listed(home), value=str(path) if path else None)
+
+
+def _first_shown(home: Path) -> Path | None:
+    """The set that a page opens with: one that a model is at work on, else the one that was changed last."""
+    return captioning.running(home) or next(iter(sets.own(home)), None)
 
 
 def _listed(home: Path) -> list[tuple[str, str]]:

@@ -81,4 +81,7 @@ progress { flex: 1; min-width: 140px; height: 8px; accent-color: var(--primary-6
 .before-after td { padding: 4px 10px 4px 2px; border-bottom: 1px solid var(--border-color-primary); vertical-align: top;
   overflow-wrap: anywhere; width: 40%; }
 .before-after td:first-child { width: 20%; color: var(--body-text-color-subdued); }
+.said { display: flex; align-items: flex-start; gap: 12px; margin: 10px 0 0; }
+.said img { width: 112px; height: 112px; object-fit: cover; margin: 0; border-radius: var(--radius-md); flex: none; }
+.said figcaption { font-size: var(--text-sm); overflow-wrap: anywhere; max-height: 112px; overflow-y: auto; }
 """
