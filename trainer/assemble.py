@@ -27,7 +27,8 @@ from trainer.families.locate import load_family
 from trainer.graph import Graphed
 from trainer.kernels.check import trouble
 from trainer.memory import plan
-from trainer.objectives import add_noise, alphas_cumprod, min_snr_weight, target, weighted_mse
+from trainer.objectives.chosen import Objective
+from trainer.objectives.diffusion import alphas_cumprod
 from trainer.optim import LossScale, clip_gradient, warmup_steps
 from trainer.pictures.epochs import prior_views
 from trainer.preflight import seconds_per_step
@@ -42,7 +43,7 @@ class AssembledRun:
     """See `trainer.protocols.Run`.
 
     Attributes:
-        signal: [T] alphas_cumprod on the device.
+        objective: what is learned.
         text, tokens: see `Words`; one of them is None.
         chores: everything rare.
         engine: how a step is computed.
@@ -54,7 +55,7 @@ class AssembledRun:
     optimizer: Optimizer
     batches: Batches
     chores: Chores
-    signal: Tensor
+    objective: Objective
     text: Text | None
     tokens: Tensor | None
     total: int
@@ -97,7 +98,7 @@ class AssembledRun:
     def zero(self) -> Tensor:
         """See `trainer.protocols.Run`."""
         self.adapter.arena.added.zero_()
-        return torch.zeros((), device=self.signal.device)
+        return torch.zeros((), device=self.engine.device)
 
     def learn(self, micro_step: int) -> Tensor:
         """See `trainer.protocols.Run`."""
@@ -108,23 +109,26 @@ class AssembledRun:
 
     def _forward_backward(self, batch: Batch) -> Tensor:
         self.adapter.dropout.begin()
-        signal, prediction = self.signal[batch.timesteps], self.family.prediction
-        noisy = add_noise(batch.clean, batch.noise, signal)
+        noisy = self.objective.noisy(batch)
         with self.engine.applied():
-            answer = self.family.predict(noisy, batch.timesteps, self._condition(batch), batch.sizes)
-            wanted = target(prediction, batch.clean, batch.noise, signal)
-            loss = weighted_mse(answer, wanted, self._weight(signal), batch.weight) / self.accumulation
+            before = None if batch.prior is None else self._without_adapter(batch, noisy)
+            answer = self._predict(batch, noisy)
+            loss = self.objective.loss(answer, batch, before) / self.accumulation
             (loss * self._scale.factor if self._scale else loss).backward()
         return loss.detach()
+
+    def _predict(self, batch: Batch, noisy: Tensor) -> Tensor:
+        return self.family.predict(noisy, batch.timesteps, self._condition(batch), batch.sizes)
+
+    @torch.no_grad()
+    def _without_adapter(self, batch: Batch, noisy: Tensor) -> Tensor:
+        with self.adapter.off():
+            return self._predict(batch, noisy)
 
     def _condition(self, batch: Batch) -> Text:
         if self.text is not None:
             return self.text.pick(batch.captions)
         return self.family.encode_tokens(self.tokens[batch.captions])
-
-    def _weight(self, signal: Tensor) -> Tensor:
-        gamma = self.config.objective.snr_gamma
-        return torch.ones_like(signal) if gamma == "off" else min_snr_weight(signal, gamma, self.family.prediction)
 
     def clip(self) -> Tensor:
         """See `trainer.protocols.Run`."""
@@ -192,11 +196,12 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     order = Order(turns, config.training.batch_size, config.training.seed)
     total = total_steps(config, cache, order)
     signal = alphas_cumprod(family.scheduler).to(engine.device)
+    objective = Objective(config.objective, family.prediction, signal)
     batches = Batches(cache, words.rows, order, config, len(signal), engine.device)
     epoch = order.batches_per_epoch / config.training.accumulation
     chores = Chores(run, config, family, adapter, cache, words.prompts, samples, total, epoch, report)
     return AssembledRun(
-        config, family, adapter, optimizer, batches, chores, signal, words.table, words.tokens, total, engine
+        config, family, adapter, optimizer, batches, chores, objective, words.table, words.tokens, total, engine
     )
 
 

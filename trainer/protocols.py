@@ -164,6 +164,9 @@ class Batch(NamedTuple):
             in pixels (SDXL's micro-conditioning, arXiv 2307.01952, section 2.2).
         weight: what each latent pixel counts, [B, 1, h, w] float32 where a picture of the run has a mask, [B, 1, 1, 1]
             where only whole pictures count less; None, in every batch of a run, where all count alike.
+        added: the noise that is put into the input where it is not `noise`, of the same shape; None in every batch of
+            a run where it is.
+        prior: [B, 1, 1, 1] bool, samples that learn what the base answers without the adapter; None where none does.
     """
 
     clean: Tensor
@@ -172,6 +175,8 @@ class Batch(NamedTuple):
     captions: Tensor
     sizes: Tensor
     weight: Tensor | None = None
+    added: Tensor | None = None
+    prior: Tensor | None = None
 
 
 class Optimizer(Protocol):

@@ -105,7 +105,7 @@ def _with_sets(home: Path, config: RunConfig) -> RunConfig:
         {**one.model_dump(exclude_none=True), "path": str(find_dataset(home, one.path))}
         for one in config.dataset.concepts
     ]
-    return compose([config.model_dump(exclude_none=True), {"dataset": {"concepts": found}}])
+    return compose([config.model_dump(exclude_none=True), {"dataset": {"concepts": found}}], "keep")
 
 
 def resume(

@@ -142,7 +142,7 @@ def _config(values: Mapping[str, Any], preset: RunConfig) -> RunConfig:
         "training": {values["unit"]: length},
     }
     settings = form.layer({name: value for name, value in values.items() if "." in name})
-    return compose([preset.model_dump(exclude_none=True), settings, own])
+    return compose([preset.model_dump(exclude_none=True), settings, own], "reset")
 
 
 def _values(inputs: Mapping[Any, Any], essential: Components, advanced: Components) -> dict[str, Any]:
