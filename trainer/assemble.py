@@ -1,10 +1,8 @@
 """Config -> Run: the only place that builds one, and the only reader of the whole config."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -15,6 +13,7 @@ from trainer.contract.catalog import ADAPTERS, pick, resolve
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
 from trainer.contract.ladder import RUNGS
+from trainer.contract.remarks import remarks
 from trainer.contract.rundir import RunDir, State
 from trainer.data import draws
 from trainer.data.batches import Batches
@@ -30,7 +29,7 @@ from trainer.memory import plan
 from trainer.objectives.chosen import Objective
 from trainer.objectives.diffusion import alphas_cumprod
 from trainer.optim import LossScale, clip_gradient, warmup_steps
-from trainer.pictures.epochs import prior_views
+from trainer.pictures.length import planned_steps
 from trainer.preflight import seconds_per_step
 from trainer.protocols import Batch, Family, Optimizer, Report, Text
 from trainer.sampling import encode_pairs
@@ -175,6 +174,9 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     config = run.config()
     run.write_status(State.PREPARING, message="loading the base model")
     report.told("loading the base model", 0, 1)
+    for remark in remarks(config):
+        run.emit("notice", text=str(remark))
+        report.said(str(remark))
     engine = with_kernels(run, choose_engine(config, run.engine()).apply())
     if config.engine.base == "nf4":
         bitsandbytes()  # says so now if it is missing
@@ -280,17 +282,5 @@ def sample_texts(family: Family, config: RunConfig, words: Words) -> Callable[[]
 
 
 def total_steps(config: RunConfig, cache: Cache, order: Order) -> int:
-    """Optimiser steps of the run, from whichever of steps, epochs and views was given.
-
-    Views count the pictures that are learned, each once: repeats tell what share of them a picture gets, and
-    regularisation pictures come on top.
-    """
-    training = config.training
-    if training.steps:
-        return training.steps
-    if training.epochs:
-        return max(1, math.ceil(training.epochs * order.batches_per_epoch / training.accumulation))
-    learned = sum(not picture.prior for picture in cache.originals)
-    mine = sum(turn.repeats for turn in order.turns if not turn.prior)
-    views = (training.views or 1) * learned * Fraction(mine + sum(prior_views(order.turns).values()), mine)
-    return max(1, math.ceil(views / (training.batch_size * training.accumulation)))
+    """Optimiser steps of the run, see `trainer.pictures.length`."""
+    return planned_steps(config.training, order.turns, sum(not picture.prior for picture in cache.originals))

@@ -1,4 +1,4 @@
-"""Which settings go together: what counts only under a condition, what contradicts what, what is hardly meant.
+"""Which settings go together: what counts only under a condition, and what contradicts what.
 
 A row here is all that a rule needs: the command line refuses by it before any weight is loaded, the page shows it at
 the field. What a choice of the catalogue reads (`Row.reads`) becomes a rule by itself.
@@ -79,14 +79,6 @@ class Clash:
     found: Callable[[RunConfig], bool]
     problem: str
     fix: str
-
-
-@dataclass(frozen=True)
-class Remark:
-    """Something that is allowed and hardly meant, at the setting that should be looked at."""
-
-    setting: str
-    text: str
 
 
 def _read_by_choices() -> Iterator[OnlyWith]:
