@@ -154,8 +154,7 @@ def _number(text: str, item: Field) -> Any:
 
 def value_of(config: RunConfig, name: str) -> Any:
     """Read one setting of a config."""
-    section, _, key = name.partition(".")
-    return getattr(getattr(config, section), key)
+    return config.value(name)
 
 
 def advanced() -> dict[str, list[Field]]:
@@ -187,7 +186,7 @@ def changed(config: RunConfig, preset: RunConfig) -> dict[str, tuple[Any, Any]]:
 
 def read(values: Mapping[str, Any], preset: Layer) -> RunConfig:
     """Build the config of what the page holds, over a preset. Raises UserError with every mistake."""
-    return compose([preset, layer(values)])
+    return compose([preset, layer(values)], "reset")
 
 
 def as_toml(config: RunConfig) -> str:

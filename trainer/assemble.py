@@ -1,10 +1,8 @@
 """Config -> Run: the only place that builds one, and the only reader of the whole config."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -16,6 +14,7 @@ from trainer.contract.catalog import ADAPTERS, pick, resolve
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
 from trainer.contract.ladder import RUNGS
+from trainer.contract.remarks import remarks
 from trainer.contract.rundir import RunDir, State
 from trainer.data import draws
 from trainer.data.batches import Batches
@@ -28,9 +27,10 @@ from trainer.families.locate import load_family
 from trainer.graph import Graphed
 from trainer.kernels.check import trouble
 from trainer.memory import plan
-from trainer.objectives import add_noise, alphas_cumprod, min_snr_weight, target, weighted_mse
+from trainer.objectives.chosen import Objective
+from trainer.objectives.diffusion import alphas_cumprod
 from trainer.optim import LossScale, clip_gradient, warmup_steps
-from trainer.pictures.epochs import epoch_views
+from trainer.pictures.length import planned_steps
 from trainer.preflight import seconds_per_step
 from trainer.protocols import Batch, Family, Optimizer, Report, Text
 from trainer.sampling import encode_pairs
@@ -43,7 +43,7 @@ class AssembledRun:
     """See `trainer.protocols.Run`.
 
     Attributes:
-        signal: [T] alphas_cumprod on the device.
+        objective: what is learned.
         text, tokens: see `table` and `tokens` of `Words`; both are None where a batch brings its texts along.
         chores: everything rare.
         engine: how a step is computed.
@@ -55,7 +55,7 @@ class AssembledRun:
     optimizer: Optimizer
     batches: Batches
     chores: Chores
-    signal: Tensor
+    objective: Objective
     text: Text | None
     tokens: Tensor | None
     total: int
@@ -111,7 +111,7 @@ class AssembledRun:
     def zero(self) -> Tensor:
         """See `trainer.protocols.Run`."""
         self.adapter.arena.added.zero_()
-        return torch.zeros((), device=self.signal.device)
+        return torch.zeros((), device=self.engine.device)
 
     def learn(self, micro_step: int) -> Tensor:
         """See `trainer.protocols.Run`."""
@@ -122,14 +122,21 @@ class AssembledRun:
 
     def _forward_backward(self, batch: Batch) -> Tensor:
         self.adapter.dropout.begin()
-        signal, prediction = self.signal[batch.timesteps], self.family.prediction
-        noisy = add_noise(batch.clean, batch.noise, signal)
+        noisy = self.objective.noisy(batch)
         with self.engine.applied():
-            answer = self.family.predict(noisy, batch.timesteps, self._condition(batch), batch.sizes)
-            wanted = target(prediction, batch.clean, batch.noise, signal)
-            loss = weighted_mse(answer, wanted, self._weight(signal), batch.weight) / self.accumulation
+            before = None if batch.prior is None else self._without_adapter(batch, noisy)
+            answer = self._predict(batch, noisy)
+            loss = self.objective.loss(answer, batch, before) / self.accumulation
             (loss * self._scale.factor if self._scale else loss).backward()
         return loss.detach()
+
+    def _predict(self, batch: Batch, noisy: Tensor) -> Tensor:
+        return self.family.predict(noisy, batch.timesteps, self._condition(batch), batch.sizes)
+
+    @torch.no_grad()
+    def _without_adapter(self, batch: Batch, noisy: Tensor) -> Tensor:
+        with self.adapter.off():
+            return self._predict(batch, noisy)
 
     def _condition(self, batch: Batch) -> Text:
         if batch.hidden is not None and batch.pooled is not None:
@@ -137,10 +144,6 @@ class AssembledRun:
         if self.text is not None:
             return self.text.pick(batch.captions)
         return self.family.encode_tokens(self.tokens[batch.captions])
-
-    def _weight(self, signal: Tensor) -> Tensor:
-        gamma = self.config.objective.snr_gamma
-        return torch.ones_like(signal) if gamma == "off" else min_snr_weight(signal, gamma, self.family.prediction)
 
     def clip(self) -> Tensor:
         """See `trainer.protocols.Run`."""
@@ -187,6 +190,9 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     config = run.config()
     run.write_status(State.PREPARING, message="loading the base model")
     report.told("loading the base model", 0, 1)
+    for remark in remarks(config):
+        run.emit("notice", text=str(remark))
+        report.said(str(remark))
     engine = with_kernels(run, choose_engine(config, run.engine()).apply())
     if config.engine.base == "nf4":
         bitsandbytes()  # says so now if it is missing
@@ -208,11 +214,12 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     order = Order(turns, config.training.batch_size, config.training.seed, *processes(engine))
     total = total_steps(config, cache, order)
     signal = alphas_cumprod(family.scheduler).to(engine.device)
+    objective = Objective(config.objective, family.prediction, signal)
     batches = Batches(cache, words.rows, order, config, len(signal), engine.device, words.host)
     epoch = order.batches_per_epoch / config.training.accumulation
     chores = Chores(run, config, family, adapter, cache, words.prompts, samples, total, epoch, report)
     return AssembledRun(
-        config, family, adapter, optimizer, batches, chores, signal, words.table, words.tokens, total, engine
+        config, family, adapter, optimizer, batches, chores, objective, words.table, words.tokens, total, engine
     )
 
 
@@ -295,18 +302,6 @@ def sample_texts(family: Family, config: RunConfig, words: Words) -> Callable[[]
 
 
 def total_steps(config: RunConfig, cache: Cache, order: Order) -> int:
-    """Optimiser steps of the run, from whichever of steps, epochs and views was given.
-
-    Views count the pictures that are learned, each once: repeats and shares tell what part of them a picture gets, and
-    regularisation pictures come on top.
-    """
-    training = config.training
-    if training.steps:
-        return training.steps
-    if training.epochs:
-        return max(1, math.ceil(training.epochs * order.batches_per_epoch / training.accumulation))
+    """Optimiser steps of the run, see `trainer.pictures.length`."""
     learned = sum(not picture.prior for picture in cache.originals)
-    views = epoch_views(order.turns)
-    mine = sum(count for (pool, _), count in views.items() if not pool.prior)
-    wanted = (training.views or 1) * learned * Fraction(sum(views.values()), mine)
-    return max(1, math.ceil(wanted / (order.whole * training.accumulation)))
+    return planned_steps(config.training, order.turns, learned, order.processes)

@@ -19,13 +19,16 @@ from trainer.adapters.lora import LoraAdapter
 from trainer.contract.config import RunConfig, interval
 from trainer.contract.errors import UserError
 from trainer.contract.files import replace_atomic
+from trainer.contract.length import Length
 from trainer.contract.preflight import Preflight
+from trainer.contract.remarks import effective_rate, remarks
 from trainer.contract.rundir import FOREGROUND, RunDir, State
 from trainer.data.cache import Cache
 from trainer.device import ran_out
 from trainer.export.facts import adapter_facts
 from trainer.export.kohya import export_adapter
 from trainer.ledger import Ledger
+from trainer.pictures.length import length_of
 from trainer.preflight import driver_spills, memory
 from trainer.protocols import Family, Report, Text
 from trainer.sampling import MOST_ROUNDS, Rounds, Shot, affordable_rounds, draw
@@ -127,13 +130,24 @@ class Chores:
             samples_seconds=drawing,
             saves_seconds=saving,
             seconds_left=learning + saving + drawing,
+            length=self._length(),
+            rate=effective_rate(self.config),
             **now.shown(),
         )
         self.run.emit("preflight", **found.as_dict())
-        self.report.said(found.words())
+        for text in (found.lengths(), found.words()):
+            self.report.said(text)
+        for remark in remarks(self.config, self.total):
+            if remark not in remarks(self.config):  # those were said before anything was loaded
+                self.run.emit("notice", text=str(remark))
+                self.report.said(str(remark))
         if said := now.short(driver_spills()):
             self.run.emit("notice", text=said)
             self.report.said(said)
+
+    def _length(self) -> Length:
+        turns, learned = [row.turn for row in self.cache.pictures], sum(not row.prior for row in self.cache.originals)
+        return length_of(self.total, self.config.training, turns, learned)
 
     def record(self, step: int, loss: Tensor, norm: Tensor, rate: float) -> None:
         """Note a step; its numbers are read from the device at the next report."""

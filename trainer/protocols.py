@@ -168,6 +168,9 @@ class Batch(NamedTuple):
         weight: what each latent pixel counts, [B, 1, h, w] float32 where a picture of the run has a mask, [B, 1, 1, 1]
             where only whole pictures count less; None, in every batch of a run, where all count alike.
         hidden, pooled: of the captions, see `Text`; None, in every batch of a run, where the table is on the device.
+        added: the noise that is put into the input where it is not `noise`, of the same shape; None in every batch of
+            a run where it is.
+        prior: [B, 1, 1, 1] bool, samples that learn what the base answers without the adapter; None where none does.
     """
 
     clean: Tensor
@@ -178,6 +181,8 @@ class Batch(NamedTuple):
     weight: Tensor | None = None
     hidden: Tensor | None = None
     pooled: Tensor | None = None
+    added: Tensor | None = None
+    prior: Tensor | None = None
 
 
 class Optimizer(Protocol):

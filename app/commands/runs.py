@@ -59,7 +59,7 @@ def _plan(home: Path, name: str, config: RunConfig, as_json: bool) -> None:
     if beside := [run.name for run in list_runs(home) if run.status().state in ACTIVE]:
         told["notices"].append(f"measured beside a training ({', '.join(beside)}): alone it takes less time")
     found = preflight_of(told)
-    lines = [f"{found.words()}, {found.steps_left} steps", found.samples()]
+    lines = [found.lengths(), f"{found.words()}, {found.steps_left} steps", found.samples()]
     lines += [f"also on the card: {others(found.processes)}"] if found.processes else []
     answer(as_json, "\n".join([*lines, *(f"[yellow]{escape(text)}[/]" for text in told["notices"])]), **told)
 
@@ -105,7 +105,7 @@ def _with_sets(home: Path, config: RunConfig) -> RunConfig:
         {**one.model_dump(exclude_none=True), "path": str(find_dataset(home, one.path))}
         for one in config.dataset.concepts
     ]
-    return compose([config.model_dump(exclude_none=True), {"dataset": {"concepts": found}}])
+    return compose([config.model_dump(exclude_none=True), {"dataset": {"concepts": found}}], "keep")
 
 
 def resume(

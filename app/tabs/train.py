@@ -12,6 +12,8 @@ from app.jobs import queue
 from app.settings import change_settings, load_settings
 from app.views import live, sets
 from app.views.bases import BASES, note_html, shelf
+from app.views.lengths import lengths_html, planned_or_none
+from app.views.notes import Note, notes, notes_of, style
 from app.views.page import Page, edited, in_turn, kindly, quiet
 from trainer.contract.compose import LENGTHS, compose, load_preset, presets
 from trainer.contract.config import RunConfig
@@ -23,6 +25,13 @@ ID = "train"
 PRESETS = {"style": "A style", "subject": "A subject: one person, animal or thing"}
 UNITS = [("times each picture is seen", "views"), ("steps", "steps"), ("passes over the set", "epochs")]
 
+ASKED = {  # settings that are questions of their own -> the id of the question's component
+    "dataset.path": "train-dataset",
+    "dataset.trigger": "train-trigger",
+    "model.base": "train-base",
+    **{f"training.{name}": "train-length" for name in LENGTHS},
+}
+
 Components = dict[str, Any]  # setting or question -> its component
 
 
@@ -32,13 +41,14 @@ def build(page: Page) -> None:
     preset = _preset(settings.base, settings.preset)
     with gr.Row(elem_classes="halves"):
         with gr.Column(scale=4, min_width=340):
-            essential, summary = _essential(page, settings.base, settings.preset, preset)
+            essential, summary, lengths = _essential(page, settings.base, settings.preset, preset)
             go = gr.Button("Train", variant="primary", size="lg", elem_id="train-go")
             problem = gr.Markdown(visible=False, elem_id="train-problem")
-            advanced, toml, marks = _advanced(preset)
+            advanced, told = _advanced(preset)
+            told = {**told, "lengths": lengths}
         with gr.Column(scale=6, min_width=380):
             live.build(page)
-    _wire(page, essential, advanced, toml, marks, summary)
+    _wire(page, essential, advanced, told, summary)
     go.click(
         _submit(page, essential, advanced), {*essential.values(), *advanced.values()}, [page.run, problem], **quiet()
     )
@@ -56,8 +66,8 @@ def _length(config: RunConfig) -> tuple[str, float]:
     return next((name, value) for name in LENGTHS if (value := getattr(config.training, name)) is not None)
 
 
-def _essential(page: Page, base: str, preset_name: str, preset: RunConfig) -> tuple[Components, gr.HTML]:
-    """The six questions."""
+def _essential(page: Page, base: str, preset_name: str, preset: RunConfig) -> tuple[Components, gr.HTML, gr.HTML]:
+    """The six questions, the summary of the set, and what the length comes to."""
     unit, length = _length(preset)
     with gr.Group():
         dataset = gr.Dropdown(sets.choices(page.home), label="Pictures", info="A set from the Dataset tab.",
@@ -73,6 +83,7 @@ def _essential(page: Page, base: str, preset_name: str, preset: RunConfig) -> tu
         with gr.Row():
             number = gr.Number(length, label="Length", minimum=0, elem_id="train-length", min_width=90, scale=2)
             kind = gr.Dropdown(UNITS, value=unit, label="counted in", elem_id="train-unit", min_width=150, scale=3)
+        lengths = gr.HTML(padding=False)
         name = gr.Textbox(label="Name", placeholder="made from the set and what is taught", elem_id="train-name",
                           info="Of the run and of the finished file.")  # fmt: skip
     _follow_set(page, dataset, trigger, summary)
@@ -86,7 +97,7 @@ def _essential(page: Page, base: str, preset_name: str, preset: RunConfig) -> tu
         "unit": kind,
         "name": name,
     }
-    return questions, summary
+    return questions, summary, lengths
 
 
 def _follow_set(page: Page, dataset: gr.Dropdown, trigger: gr.Textbox, summary: gr.HTML) -> None:
@@ -101,8 +112,8 @@ def _follow_set(page: Page, dataset: gr.Dropdown, trigger: gr.Textbox, summary: 
     gr.on([dataset.change, page.tab.select], follow, [dataset, trigger, filled], [summary, trigger, filled], **quiet())
 
 
-def _advanced(preset: RunConfig) -> tuple[Components, gr.Code, gr.HTML]:
-    """Every other setting, made from the schema."""
+def _advanced(preset: RunConfig) -> tuple[Components, Components]:
+    """Every other setting, made from the schema; and what is told of all of them."""
     components: Components = {}
     with gr.Accordion("All settings", open=False, elem_id="all-settings"):
         marks = gr.HTML(_marks({}), elem_id="changed")
@@ -112,7 +123,7 @@ def _advanced(preset: RunConfig) -> tuple[Components, gr.Code, gr.HTML]:
                     components[item.name] = form.component(item, form.value_of(preset, item.name))
         with gr.Accordion("As a file (config.toml)", open=False):
             toml = gr.Code(show_label=False, interactive=False, elem_id="train-toml", buttons=["copy", "download"])
-    return components, toml, marks
+    return components, {"toml": toml, "marks": marks}
 
 
 def _marks(changes: Mapping[str, tuple[Any, Any]]) -> str:
@@ -142,7 +153,7 @@ def _config(values: Mapping[str, Any], preset: RunConfig) -> RunConfig:
         "training": {values["unit"]: length},
     }
     settings = form.layer({name: value for name, value in values.items() if "." in name})
-    return compose([preset.model_dump(exclude_none=True), settings, own])
+    return compose([preset.model_dump(exclude_none=True), settings, own], "reset")
 
 
 def _values(inputs: Mapping[Any, Any], essential: Components, advanced: Components) -> dict[str, Any]:
@@ -178,11 +189,19 @@ def _default_name(config: RunConfig, preset: str) -> str:
     return name if preset in name else f"{name}-{preset}"
 
 
-def _wire(
-    page: Page, essential: Components, advanced: Components, toml: gr.Code, marks: gr.HTML, summary: gr.HTML
-) -> None:
+def _noted(said: list[Note]) -> str:
+    """HTML: notes at their fields, several of one field together."""
+    together: dict[str, Note] = {}
+    for note in said:
+        element = ASKED.get(note.setting, form.field(note.setting).element)
+        before = together.get(element)
+        together[element] = note if before is None else before._replace(text=f"{before.text} {note.text}")
+    return style(together.items())
+
+
+def _wire(page: Page, essential: Components, advanced: Components, told: Components, summary: gr.HTML) -> None:
     """What follows from what: the preset fills the form, the form shows what differs and the file it makes."""
-    inputs = {*essential.values(), *advanced.values()}
+    inputs, outputs = {*essential.values(), *advanced.values()}, [told[name] for name in ("toml", "marks", "lengths")]
 
     def fill(base: str, name: str) -> Any:
         preset = _preset(base, name)
@@ -192,7 +211,7 @@ def _wire(
         radio = gr.Radio([(PRESETS.get(key, key), key) for key in known], value=chosen)
         return radio, length, unit, *(form.to_page(form.field(key), form.value_of(preset, key)) for key in advanced)
 
-    def show(values: dict[Any, Any]) -> tuple[str, str]:
+    def show(values: dict[Any, Any]) -> tuple[str, str, str]:
         given = _values(values, essential, advanced)
         preset = _preset(given["base"], given["preset"])
         try:
@@ -200,23 +219,26 @@ def _wire(
         except UserError as error:
             lines = str(error).splitlines()
             said = "<br>".join(html.escape(line) for line in lines)
-            return "\n".join(f"# {line}" for line in lines), f'<div class="changed wrong">{said}</div>'
-        return form.as_toml(config), _marks(form.changed(config, preset))
+            wrong = f'<div class="changed wrong">{said}</div>'
+            return "\n".join(f"# {line}" for line in lines), wrong, _noted(notes_of(error))
+        length = planned_or_none(config) if given["dataset"] else None
+        noted = _noted(notes(config, length.steps if length else None))
+        return form.as_toml(config), _marks(form.changed(config, preset)), noted + lengths_html(config, length)
 
     base, preset = essential["base"], essential["preset"]
     filled = gr.on(
         [base.change, preset.input], kindly(fill), [base, preset],
         [preset, essential["length"], essential["unit"], *advanced.values()], **quiet(),
     )  # fmt: skip
-    filled.then(show, inputs, [toml, marks], **in_turn("train-form"))
+    filled.then(show, inputs, outputs, **in_turn("train-form"))
     typed = edited(*(component for component in (essential | advanced).values() if component not in (base, preset)))
-    gr.on(typed, show, inputs, [toml, marks], **in_turn("train-form"))
+    gr.on(typed, show, inputs, outputs, **in_turn("train-form"))
     page.dataset.change(
         lambda path: (gr.Dropdown(sets.choices(page.home), value=path), sets.summary_html(page.home, path)),
         page.dataset, [essential["dataset"], summary], **quiet(),
     )  # fmt: skip
     page.blocks.load(lambda: _first(page), None, [essential["dataset"], summary], **quiet()).then(
-        show, inputs, [toml, marks], **in_turn("train-form")
+        show, inputs, outputs, **in_turn("train-form")
     )
 
 

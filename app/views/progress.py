@@ -172,7 +172,8 @@ def bar(item: Entry, found: Track) -> str:
         " ".join(filter(None, (status.message, status.fix))) if item.shown not in (Shown.DONE, Shown.TRAINING) else ""
     )
     planned = found.preflight if item.shown in (Shown.PREPARING, Shown.TRAINING) else None
-    lines = [("plan", f"planned: {planned.words()} · {planned.samples()}")] if planned else []
+    told = " · ".join(filter(None, (planned.lengths(), planned.words(), planned.samples()))) if planned else ""
+    lines = [("plan", f"planned: {told}")] if told else []
     lines += [("note", note)] if note else []
     lines += [("notice", text) for text in found.notices[-NOTICES:]]
     return (

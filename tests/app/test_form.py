@@ -12,7 +12,7 @@ UNLIKE = {  # another value than the default, for every field that has no bounds
     "model.base": "someone/model", "dataset.path": "elsewhere", "dataset.trigger": "sks", "dataset.resolution": 768,
     "dataset.background": "#102030", "dataset.class_word": "dog", "dataset.caption_prefix": "photo of",
     "dataset.caption_suffix": "outside",
-    "adapter.alpha": 8.5, "optimizer.text_encoder_learning_rate": 5e-5, "objective.snr_gamma": 5.0,
+    "adapter.alpha": 8.5, "optimizer.text_encoder_learning_rate": 5e-5, 
     "training.threads": 2, "training.save_every": "125", "sampling.every": "3ep",
     "sampling.prompts": ("a cat", "a dog, red"), "sampling.negative": "blurry",
 }  # fmt: skip
@@ -20,7 +20,7 @@ UNLIKE = {  # another value than the default, for every field that has no bounds
 
 def config_with(name: str, value: object) -> RunConfig:
     section, _, key = name.partition(".")
-    return compose([{"dataset": {"path": "here"}}, {section: {key: value}}])
+    return compose([{"dataset": {"path": "here"}}, {section: {key: value}}], "keep")  # whether it counts or not
 
 
 def another(item: form.Field, default: object) -> object:

@@ -7,6 +7,7 @@ from app.jobs import queue
 from app.views import progress
 from trainer.contract.compose import compose
 from trainer.contract.home import find_home
+from trainer.contract.length import Length
 from trainer.contract.preflight import Preflight
 from trainer.contract.rundir import RunDir, State, create_run
 
@@ -68,13 +69,15 @@ def test_what_was_measured_and_what_should_be_known_stand_under_the_bar(tmp_path
     run.write_status(State.TRAINING, step=1, total=100)
     item = queue.entry(run.path.parents[1], "r")
     assert "planned" not in progress.bar(item, progress.track(run))
-    found = Preflight("half", 0.1, 2400, 500, 2, 8, 1, 249, 6 << 30, 6 << 30, 2 << 30, 8 << 30)
+    found = Preflight("half", 0.1, 2400, 500, 2, 8, 1, 249, 6 << 30, 6 << 30, 2 << 30, 8 << 30,
+                      length=Length(100, 5.0, 20.0), rate=1e-4)  # fmt: skip
     run.emit("preflight", **found.as_dict())
     for number in range(5):
         run.emit("notice", text=f"notice {number} of <b>five</b>")
     shown = progress.bar(item, progress.track(run))
     assert "about 4 min · 10 steps/s · 6.0 of 8 GiB · half of the UNet&#x27;s blocks are computed again" in shown
     assert "2 sample pictures every 500 steps" in shown
+    assert "100 steps = 5 epochs = each picture seen 20 times · effective rate 0.0001" in shown
     assert "notice 4 of &lt;b&gt;five" in shown and "notice 1" not in shown
     run.write_status(State.DONE, step=100)
     assert "planned" not in progress.bar(queue.entry(run.path.parents[1], "r"), progress.track(run))

@@ -17,6 +17,7 @@ from trainer.chores import Chores
 from trainer.contract.card import CardProcess, NoAnswer, card_processes, held_by
 from trainer.contract.config import ModelSection
 from trainer.contract.ladder import RUNGS
+from trainer.contract.length import Length
 from trainer.contract.preflight import GIB, Preflight, about, pace, preflight_of
 from trainer.contract.rundir import State
 from trainer.device import Engine
@@ -72,8 +73,10 @@ def test_a_plan_is_measured_without_a_step(tmp_path, tiny_sd, tiny_set, capsys):
     run = make_run(tmp_path, tiny_sd, tiny_set, steps=6)
     assert main(["plan", str(run.path)]) == 0
     told = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
-    assert told.pop("notices") == []
+    (notice,) = told.pop("notices")
+    assert notice.startswith("training.steps: 6 steps at an effective rate 0.0001 (0.0001 x alpha 4 / rank 4)")
     assert preflight_of(told) == preflight(run)
+    assert preflight(run).length == Length(6, 2.0, 2.0) and preflight(run).rate == 1e-4
     assert load_latest(run) is None and not [event for event in run.events() if event["kind"] == "step"]
 
 
@@ -172,7 +175,8 @@ def test_samples_that_do_not_fit_are_tried_again_leaner_and_given_up_after_three
     run = configured(tmp_path, tiny_sd, tiny_set, "1", steps=6)
     assert main(["train", str(run.path)]) == 0
     assert shots == [False, True, True, True]
-    said = [event["text"] for event in run.events() if event["kind"] == "notice"]
+    notices = [event["text"] for event in run.events() if event["kind"] == "notice"]
+    said = [text for text in notices if not text.startswith("training.steps: ")]
     assert len(said) == 4 and "drawn slower" in said[0] and "no more are tried" in said[-1]
     assert run.status().state == State.DONE
 
@@ -271,6 +275,16 @@ def test_a_card_that_is_full_is_warned_of_and_who_fills_it(reserved, free, proce
 def test_words():
     found = Preflight("none", 1 / 12.9, 3000, None, 0, 0, 7, 240, 6 * GIB, int(6.2 * GIB), 17 * GIB, 24 * GIB)
     assert found.words() == "about 4 min · 12.9 steps/s · 6.2 of 24 GiB · nothing is computed again"
+    assert found.lengths() == ""
+    long = replace(found, length=Length(300, 15.0, 60.0), rate=6.25e-6)
+    words = (
+        "300 steps = 15 epochs = each picture seen 60 times · effective rate 6.25e-06 (learning rate x alpha / rank)"
+    )
+    assert long.lengths() == words
+    told = preflight_of(json.loads(json.dumps(long.as_dict())))
+    assert (told.length, told.rate) == (long.length, long.rate)
+    before = {key: value for key, value in found.as_dict().items() if key not in ("length", "rate")}
+    assert preflight_of(before).length is None, "events of earlier versions have no length"
     for name, row in RUNGS.items():
         assert replace(found, rung=name).words().endswith(row.words)
     assert [about(seconds) for seconds in (0.2, 70, 100, 3600, 7810)] == [

@@ -8,7 +8,8 @@ Shapes: N rows, I input features, O output features, R rank; B batch, P pixels.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -137,7 +138,10 @@ class LoraLayer(nn.Module):
         A: [R, I]; B: [O, R].
         scale: alpha / rank, times the strength.
         dropout: shared by all layers.
+        off: whether it answers as the frozen layer alone, see `LoraAdapter.off`.
     """
+
+    off = False
 
     def __init__(self, base: Layer, A: nn.Parameter, B: nn.Parameter, scale: float, dropout: Dropout) -> None:
         super().__init__()
@@ -150,6 +154,8 @@ class LoraLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., I] -> [..., O] for a linear layer, [B, I, H, W] -> [B, O, H, W] for a convolution."""
+        if self.off:
+            return self.base(x)
         if len(self.weight.shape) == 2:
             return self._rows(x)
         if x.is_contiguous(memory_format=torch.channels_last):  # its pixels are rows already
@@ -185,6 +191,17 @@ class LoraAdapter:
     rank: int
     alpha: float
     dropout: Dropout
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Within this the model answers as it does without the adapter."""
+        for layer in self.layers.values():
+            layer.off = True
+        try:
+            yield
+        finally:
+            for layer in self.layers.values():
+                layer.off = False
 
     def matrices(self) -> dict[Target, tuple[Tensor, Tensor]]:
         """Return fp32 copies of (down, up) per target, in the shape of the layer: 4-D for a convolution."""

@@ -68,7 +68,8 @@ class Packed:
     """
 
     def __init__(self, layers: "Sequence[LoraLayer]", weight: Weight) -> None:
-        self.weight, self.scale, self.dropout = weight, layers[0].scale, layers[0].dropout
+        self.layers, self.weight = layers, weight
+        self.scale, self.dropout = layers[0].scale, layers[0].dropout
         self.leaves = [matrix for layer in layers for matrix in (layer.A, layer.B)]
         downs, ups = [layer.A for layer in layers], [layer.B for layer in layers]
         self.matrices = _over(downs).flatten(0, 1), _over(ups)
@@ -78,6 +79,8 @@ class Packed:
         """[B, T, I] -> n times [B, T, O], views of one tensor."""
         rows = x.reshape(-1, x.shape[-1])
         A, B = self.matrices
+        if self.layers[0].off:
+            return self.weight.forward(rows).view(*x.shape[:-1], len(B), -1).unbind(-2)
         mask = self.dropout.mask(self, (len(rows), len(A)), x)
         y = PackedProduct.apply(rows, self.weight, self.matrices, self.grads, self.scale, mask, *self.leaves)
         return y.view(*x.shape[:-1], len(B), -1).unbind(-2)

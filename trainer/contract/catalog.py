@@ -6,7 +6,7 @@ A path is imported only when a run needs it, so that reading the tables never im
 import difflib
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from trainer.contract.errors import UserError
@@ -23,11 +23,13 @@ class Row:
         path: `module:attribute` that implements it.
         title: name as people write it.
         note: one line of help.
+        reads: settings that count only where a row that reads them is chosen; see `trainer.contract.rules`.
     """
 
     path: str
     title: str
     note: str
+    reads: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,69 @@ SCHEDULES = {
     "constant": Row("trainer.optim:constant", "Constant", "Stays at its peak after the warm-up."),
 }
 
+WEIGHTINGS = {
+    "none": Row("trainer.objectives.weighting:uniform_weight", "None", "Every timestep counts as much."),
+    "min_snr": Row(
+        "trainer.objectives.weighting:min_snr_weight",
+        "min-SNR",
+        "Timesteps with little noise count less (arXiv 2303.09556).",
+        reads=("objective.snr_gamma",),
+    ),
+    "soft_min_snr": Row(
+        "trainer.objectives.weighting:soft_min_snr_weight",
+        "soft-min-SNR",
+        "The same without a kink (arXiv 2401.11605).",
+        reads=("objective.snr_gamma",),
+    ),
+    "debiased": Row(
+        "trainer.objectives.weighting:debiased_weight",
+        "Debiased estimation",
+        "Timesteps with much noise count more (arXiv 2310.08442).",
+    ),
+}
+
+HUBER = ("objective.huber_schedule", "objective.huber_c", "objective.huber_scale")
+LOSSES = {
+    "l2": Row("trainer.objectives.losses:l2", "L2", "Squared error, as the base was trained."),
+    "l1": Row("trainer.objectives.losses:l1", "L1", "Absolute error: outliers count less."),
+    "huber": Row(
+        "trainer.objectives.losses:huber", "Huber", "L2 for small errors, L1 for large (arXiv 2403.16728).", reads=HUBER
+    ),
+    "smooth_l1": Row(
+        "trainer.objectives.losses:smooth_l1", "Smooth L1", "The same, as strong as L1 for large errors.", reads=HUBER
+    ),
+}
+
+HUBER_SCHEDULES = {
+    "constant": Row("trainer.objectives.losses:constant_threshold", "Constant", "The same at every timestep."),
+    "exponential": Row(
+        "trainer.objectives.losses:exponential_threshold", "Exponential", "Falls with the timestep from 1 to huber_c."
+    ),
+    "snr": Row("trainer.objectives.losses:snr_threshold", "SNR", "Falls with the signal-to-noise ratio to huber_c."),
+}
+
+TIMESTEPS = {
+    "uniform": Row("trainer.objectives.timesteps:uniform", "Uniform", "Every timestep as often."),
+    "logit_normal": Row(
+        "trainer.objectives.timesteps:logit_normal",
+        "Logit-normal",
+        "Mostly the middle (arXiv 2403.03206).",
+        reads=("objective.timestep_mean", "objective.timestep_std"),
+    ),
+    "early": Row(
+        "trainer.objectives.timesteps:early",
+        "Early",
+        "More of those with little noise: detail and texture.",
+        reads=("objective.timestep_bias",),
+    ),
+    "late": Row(
+        "trainer.objectives.timesteps:late",
+        "Late",
+        "More of those with much noise: composition and shape.",
+        reads=("objective.timestep_bias",),
+    ),
+}
+
 SAMPLERS = {
     "DPM++ 2M": SamplerRow(
         "diffusers:DPMSolverMultistepScheduler",
@@ -122,6 +187,10 @@ SAMPLERS = {
 CHOICES: dict[str, Mapping[str, Row]] = {
     "optimizer.name": OPTIMIZERS,
     "schedule.name": SCHEDULES,
+    "objective.weighting": WEIGHTINGS,
+    "objective.loss": LOSSES,
+    "objective.huber_schedule": HUBER_SCHEDULES,
+    "objective.timesteps": TIMESTEPS,
     "sampling.sampler": SAMPLERS,
     "adapter.method": ADAPTERS,
 }

@@ -8,14 +8,15 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
-from trainer.contract.catalog import check_choices
+from trainer.contract.catalog import WEIGHTINGS, check_choices
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
+from trainer.contract.rules import OnlyWith, idle, mistakes
 
 Layer = Mapping[str, Any]  # section name -> {key: value}, any part of a RunConfig
 
@@ -23,6 +24,7 @@ TABLES = ("dataset.concepts",)  # lists of tables: read from files and flags; a 
 LENGTHS = ("steps", "epochs", "views")
 DEFAULTS: Layer = {"training": {"views": 60}}
 DEFAULT_PRESET = "style"
+Idle = Literal["refuse", "reset", "keep"]  # what becomes of a setting that has no effect; see `compose`
 
 
 def section_fields(section: str) -> dict[str, Any]:
@@ -39,17 +41,41 @@ def setting_names() -> tuple[str, ...]:
     return tuple(name for name in names if name not in TABLES)
 
 
-def compose(layers: Iterable[Layer]) -> RunConfig:
+def compose(layers: Iterable[Layer], without_effect: Idle = "refuse") -> RunConfig:
     """Put layers together, later ones winning, and check the result.
 
-    steps, epochs and views are one choice: giving one in a later layer drops the others of earlier layers.
+    steps, epochs and views are one choice: giving one in a later layer drops the others of earlier layers. In the same
+    way a later choice drops what earlier layers say for another one: a preset's huber_c, where loss=l1 is asked for.
+
+    Args:
+        layers: the first counts least.
+        without_effect: a setting of the deciding layer or a later one that has no effect, as `trainer.contract.rules`
+            has it, is refused; or goes back to its default, for a page that shows it at the field; or is kept, for what
+            was checked before.
 
     Raises:
         UserError: with every mistake in it, a line each.
     """
     merged: dict[str, dict[str, Any]] = {}
-    for layer in (DEFAULTS, *layers):
+    given: dict[str, int] = {}  # setting -> number of the last layer that says it
+    for number, layer in enumerate((DEFAULTS, *layers)):
+        layer = _with_weighting(layer, merged)
         _merge(merged, layer)
+        given |= {f"{section}.{key}": number for section, values in layer.items() for key in values}
+    config = _validated(merged)
+    if without_effect == "keep":
+        return config
+    found = {name: rule for name, rule in idle(config).items() if name in given}
+    refused = _refused(config, found, given) if without_effect == "refuse" else {}
+    if lines := mistakes(config, refused):
+        raise _as_error(lines)
+    for name in found:
+        section, _, key = name.partition(".")
+        del merged[section][key]
+    return _validated(merged) if found else config
+
+
+def _validated(merged: Layer) -> RunConfig:
     try:
         config = RunConfig.model_validate(merged)
     except ValidationError as error:
@@ -58,15 +84,44 @@ def compose(layers: Iterable[Layer]) -> RunConfig:
     return config
 
 
+def _refused(config: RunConfig, found: Mapping[str, OnlyWith], given: Mapping[str, int]) -> dict[str, OnlyWith]:
+    """Of what has no effect, what is asked for all the same: by the last layer, or by another value than the default
+    that no later layer has decided against."""
+    last, refused = max(given.values()), {}
+    for name, rule in found.items():
+        section, _, key = name.partition(".")
+        decided = max(given.get(need.setting, 0) for need in rule.needs)
+        changed = config.value(name) != section_fields(section)[key].default
+        if given[name] >= decided and (changed or given[name] == last):
+            refused[name] = rule
+    return refused
+
+
 def _merge(merged: dict[str, dict[str, Any]], layer: Layer) -> None:
     for section, values in layer.items():
         if not isinstance(values, Mapping):
             raise UserError(f"'{section}' is not a section with settings", section, "Write section.key = value.")
         target = merged.setdefault(section, {})
-        if section == "training" and any(values.get(name) is not None for name in LENGTHS):
+        if section == "training" and (lengths := [name for name in LENGTHS if values.get(name) is not None]):
+            if len(lengths) > 1:
+                problem = f"give exactly one of {', '.join(LENGTHS)} (given: {', '.join(lengths)})"
+                raise UserError(problem, section, "They are one choice: leave the others out.")
             for name in LENGTHS:
                 target.pop(name, None)
         target.update(values)
+
+
+def _with_weighting(layer: Layer, before: Layer) -> Layer:
+    """snr_gamma alone asks for min-SNR, and `off` for no weighting, as in files from before there was a choice."""
+    values = layer.get("objective")
+    if not isinstance(values, Mapping) or "snr_gamma" not in values or "weighting" in values:
+        return layer
+    reading = [name for name, row in WEIGHTINGS.items() if "objective.snr_gamma" in row.reads]
+    if values["snr_gamma"] == "off":
+        values = {**{key: value for key, value in values.items() if key != "snr_gamma"}, "weighting": "none"}
+    elif before.get("objective", {}).get("weighting") not in reading:
+        values = {**values, "weighting": "min_snr"}
+    return {**layer, "objective": values}
 
 
 def _explain(error: ValidationError) -> UserError:
@@ -82,6 +137,10 @@ def _explain(error: ValidationError) -> UserError:
             given = "" if isinstance(item["input"], Mapping) else f" (given: {item['input']!r})"
             place = name if section_key in TABLES else section_key
             lines.append(f"{place}: {item['msg'].removeprefix('Value error, ')}{given}")
+    return _as_error(lines)
+
+
+def _as_error(lines: Iterable[str]) -> UserError:
     unique = list(dict.fromkeys(lines))
     problem = unique[0] if len(unique) == 1 else "\n".join([f"{len(unique)} settings are wrong:", *unique])
     return UserError(problem, "", "Every setting, its range and default: atelier settings")
@@ -167,4 +226,4 @@ def to_toml(config: RunConfig) -> str:
 
 def from_toml(text: str) -> RunConfig:
     """Read back what `to_toml` wrote. Raises UserError where it was changed into something wrong."""
-    return compose([tomllib.loads(text)])
+    return compose([tomllib.loads(text)], "keep")

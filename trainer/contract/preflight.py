@@ -6,6 +6,7 @@ from typing import Any
 
 from trainer.contract.card import CardProcess
 from trainer.contract.ladder import RUNGS
+from trainer.contract.length import Length
 
 GIB = 2**30
 
@@ -26,6 +27,8 @@ class Preflight:
         allocated, reserved: most memory that tensors took so far, and torch with what it holds in stock.
         free, total: of the card.
         processes: the others on the card.
+        length: of the whole run; None in events of earlier versions.
+        rate: effective, see `trainer.contract.remarks`.
     """
 
     rung: str
@@ -41,10 +44,13 @@ class Preflight:
     free: int = 0
     total: int = 0
     processes: tuple[CardProcess, ...] = ()
+    length: Length | None = None
+    rate: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """As the event holds it; times to the millisecond."""
-        return {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(self).items()}
+        told = {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(self).items()}
+        return {**told, "rate": self.rate}
 
     def words(self) -> str:
         """One line, such as "about 4 min · 12.9 steps/s · 6.2 of 24 GiB · nothing is computed again"."""
@@ -55,6 +61,11 @@ class Preflight:
                 RUNGS[self.rung].words if self.rung in RUNGS else self.rung,
             ]
         return " · ".join(parts)
+
+    def lengths(self) -> str:
+        """Such as "300 steps = 15 epochs = each picture seen 60 times · effective rate ..."; "" where unknown."""
+        rate = f"effective rate {self.rate:.3g} (learning rate x alpha / rank)"
+        return f"{self.length.words()} · {rate}" if self.length else ""
 
     def samples(self) -> str:
         """When sample pictures are drawn, such as "2 pictures every 50 steps, about 12 s in all"."""
@@ -70,8 +81,10 @@ def preflight_of(event: Mapping[str, Any]) -> Preflight:
     Raises:
         KeyError, TypeError: it is none.
     """
-    known = {field.name: event[field.name] for field in fields(Preflight)}
-    return Preflight(**{**known, "processes": tuple(CardProcess(**item) for item in event["processes"])})
+    known = {field.name: event[field.name] for field in fields(Preflight) if field.name in event}
+    length = Length(**known["length"]) if known.get("length") else None
+    processes = tuple(CardProcess(**item) for item in event["processes"])
+    return Preflight(**{**known, "processes": processes, "length": length})
 
 
 def about(seconds: float) -> str:

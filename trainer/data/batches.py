@@ -9,6 +9,7 @@ from torch import Tensor
 from trainer.contract.config import RunConfig
 from trainer.data import draws
 from trainer.data.cache import Cache
+from trainer.data.noising import Noising
 from trainer.data.order import Order
 from trainer.data.views import CachedPicture, View
 from trainer.protocols import Batch, Text
@@ -22,7 +23,7 @@ class Batches:
         cache: the pictures.
         texts: the row of every text in the run's table of captions.
         order: which pictures make up a micro-step.
-        config: seed, caption dropout, noise offset, what masks count.
+        config: seed, caption dropout, objective, what masks count.
         timesteps: how many the base has.
         device: where batches go.
         host: the table of captions where a batch brings its own rows of it, see `Words`.
@@ -37,7 +38,8 @@ class Batches:
     host: Text | None = None
 
     def __post_init__(self) -> None:
-        rows = self.cache.pictures
+        rows, training = self.cache.pictures, self.config.training
+        self._noising = Noising(self.config.objective, training, self.timesteps, self.order.first)
         self._rows = [torch.tensor([self.texts[text] for text in row.texts]) for row in rows]
         # What never varies is not drawn, and what every picture counts alike is left to the plain mean.
         self._cropped = any(len(row.views) > row.sides for row in rows)
@@ -54,14 +56,16 @@ class Batches:
         mean, std = (torch.stack([getattr(posterior, part) for posterior in found]) for part in ("mean", "std"))
         shape = tuple(mean.shape[1:])
         clean = mean + std * self._normal(draws.LATENT, micro_step, shape)
-        noise = self._noise(micro_step, shape)
-        steps = (self._uniform(draws.TIMESTEP, micro_step) * self.timesteps).long()
+        noise, steps = (
+            self._noising.noise(micro_step, len(chosen), shape),
+            self._noising.timesteps(micro_step, len(chosen)),
+        )
         sizes = torch.tensor([view.sizes for view in views], dtype=torch.float32)
-        batch = Batch(clean, noise, steps, self._captions(micro_step, chosen), sizes)
-        if self.host is not None:
-            batch = batch._replace(**self.host.pick(batch.captions)._asdict())
-        if self._weighed:
-            batch = batch._replace(weight=self._weight(pictures, views))
+        weight = self._weight(pictures, views) if self._weighed else None
+        added = self._noising.added(micro_step, noise)
+        captions, prior = self._captions(micro_step, chosen), self._prior(pictures)
+        texts = (None, None) if self.host is None else self.host.pick(captions)
+        batch = Batch(clean, noise, steps, captions, sizes, weight, *texts, added, prior)
         return Batch(*(part if part is None else self._send(part) for part in batch))
 
     def _send(self, tensor: Tensor) -> Tensor:
@@ -97,11 +101,11 @@ class Batches:
         masks = [self.cache.latents.mask(view) if view.mask else torch.ones(shape) for view in views]
         return torch.stack([normalised(mask, options.mask_floor) for mask in masks])[:, None] * counts
 
-    def _noise(self, micro_step: int, shape: tuple[int, ...]) -> Tensor:
-        noise, offset = self._normal(draws.NOISE, micro_step, shape), self.config.objective.noise_offset
-        if offset:  # https://www.crosslabs.org/blog/diffusion-with-offset-noise
-            noise = noise + offset * self._normal(draws.OFFSET, micro_step, (shape[0], 1, 1))
-        return noise
+    def _prior(self, pictures: list[CachedPicture]) -> Tensor | None:
+        """None without pictures of regularisation, so that such a batch costs no second forward pass."""
+        if self.config.objective.prior == "pictures" or not any(picture.prior for picture in pictures):
+            return None
+        return torch.tensor([picture.prior for picture in pictures]).view(-1, 1, 1, 1)
 
     def _normal(self, what: int, micro_step: int, shape: tuple[int, ...]) -> Tensor:
         return draws.noise(self.config.training.seed, what, micro_step, self.order.batch_size, shape, self.order.first)

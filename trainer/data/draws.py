@@ -8,9 +8,9 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
-NOISE, TIMESTEP, LATENT, FLIP, CAPTION, DROPOUT, ORDER, OFFSET, CROP, WORDING = range(
-    10
-)  # what is drawn; appended to, never reordered
+# What is drawn: appended to, never reordered.
+NOISE, TIMESTEP, LATENT, FLIP, CAPTION, DROPOUT, ORDER, OFFSET, CROP, WORDING = range(10)
+PYRAMID, PERTURBATION, STRATUM = range(10, 13)
 
 
 def generator(seed: int, what: int, *place: int) -> torch.Generator:
@@ -40,7 +40,7 @@ def uniform(seed: int, what: int, micro_step: int, batch: int, first: int = 0) -
     return torch.cat([torch.rand(1, generator=place) for place in places])
 
 
-def permutation(seed: int, count: int, *place: int) -> list[int]:
+def permutation(seed: int, count: int, *place: int, what: int = ORDER) -> list[int]:
     """An order of `count` things; `place` is the epoch, then whatever tells several orders of one epoch apart."""
-    order: list[int] = torch.randperm(count, generator=generator(seed, ORDER, *place)).tolist()
+    order: list[int] = torch.randperm(count, generator=generator(seed, what, *place)).tolist()
     return order

@@ -26,7 +26,7 @@ class Order:
     """
 
     def __init__(self, turns: Sequence[Turn], batch_size: int, seed: int, rank: int = 0, processes: int = 1) -> None:
-        self.turns, self.batch_size, self.seed, self.rank = turns, batch_size, seed, rank
+        self.turns, self.batch_size, self.seed, self.rank, self.processes = turns, batch_size, seed, rank, processes
         self.whole, self.first = batch_size * processes, batch_size * rank
         self.buckets = sorted({turn.bucket for turn in turns})
         self.batches_per_epoch = batches_per_epoch(turns, batch_size, processes)

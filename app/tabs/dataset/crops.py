@@ -2,7 +2,6 @@
 
 import html
 from pathlib import Path
-from typing import NamedTuple
 
 import gradio as gr
 
@@ -11,42 +10,14 @@ from app.tabs.dataset.concepts import turn
 from app.tabs.dataset.desk import Desk, news
 from app.views import grid, pictures, sets
 from app.views.bases import shelf
+from app.views.eyes import EYES
 from app.views.page import kindly, quiet
 from trainer.pictures.album import Album, Entry, edit, locate
 from trainer.pictures.buckets import Box
-from trainer.pictures.crops import CropOptions, Shown, plan
+from trainer.pictures.crops import Shown, plan
 from trainer.pictures.epochs import Row, histogram, steps_per_epoch
 
 SCRIPT = Path(__file__).with_name("stage.js").read_text("utf-8")
-
-
-class Eye(NamedTuple):
-    """How a kind of base sees pictures.
-
-    Attributes:
-        title: its name.
-        resolution: side of its square in pixels.
-        step: picture sides are multiples of this, in pixels: the VAE's factor times the UNet's.
-        batch_size: of its presets.
-    """
-
-    title: str
-    resolution: int
-    step: int
-    batch_size: int
-
-    @property
-    def options(self) -> CropOptions:
-        """As training has them where nothing else is asked for."""
-        return CropOptions((self.resolution,), self.step)
-
-
-EYES = {  # by the shelf that a base's presets are on
-    "demo": Eye("Practice base, 128 px", 128, 32, 4),
-    "sd": Eye("Stable Diffusion 1.5, 512 px", 512, 64, 2),
-    "sd-768": Eye("Stable Diffusion 2.1, 768 px", 768, 64, 2),
-    "sdxl": Eye("Stable Diffusion XL, 1024 px", 1024, 32, 1),
-}
 
 
 def choose_eye(desk: Desk) -> gr.Dropdown:

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from app.tabs.dataset.background import beside
-from app.tabs.dataset.crops import EYES
 from app.tabs.dataset.desk import Desk, news
 from app.tabs.dataset.editor import find
 from app.views import grid, sets
+from app.views.eyes import EYES
 from app.views.page import in_turn, kindly, quiet, say
 from trainer.contract.errors import UserError
 from trainer.pictures import remedies

@@ -129,3 +129,19 @@ def test_gradients_added_in_place_are_those_that_autograd_gets(make, shape, layo
         mine(x).square().sum().backward()
     for grad, once in zip((mine.A.grad, mine.B.grad), wanted, strict=True):
         torch.testing.assert_close(grad, 1 + 2 * once)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("make", "shape"), CASES)
+def test_switched_off_the_model_is_the_base_bit_for_bit(make, shape, layout):
+    torch.manual_seed(7)
+    layer = make().requires_grad_(False)
+    model, x = nn.ModuleDict({PATH: layer}), torch.randn(shape)
+    x = x.to(memory_format=layout) if x.dim() == 4 else x
+    base = layer(x)
+    adapter = attach([Target("unet", PATH)], {"unet": model}, AdapterSection(rank=2), seed=0)
+    adapter.arena.work.normal_()
+    on = model[PATH](x)
+    with adapter.off():
+        assert torch.equal(model[PATH](x), base)
+    assert torch.equal(model[PATH](x), on) and not torch.equal(on, base)

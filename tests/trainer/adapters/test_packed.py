@@ -88,3 +88,20 @@ def test_a_base_in_fewer_bits_stays_apart(folder):
     targets = [Target("unet", f"{path}.{name}") for path, _ in blocks for name in ("to_q", "to_k", "to_v")]
     attach(targets, {"unet": unet}, AdapterSection(rank=4), 0)
     assert all(attention.packed is None for _, attention in blocks)
+
+
+def test_switched_off_they_answer_as_the_base_does_and_switched_on_again_as_before(folder):
+    adapter, attentions = adapted(folder)
+    kept = adapter.arena.work.clone()
+    for attention in attentions:
+        on = learned(adapter, attention)[0]
+        adapter.arena.work.zero_()
+        base = learned(adapter, attention)[0]
+        adapter.arena.work.copy_(kept)
+        with adapter.off(), torch.no_grad():
+            generator = torch.Generator().manual_seed(1)
+            x = torch.randn(2, 6, attention.to_q.weight.shape[1], generator=generator)
+            text = torch.randn(2, 5, attention.to_k.weight.shape[1], generator=generator)
+            off = attention(x, x if len(attention.shared) == 3 else text)
+        assert torch.equal(off, base) and not torch.equal(on, base)
+        assert torch.equal(learned(adapter, attention)[0], on)

@@ -37,6 +37,7 @@ def test_a_length_in_a_later_layer_replaces_the_other_lengths(earlier, later):
         (["rank=3"], ["section.key=value"]),
         (["adapter.rank"], ["section.key=value"]),
         (["training.save_every=sometimes"], ["training.save_every", "sometimes"]),
+        (["objective.weighting=debiased", "objective.snr_gamma=5"], ["objective.snr_gamma", "weighting=debiased"]),
     ],
 )
 def test_a_mistake_is_named_with_what_is_right(assignments, words):
@@ -44,6 +45,28 @@ def test_a_mistake_is_named_with_what_is_right(assignments, words):
         compose([BASE, parse_assignments(assignments)])
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("layer", [{"steps": 1, "views": 2}, {"epochs": 1, "steps": 2}])
+def test_two_lengths_in_one_layer_are_refused_whatever_a_later_layer_says(layer):
+    with pytest.raises(UserError, match="exactly one of steps, epochs, views"):
+        compose([BASE, {"training": layer}, {"training": {"epochs": 3}}])
+
+
+@pytest.mark.parametrize(
+    ("layers", "found"),
+    [
+        ([{"snr_gamma": 5.0}], ("min_snr", 5.0)),
+        ([{"snr_gamma": "off"}], ("none", 5.0)),
+        ([{"snr_gamma": 5.0}, {"snr_gamma": "off"}], ("none", 5.0)),
+        ([{"weighting": "soft_min_snr"}, {"snr_gamma": 3}], ("soft_min_snr", 3.0)),
+        ([{"snr_gamma": 3.0}, {"weighting": "debiased"}], ("debiased", 5.0)),
+        ([{"snr_gamma": 3.0}, {"weighting": "soft_min_snr"}], ("soft_min_snr", 3.0)),
+    ],
+)
+def test_snr_gamma_alone_means_min_snr_as_in_older_files(layers, found):
+    objective = compose([BASE, *({"objective": layer} for layer in layers)]).objective
+    assert (objective.weighting, objective.snr_gamma) == found
 
 
 def test_all_mistakes_are_reported_at_once():

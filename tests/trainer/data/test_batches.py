@@ -7,6 +7,7 @@ from PIL import Image
 
 from tests.tiny import make_pictures
 from tests.trainer.data.test_cache import new_run, quiet
+from trainer.contract.catalog import LOSSES, resolve
 from trainer.contract.config import ModelSection
 from trainer.data.batches import Batches, normalised
 from trainer.data.cache import build_cache
@@ -15,7 +16,7 @@ from trainer.data.store import store_of
 from trainer.data.texts import read_texts
 from trainer.device import Engine
 from trainer.families.locate import load_family
-from trainer.objectives import weighted_mse
+from trainer.objectives.losses import weighted_mean
 
 CPU = torch.device("cpu")
 
@@ -154,11 +155,17 @@ def test_regularisation_pictures_count_as_much_as_is_said(family, tmp_path):
     assert not any("zubo" in text for row in batches.cache.pictures if row.prior for text in row.texts)
 
 
-def test_a_small_mask_gives_as_large_a_loss_as_none_where_the_error_is_even():
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_small_mask_gives_as_large_a_loss_as_none_where_the_error_is_even(name):
     predicted, wanted, weight = torch.zeros(2, 4, 8, 8), torch.ones(2, 4, 8, 8), torch.ones(2)
+    loss, threshold = resolve(LOSSES[name]), torch.full((2, 1, 1, 1), 0.5)
     mask = torch.zeros(8, 8)
     mask[3, 3] = 1
     parts = torch.stack([normalised(mask, 0.0), normalised(torch.zeros(8, 8), 0.0)])[:, None]
-    assert weighted_mse(predicted, wanted, weight, parts) == weighted_mse(predicted, wanted, weight) == 1
+    even = loss(predicted, wanted, threshold)
+    torch.testing.assert_close(weighted_mean(even, weight, parts), weighted_mean(even, weight))
     wanted[:, :, 3, 3] = 3  # an error inside the mask of the first picture
-    assert weighted_mse(predicted, wanted, weight, parts) == pytest.approx((9 + (63 + 9) / 64) / 2)
+    uneven = loss(predicted, wanted, threshold)
+    inside, outside = uneven[0, 0, 3, 3], uneven[0, 0, 0, 0]
+    assert inside > outside
+    torch.testing.assert_close(weighted_mean(uneven, weight, parts), (inside + (63 * outside + inside) / 64) / 2)

@@ -4,6 +4,8 @@ It is stored as TOML. Layers are put together by `trainer.contract.compose`; not
 file here holds the sections of one subject.
 """
 
+from typing import Any
+
 from trainer.contract.config.adapter import AdapterSection
 from trainer.contract.config.concept import Concept, ConceptSection
 from trainer.contract.config.dataset import MASK_FLOOR, DatasetSection
@@ -61,3 +63,8 @@ class RunConfig(Section):
     engine: EngineSection = EngineSection()
     sampling: SamplingSection = SamplingSection()
     export: ExportSection = ExportSection()
+
+    def value(self, name: str) -> Any:
+        """Read one setting by `section.key`."""
+        section, _, key = name.partition(".")
+        return getattr(getattr(self, section), key)

@@ -83,13 +83,9 @@ class DatasetSection(Section):
     )
 
     @model_validator(mode="after")
-    def _without_effect(self) -> "DatasetSection":
-        if self.keep_tokens and self.shuffle == "off" and not self.tag_dropout:
-            raise ValueError("keep_tokens does nothing where tags are neither shuffled nor dropped: set it to 0")
+    def _paths_and_sizes(self) -> "DatasetSection":
         if self.resolution == ():
             raise ValueError("resolution is an empty list: give a number, several, or auto")
-        if not self.masks and self.mask_floor != MASK_FLOOR:
-            raise ValueError("mask_floor does nothing without masks: leave it out, or set masks to true")
         paths = [self.path, *(concept.path for concept in self.concepts)]
         if twice := next((path for path in paths if paths.count(path) > 1), None):
             raise ValueError(f"the set {twice} is given twice: raise its repeats instead")

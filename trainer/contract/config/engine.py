@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from trainer.contract.config.section import Section
 
@@ -43,19 +43,3 @@ class EngineSection(Section):
         "auto", description="Most GPU memory that the run may take, in GiB. `auto`: all there is."
     )
     deterministic: bool = Field(False, description="On a GPU too: the same file, bit for bit. Slower.")
-
-    @model_validator(mode="after")
-    def _one_who_fuses(self) -> "EngineSection":
-        if self.compile and self.kernels == "triton":
-            raise ValueError("compile does nothing with kernels=triton, which fuse already: set one of them otherwise")
-        return self
-
-    @model_validator(mode="after")
-    def _streamed_stands_alone(self) -> "EngineSection":
-        if self.base == "streamed" and self.checkpointing not in ("auto", "full"):
-            raise ValueError(
-                "base=streamed needs checkpointing=full or auto: a block's weights are gone once it is done"
-            )
-        if self.base == "streamed" and self.compile:
-            raise ValueError("compile cannot be had with base=streamed: the weights come and go. Set it to false")
-        return self

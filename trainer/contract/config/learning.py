@@ -38,13 +38,54 @@ class ScheduleSection(Section):
 class ObjectiveSection(Section):
     """What is learned and how errors weigh."""
 
-    snr_gamma: float | Literal["off"] = Field(
-        "off",
-        description="min-SNR weighting (arXiv 2303.09556); 5 is the paper's value. `off`: every timestep weighs 1.",
+    weighting: str = Field("none", description="How much each timestep counts, by its name in the catalogue.")
+    snr_gamma: float = Field(
+        5.0,
+        gt=0,
+        le=100,
+        description="Largest signal-to-noise ratio that min-SNR lets count; 5 is the paper's (arXiv 2303.09556).",
     )
+    loss: str = Field("l2", description="How an error is measured, by its name in the catalogue.")
+    huber_schedule: str = Field("snr", description="Over the timesteps, where a Huber loss turns from L2 to L1.")
+    huber_c: float = Field(0.1, gt=0, le=1, description="Error at which it turns; with a schedule, at the noisy end.")
+    huber_scale: float = Field(1.0, gt=0, le=100, description="Multiplies that error at every timestep.")
     noise_offset: float = Field(
         0.0, ge=0, le=1, description="Noise shared by a whole channel; helps very dark or bright sets."
     )
+    pyramid_iterations: int = Field(
+        0, ge=0, le=10, description="Coarser levels of noise on top, for large dark or bright areas; 6 to 10. 0: none."
+    )
+    pyramid_discount: float = Field(0.3, gt=0, lt=1, description="How strong each level is against the one before.")
+    input_perturbation: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="More noise in the input than is asked for, against errors that add up; 0.1 (arXiv 2301.11706).",
+    )
+    timesteps: str = Field("uniform", description="Which timesteps are learned more, by its name in the catalogue.")
+    timestep_mean: float = Field(0.0, ge=-5, le=5, description="Centre of logit-normal; above 0 is more noise.")
+    timestep_std: float = Field(1.0, gt=0, le=5, description="Width of logit-normal.")
+    timestep_bias: float = Field(2.0, ge=1, le=10, description="How strongly early or late are preferred; 1: not.")
+    min_timestep: float = Field(
+        0.0, ge=0, lt=1000, description="First timestep learned: below 1 a share of all, from 1 on its number."
+    )
+    max_timestep: float = Field(
+        1.0, gt=0, le=1000, description="Where learned timesteps end: up to 1 a share of all, above it a number."
+    )
+    stratified: bool = Field(
+        False, description="Spread the timesteps of each optimiser step evenly: calmer, with few pictures in a step."
+    )
+    prior: Literal["pictures", "base"] = Field(
+        "pictures",
+        description="What regularisation pictures teach: themselves, or what the base answers to them without the "
+        "adapter (one more forward pass).",
+    )
+
+    def timestep_range(self, count: int) -> tuple[int, int]:
+        """(first timestep learned, the one after the last) of a base with that many."""
+        low = self.min_timestep * count if self.min_timestep < 1 else self.min_timestep
+        high = self.max_timestep * count if self.max_timestep <= 1 else self.max_timestep
+        return round(low), round(high)
 
 
 class TrainingSection(Section):

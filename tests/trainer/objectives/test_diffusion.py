@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from trainer.objectives import add_noise, alphas_cumprod, min_snr_weight, target, weighted_mse
+from trainer.objectives.diffusion import add_noise, alphas_cumprod, target, zero_terminal
 
 CONFIG = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
 
@@ -26,15 +26,13 @@ def test_noising_and_v_are_diffusers_own():
     assert target("epsilon", clean, noise, signal) is noise
 
 
-def test_min_snr_by_hand():
-    signal = torch.tensor([0.5, 10 / 11])  # SNR 1 and 10
-    torch.testing.assert_close(min_snr_weight(signal, 5.0, "epsilon"), torch.tensor([1.0, 0.5]))
-    torch.testing.assert_close(min_snr_weight(signal, 5.0, "v_prediction"), torch.tensor([0.5, 5 / 11]))
-
-
-def test_weighted_mse_by_hand():
-    predicted, wanted = torch.zeros(2, 1, 1, 2), torch.tensor([[[[1.0, 3.0]]], [[[2.0, 0.0]]]])
-    assert weighted_mse(predicted, wanted, torch.tensor([1.0, 0.5])) == pytest.approx((5 * 1 + 2 * 0.5) / 2)
+def test_zero_terminal_snr_by_hand_and_as_diffusers_has_it():
+    rescaled = zero_terminal(torch.tensor([0.81, 0.25, 0.01]))  # roots 0.9, 0.5, 0.1 -> 0.9, 0.45, 0
+    torch.testing.assert_close(rescaled, torch.tensor([0.81, 0.2025, 0.0]))
+    config = {**CONFIG, "rescale_betas_zero_snr": True}
+    theirs = DDPMScheduler(**config).alphas_cumprod
+    torch.testing.assert_close(alphas_cumprod(config), theirs, rtol=1e-4, atol=1e-6)
+    assert alphas_cumprod(config)[-1] == 0
 
 
 def test_unknown_names_are_refused():

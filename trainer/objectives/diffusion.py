@@ -1,4 +1,4 @@
-"""What is predicted and how errors weigh: pure functions on tensors, each with its source.
+"""The forward process and what is predicted: pure functions on tensors, each with its source.
 
 Shapes: B batch, C latent channels, H x W latent size, T timesteps of the base.
 """
@@ -57,30 +57,3 @@ def target(prediction: str, clean: Tensor, noise: Tensor, signal: Tensor) -> Ten
             return share.sqrt() * noise - (1 - share).sqrt() * clean
         case other:
             raise ValueError(f"unknown prediction type {other!r}: expected epsilon or v_prediction")
-
-
-def min_snr_weight(signal: Tensor, gamma: float, prediction: str) -> Tensor:
-    """min-SNR-gamma loss weight (Hang et al. 2023, arXiv 2303.09556, eq. 8 and section 3.4).
-
-    Args:
-        signal: [B] alphas_cumprod.
-
-    Returns:
-        [B]: min(SNR, gamma) / SNR for epsilon, min(SNR, gamma) / (SNR + 1) for v.
-    """
-    snr = signal / (1 - signal)
-    return snr.clamp(max=gamma) / (snr if prediction == "epsilon" else snr + 1)
-
-
-def weighted_mse(predicted: Tensor, wanted: Tensor, weight: Tensor, parts: Tensor | None = None) -> Tensor:
-    """Mean over the batch of each sample's mean squared error times its weight, in float32.
-
-    Args:
-        predicted, wanted: [B, C, H, W].
-        weight: [B].
-        parts: what each pixel counts, [B, 1, H, W] or [B, 1, 1, 1]; None where all count alike.
-    """
-    error = (predicted.float() - wanted.float()).square()
-    if parts is not None:
-        error = error * parts
-    return (error.mean(dim=(1, 2, 3)) * weight).mean()

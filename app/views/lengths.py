@@ -1,0 +1,57 @@
+"""How long a run would be, told while it is still a form."""
+
+import html
+
+from app.views import pictures
+from app.views.bases import facts, shelf
+from app.views.eyes import EYES, Eye
+from trainer.contract.config import RunConfig
+from trainer.contract.errors import UserError
+from trainer.contract.length import Length
+from trainer.contract.remarks import rate_words
+from trainer.formats.architecture import resolution_of
+from trainer.pictures.crops import plan
+from trainer.pictures.epochs import Turn
+from trainer.pictures.gather import crop_options, gather
+from trainer.pictures.length import length_of, planned_steps
+
+
+def planned(config: RunConfig) -> Length | None:
+    """The length of a run, as the trainer will count it; None where no picture can be read.
+
+    Raises:
+        UserError: the sets or the base cannot be used.
+    """
+    eye, options = _eye(config.model.base), config.dataset
+    found = gather(options)[0]
+    sized = [(one, size) for one in found if (size := one.entry.size or pictures.size(one.path))]
+    learned = sum(not one.prior for one, _ in sized)
+    if not learned:
+        return None
+    wanted = crop_options(options, eye.resolution, eye.step)
+    shown = plan([(one.entry, size) for one, size in sized], wanted)
+    again = [one for one, _ in sized] * len(wanted.resolutions)
+    turns = [Turn(seen.bucket, one.repeats, one.prior, one.share) for one, seen in zip(again, shown, strict=True)]
+    steps = planned_steps(config.training, turns, learned)
+    return length_of(steps, config.training, turns, learned)
+
+
+def _eye(base: str) -> Eye:
+    found = facts(base) if base != "demo" else None
+    if found and resolution_of(found.family, found.prediction) == EYES["sd-768"].resolution:
+        return EYES["sd-768"]
+    return EYES.get(shelf(base), EYES["sd"])
+
+
+def lengths_html(config: RunConfig, length: Length | None) -> str:
+    """HTML: steps, epochs and views of a run, and its effective rate."""
+    said = [length.words()] if length else []
+    return f'<div class="base-note" id="train-lengths">{html.escape(" · ".join([*said, rate_words(config)]))}</div>'
+
+
+def planned_or_none(config: RunConfig) -> Length | None:
+    """As `planned`; None too where the sets or the base cannot be used, which is said at their own fields."""
+    try:
+        return planned(config)
+    except UserError:
+        return None

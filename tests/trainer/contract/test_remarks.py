@@ -1,0 +1,56 @@
+"""What is allowed and hardly meant is said, and nothing else is."""
+
+import pytest
+
+from trainer.contract.catalog import FAMILIES
+from trainer.contract.compose import compose, load_preset, parse_assignments, presets
+from trainer.contract.remarks import effective_rate, remarks
+
+SD = {"model": {"base": "someone/sd"}, "dataset": {"path": "pictures"}}
+
+
+def of(*assignments: str):
+    return compose([SD, parse_assignments(assignments)])
+
+
+def test_the_effective_rate_by_hand():
+    assert effective_rate(of("optimizer.learning_rate=1e-4", "adapter.rank=16")) == 1e-4
+    assert effective_rate(of("optimizer.learning_rate=3e-4", "adapter.rank=16", "adapter.alpha=1")) == 3e-4 / 16
+
+
+RATE = "optimizer.learning_rate"
+
+
+@pytest.mark.parametrize(
+    ("assignments", "steps", "setting", "words"),
+    [
+        (["adapter.rank=16", "adapter.alpha=1"], None, RATE, ["do nothing", "6.25e-06", "alpha=auto"]),
+        (["optimizer.learning_rate=1e-6"], None, RATE, ["do nothing", "Raise it."]),
+        (["optimizer.learning_rate=2e-3"], None, RATE, ["fry", "Lower it."]),
+        (["adapter.rank=1", "adapter.alpha=32"], 1000, RATE, ["fry", "alpha 32 / rank 1", "alpha=auto"]),
+        ([], 20, "training.steps", ["20 steps", "do nothing", "Train longer"]),
+        (
+            ["model.zero_terminal_snr=on", "model.prediction=v_prediction", "objective.noise_offset=0.1"],
+            None,
+            "objective.noise_offset",
+            ["zero terminal SNR", "Set it to 0"],
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_hardly_meant_is_said(assignments, steps, setting, words):
+    (found,) = remarks(of(*assignments), steps)
+    assert found.setting == setting and str(found).startswith(f"{setting}: ")
+    for word in words:
+        assert word in found.text
+
+
+@pytest.mark.parametrize("assignments", [[], ["optimizer.learning_rate=5e-4"], ["optimizer.learning_rate=2e-5"]])
+def test_usual_rates_are_not_spoken_of(assignments):
+    assert remarks(of(*assignments), 1500) == []
+
+
+@pytest.mark.parametrize("shelf", ["demo", *sorted({row.shelf for row in FAMILIES.values()})])
+def test_presets_are_not_spoken_of(shelf):
+    for name in presets(shelf):
+        base = {"model": {"base": "demo" if shelf == "demo" else "someone/model"}, "dataset": {"path": "x"}}
+        assert remarks(compose([load_preset(name, shelf), base]), 250) == []

@@ -1,0 +1,184 @@
+"""Which settings go together: what counts only under a condition, and what contradicts what.
+
+A row here is all that a rule needs: the command line refuses by it before any weight is loaded, the page shows it at
+the field. What a choice of the catalogue reads (`Row.reads`) becomes a rule by itself.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from trainer.contract.catalog import CHOICES
+from trainer.contract.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Need:
+    """A condition on one setting.
+
+    Attributes:
+        setting: `section.key`.
+        words: what it has to be, after "is".
+        holds: whether a value is that.
+        example: a value that is.
+    """
+
+    setting: str
+    words: str
+    holds: Callable[[Any], bool]
+    example: Any
+
+
+def among(setting: str, *values: Any) -> Need:
+    """It is one of these."""
+    return Need(setting, " or ".join(map(shown, values)), lambda value: value in values, values[0])
+
+
+def above(setting: str, least: float, example: float) -> Need:
+    """It is a number above this one."""
+    return Need(setting, f"above {least:g}", lambda value: value > least, example)
+
+
+def shown(value: Any) -> str:
+    """A value as it is written in a file or after `--set`."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@dataclass(frozen=True)
+class OnlyWith:
+    """A setting that counts only where one of these holds. Several rows for one setting: all of them must."""
+
+    setting: str
+    needs: tuple[Need, ...]
+
+    def met(self, config: RunConfig) -> bool:
+        """Whether the setting counts."""
+        return any(need.holds(config.value(need.setting)) for need in self.needs)
+
+    def words(self) -> str:
+        """When it counts, such as "only where objective.loss is huber or smooth_l1"."""
+        return "only where " + ", or ".join(f"{need.setting} is {need.words}" for need in self.needs)
+
+    def advice(self) -> str:
+        """What to do about it where it does not."""
+        return f"Leave it out, or set {self.needs[0].setting}={shown(self.needs[0].example)}."
+
+
+@dataclass(frozen=True)
+class Clash:
+    """Settings that contradict each other.
+
+    Attributes:
+        settings: `section.key`; the first one names the mistake.
+        found: whether a config has the contradiction.
+        problem: what is wrong.
+        fix: what to do.
+    """
+
+    settings: tuple[str, ...]
+    found: Callable[[RunConfig], bool]
+    problem: str
+    fix: str
+
+
+def _read_by_choices() -> Iterator[OnlyWith]:
+    for choice, table in CHOICES.items():
+        for setting in dict.fromkeys(name for row in table.values() for name in row.reads):
+            readers = [name for name, row in table.items() if setting in row.reads]
+            yield OnlyWith(setting, (among(choice, *readers),))
+
+
+GPU = among("model.device", "auto", "cuda")
+DRAWN = Need("sampling.every", "not never", lambda value: value != "never", "auto")
+BENT = tuple(name for name, row in CHOICES["objective.loss"].items() if "objective.huber_c" in row.reads)
+
+ONLY_WITH: tuple[OnlyWith, ...] = (
+    *_read_by_choices(),
+    OnlyWith("dataset.mask_floor", (among("dataset.masks", True),)),
+    OnlyWith(
+        "dataset.keep_tokens", (among("dataset.shuffle", "auto", "on"), above("dataset.tag_dropout", 0, example=0.1))
+    ),
+    OnlyWith("optimizer.text_encoder_learning_rate", (among("adapter.text_encoder", True),)),
+    OnlyWith("objective.pyramid_discount", (above("objective.pyramid_iterations", 0, example=6),)),
+    OnlyWith(
+        "objective.stratified",
+        (above("training.batch_size", 1, example=4), above("training.accumulation", 1, example=4)),
+    ),
+    OnlyWith("engine.memory", (GPU,)),
+    OnlyWith("engine.attention", (GPU,)),
+    OnlyWith("engine.deterministic", (GPU,)),
+    OnlyWith("engine.autotune", (GPU,)),
+    OnlyWith("engine.autotune", (among("engine.deterministic", False),)),
+    *(OnlyWith(f"sampling.{key}", (DRAWN,)) for key in ("negative", "steps", "guidance", "sampler", "seed")),
+    OnlyWith("sampling.negative", (above("sampling.guidance", 1, example=5.0),)),
+)
+
+CLASHES: tuple[Clash, ...] = (
+    Clash(
+        ("objective.noise_offset", "objective.pyramid_iterations"),
+        lambda config: bool(config.objective.noise_offset and config.objective.pyramid_iterations),
+        "offset noise and pyramid noise do the same, and together they do too much",
+        "Set one of them to 0.",
+    ),
+    Clash(
+        ("objective.min_timestep", "objective.max_timestep"),
+        lambda config: config.objective.timestep_range(1000)[0] >= config.objective.timestep_range(1000)[1],
+        "no timestep is left between the first and the last",
+        "Make min_timestep smaller than max_timestep; below 1 they are shares, above it numbers up to 1000.",
+    ),
+    Clash(
+        ("model.zero_terminal_snr", "model.prediction"),
+        lambda config: config.model.zero_terminal_snr == "on" and config.model.prediction == "epsilon",
+        "a UNet that predicts the noise cannot learn from pure noise: zero terminal SNR needs v-prediction",
+        "Set it to off, or model.prediction to v_prediction.",
+    ),
+    Clash(
+        ("engine.base", "engine.checkpointing"),
+        lambda config: config.engine.base == "streamed" and config.engine.checkpointing not in ("auto", "full"),
+        "streamed needs checkpointing=full or auto: a block's weights are gone once it is done",
+        "Set engine.checkpointing=auto.",
+    ),
+    Clash(
+        ("engine.compile", "engine.base"),
+        lambda config: config.engine.compile and config.engine.base == "streamed",
+        "torch's compiler cannot be had with base=streamed: the weights come and go",
+        "Set engine.compile=false.",
+    ),
+    Clash(
+        ("engine.compile", "engine.kernels"),
+        lambda config: config.engine.compile and config.engine.kernels == "triton",
+        "torch's compiler does nothing with kernels=triton, which fuse already",
+        "Set engine.compile=false, or engine.kernels=torch.",
+    ),
+    Clash(
+        ("engine.graph", "model.device"),
+        lambda config: config.engine.graph == "on" and config.model.device == "cpu",
+        "CUDA graphs are for CUDA devices, and this run is to be on the cpu",
+        "Leave it at auto.",
+    ),
+    Clash(
+        ("engine.kernels", "model.device"),
+        lambda config: config.engine.kernels == "triton" and config.model.device == "cpu",
+        "Triton kernels are for CUDA devices, and this run is to be on the cpu",
+        "Leave it at auto.",
+    ),
+)
+
+
+def idle(config: RunConfig) -> dict[str, OnlyWith]:
+    """Settings that do not count in a config, each with the rule that says so."""
+    return {rule.setting: rule for rule in reversed(ONLY_WITH) if not rule.met(config)}
+
+
+def clashes(config: RunConfig) -> list[Clash]:
+    """Contradictions in a config."""
+    return [clash for clash in CLASHES if clash.found(config)]
+
+
+def mistakes(config: RunConfig, without_effect: Mapping[str, OnlyWith]) -> list[str]:
+    """Everything wrong with a config, a line each; `without_effect` is what was given and does not count."""
+    lines = [f"{clash.settings[0]}: {clash.problem}. {clash.fix}" for clash in clashes(config)]
+    for name, rule in without_effect.items():
+        now = ", ".join(f"{need.setting}={shown(config.value(need.setting))}" for need in rule.needs)
+        lines.append(f"{name}: has no effect with {now}; it counts {rule.words()}. {rule.advice()}")
+    return lines
