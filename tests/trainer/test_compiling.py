@@ -45,7 +45,7 @@ def trained(home, base, pictures, name, **engine):
     }
     run = create_run(home, name, compose([layer]))
     assert main(["train", str(run.path)]) == 0
-    notices = [event["text"] for event in run.events() if event["kind"] == "notice"]
+    notices = [event["text"] for event in run.events() if event["kind"] == "notice" and "compiler" in event["text"]]
     return run.engine(), notices, read_header(run.adapter_file).metadata["sshs_model_hash"]
 
 

@@ -139,16 +139,12 @@ CLASHES: tuple[Clash, ...] = (
         "Set engine.checkpointing=auto.",
     ),
     Clash(
-        ("engine.compile", "engine.base"),
-        lambda config: config.engine.compile and config.engine.base == "streamed",
-        "torch's compiler cannot be had with base=streamed: the weights come and go",
+        ("engine.compile", "engine.base", "engine.kernels"),
+        lambda config: (
+            config.engine.compile and (config.engine.kernels == "triton" or config.engine.base == "streamed")
+        ),
+        "torch's compiler cannot be had with kernels=triton, which fuse already, nor with base=streamed",
         "Set engine.compile=false.",
-    ),
-    Clash(
-        ("engine.compile", "engine.kernels"),
-        lambda config: config.engine.compile and config.engine.kernels == "triton",
-        "torch's compiler does nothing with kernels=triton, which fuse already",
-        "Set engine.compile=false, or engine.kernels=torch.",
     ),
     Clash(
         ("engine.graph", "model.device"),

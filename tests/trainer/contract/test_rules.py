@@ -20,7 +20,7 @@ ALWAYS = {  # or as the pictures and the base are, which `gather` and the famili
     "objective": "weighting loss noise_offset pyramid_iterations input_perturbation timesteps min_timestep "
     "max_timestep prior",
     "training": "steps epochs views batch_size accumulation seed save_every threads",
-    "engine": "graph layout kernels checkpointing base",
+    "engine": "graph layout kernels compile checkpointing base",
     "sampling": "prompts every",
     "export": "dtype captions",
 }
@@ -98,6 +98,7 @@ CLASHING = {
     "objective.min_timestep": ["objective.min_timestep=0.7", "objective.max_timestep=600"],
     "model.zero_terminal_snr": ["model.zero_terminal_snr=on", "model.prediction=epsilon"],
     "engine.base": ["engine.base=streamed", "engine.checkpointing=none"],
+    "engine.compile": ["engine.compile=true", "engine.base=streamed"],
     "engine.graph": ["engine.graph=on", "model.device=cpu"],
     "engine.kernels": ["engine.kernels=triton", "model.device=cpu"],
 }
