@@ -65,7 +65,7 @@ def test_a_second_start_sees_what_the_first_saw(family, tmp_path):
     prune(shelf_of(tmp_path), limit=0)
     again, counts = cached(run, family)
     assert counts == (6, 0, 0), "the run has links of its own"
-    assert again.pictures == cache.pictures and again.fingerprint == cache.fingerprint
+    assert again.pictures == cache.pictures
     assert again.pictures[0].texts[0].startswith("zubo")
     for row in cache.pictures:
         assert [view.mirrored for view in row.views] == [False, True]
