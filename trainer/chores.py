@@ -19,6 +19,7 @@ from trainer.adapters.lora import LoraAdapter
 from trainer.contract.config import RunConfig, interval
 from trainer.contract.errors import UserError
 from trainer.contract.files import replace_atomic
+from trainer.contract.latents import free
 from trainer.contract.length import Length
 from trainer.contract.preflight import Preflight
 from trainer.contract.remarks import effective_rate, remarks
@@ -184,7 +185,7 @@ class Chores:
         return True
 
     def finish(self, step: int, tensors: Mapping[str, Tensor]) -> None:
-        """Save the end, draw the last samples, write the adapter file."""
+        """Save the end, draw the last samples, write the adapter file, let go of the cache."""
         self._report(step, everything=True)
         if torch.cuda.is_available():
             allocated, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
@@ -197,6 +198,7 @@ class Chores:
         export_adapter(path, adapter.matrices(), self.family.layout(), adapter.alpha, facts, dtype)
         self.run.emit("export", step=step, file=path.name, bytes=path.stat().st_size)
         self.run.write_status(State.DONE, step=step, message=f"Finished: {path.name}")
+        free(self.run.cache)  # last: until then a resume needs it
 
     def _report(self, step: int, everything: bool) -> None:
         for line in self._ledger.read(everything):

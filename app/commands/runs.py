@@ -1,5 +1,6 @@
 """`atelier train`, `resume`, `runs`, `stop`."""
 
+import functools
 import tempfile
 import time
 from pathlib import Path
@@ -18,8 +19,7 @@ from trainer.contract.home import find_dataset, find_home
 from trainer.contract.preflight import others, preflight_of
 from trainer.contract.rundir import ACTIVE, RunDir, State, create_run, find_run, list_runs, steps
 from trainer.formats.bases import check_base, preset_shelf
-from trainer.pictures.album import is_own, open_album
-from trainer.pictures.decode import PICTURE_SUFFIXES
+from trainer.pictures.album import open_album
 from trainer.pictures.gather import gather
 
 STOP_SECONDS = 60.0
@@ -78,14 +78,9 @@ def build_config(home: Path, dataset: str, preset: str, flags: dict[str, str], a
         UserError: every mistake in them, no pictures, or none that can be trained on.
     """
     folder = find_dataset(home, dataset)  # its pictures may lie elsewhere, if it is a set of the user's own
-    if not (is_own(folder) or any(path.suffix.lower() in PICTURE_SUFFIXES for path in folder.rglob("*"))):
-        raise UserError(
-            "there is no picture in this folder",
-            str(folder),
-            f"Put pictures there: {', '.join(sorted(PICTURE_SUFFIXES))}.",
-        )
+    read = functools.cache(open_album)  # of a large folder it takes a while
     given: dict[str, Any] = {"dataset": {"path": str(folder)}, "model": {}}
-    if own := flags["trigger"] or open_album(folder).calls:
+    if own := flags["trigger"] or read(folder).calls:
         given["dataset"]["trigger"] = own
     if flags["base"]:
         given["model"]["base"] = flags["base"]
@@ -93,7 +88,7 @@ def build_config(home: Path, dataset: str, preset: str, flags: dict[str, str], a
     config = compose([load_preset(preset, preset_shelf(wanted)), given, assigned])
     check_base(config.model.base)
     config = _with_sets(home, config)
-    gather(config.dataset)  # what the sets do not allow is said here, and not after the base is loaded
+    gather(config.dataset, read)  # what the sets do not allow is said here, and not after the base is loaded
     return config
 
 

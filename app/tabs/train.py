@@ -168,7 +168,7 @@ def _submit(page: Page, essential: Components, advanced: Components) -> Any:
                 raise UserError("no pictures are chosen", "Pictures", "Choose a set, or make one in the Dataset tab.")
             config = _config(values, _preset(values["base"], values["preset"]))
             sets.check(Path(config.dataset.path))
-            gather(config.dataset)
+            gather(config.dataset, sets.album)
             check_base(config.model.base)
             run = queue.submit(
                 page.home, str(values["name"] or "").strip() or _default_name(config, values["preset"]), config

@@ -19,6 +19,7 @@ from trainer.contract.compose import parse_assignments
 from trainer.contract.errors import UserError
 from trainer.contract.rundir import RunDir, State, steps
 from trainer.formats.header import read_header
+from trainer.pictures.album import read_folder
 
 
 def atelier(home: Path, *arguments: object) -> subprocess.CompletedProcess:
@@ -125,6 +126,14 @@ def test_what_cannot_be_trained_is_said_before_anything_is_made(tmp_path):
     make_pictures(tmp_path / "datasets" / "prior" / "reg" / "1_dog", 1)
     with pytest.raises(UserError, match="nothing to learn"):
         build_config(tmp_path, "prior", "style", flags, {})
+
+
+def test_a_plain_folder_is_read_once(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr("app.commands.runs.open_album", lambda folder: read.append(folder) or read_folder(folder))
+    folder = make_pictures(tmp_path / "set", 2)
+    build_config(tmp_path, str(folder), "style", {"base": "", "trigger": ""}, {})
+    assert read == [folder]
 
 
 @pytest.mark.parametrize(("asked", "wanted"), [("", "sks dog"), ("ohwx", "ohwx")])

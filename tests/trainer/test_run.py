@@ -11,6 +11,7 @@ from tests.tiny import make_pictures
 from tests.trainer.test_resume import make_run
 from trainer.__main__ import main
 from trainer.contract.compose import compose
+from trainer.contract.latents import prune, shelf_of
 from trainer.contract.rundir import RunDir, State, create_run, steps
 from trainer.data.cache import LIST, read_list, write_list
 from trainer.data.store import store_of
@@ -78,12 +79,19 @@ def test_a_run_of_sets_with_everything_goes_on_and_gives_the_same_file_again(tmp
     assert main(["train", str(second.path)]) == 0
     assert second.adapter_file.read_bytes() == first.adapter_file.read_bytes()
     made = [(event["what"], event["made"], event["reused"]) for event in events if event["kind"] == "cache"]
+    left = [path.name for path in second.cache.iterdir()]
+    assert left == [LIST], "a run that is done keeps nothing from being cleared"
+    assert not any(path.stat().st_nlink > 1 for path in shelf_of(tmp_path / "two").glob("*/*.safetensors"))
     third = everything(tmp_path / "two", tiny_sd, tmp_path)
     assert main(["train", str(third.path)]) == 0
     again = [(e["what"], e["made"], e["reused"]) for e in third.events() if e["kind"] == "cache"]
     assert again == [(what, 0, count) for what, count, _ in made], "another run of the home encodes nothing"
     mine, theirs = (read_header(run.adapter_file).metadata["sshs_model_hash"] for run in (third, first))
     assert mine == theirs
+    third.adapter_file.unlink()
+    assert prune(shelf_of(tmp_path / "two"), limit=0).linked == 0
+    assert main(["train", str(third.path)]) == 0, "its file can be made again, of pictures that are still there"
+    assert read_header(third.adapter_file).metadata["sshs_model_hash"] == mine
 
 
 def test_texts_that_come_with_the_batches_give_the_same_file(tmp_path, tiny_sd, tiny_set, monkeypatch):

@@ -6,6 +6,7 @@
     events.jsonl    one JSON object a line, appended: steps, samples, saves, notices
     log.txt         what the process printed
     requests/       empty files that ask the trainer for something: stop, save
+    cache/          what is trained on, and links to latents and embeddings until the run is done
     samples/        pictures drawn while training
     checkpoints/    step-000300/ folders that a resume starts from
     export/         finished adapter files
@@ -107,6 +108,11 @@ class RunDir:
     def checkpoints(self) -> Path:
         """What a resume starts from."""
         return self.path / "checkpoints"
+
+    @property
+    def cache(self) -> Path:
+        """What the run has written down of its pictures, and while it is not done links to what was made of them."""
+        return self.path / "cache"
 
     @property
     def adapter_file(self) -> Path:

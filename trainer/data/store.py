@@ -30,7 +30,7 @@ class Store:
     """A shelf that all runs of a home share, and links to what one run uses of it.
 
     The links are what a resume reads: whatever is thrown away, changed or made anew on the shelf, a run goes on with
-    what it began with.
+    what it began with. When it is done it gives them up, see `trainer.contract.latents.free`.
 
     Attributes:
         shelf: the shared folder.
@@ -101,7 +101,7 @@ class Store:
 def store_of(run: RunDir) -> Store:
     """The store of a run: its home's shelf, or one in its own folder where it lies in no home."""
     home = run.path.parent.parent if run.path.parent.name == "runs" else run.path
-    return Store(shelf_of(home), run.path / "cache")
+    return Store(shelf_of(home), run.cache)
 
 
 def write_entry(path: Path, tensors: Tensors) -> None:

@@ -6,7 +6,6 @@ anew and keeps the version before it, so that any change can be taken back. A fo
 pictures with their captions beside them, in the layouts that other trainers use. Nothing is ever written into one.
 """
 
-import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from trainer.contract.config import Concept
 from trainer.contract.errors import UserError
 from trainer.contract.files import storage_error, write_atomic
+from trainer.contract.names import identity
 from trainer.pictures.captions import legible
 from trainer.pictures.listing import begin_file, list_files, natural_key
 from trainer.pictures.shelves import File, Finds, Place, Shelf, gather
@@ -293,12 +293,6 @@ def concept_of_folder(name: PurePosixPath) -> tuple[str, Concept | None]:
             key = f"{'reg/' if regularisation else ''}{place.name}"
             return key, Concept(**words, repeats=max(1, int(found[1])), regularisation=regularisation)
     return "", None
-
-
-def identity(text: str | bytes) -> str:
-    """The 32 hex digits that an entry is known by."""
-    data = text.encode("utf-8", errors="replace") if isinstance(text, str) else text
-    return hashlib.sha256(data).hexdigest()[:32]
 
 
 def _versions(folder: Path, stack: str) -> list[Path]:

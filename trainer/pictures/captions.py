@@ -4,28 +4,7 @@ import codecs
 import re
 from pathlib import Path
 
-from trainer.contract.files import write_atomic
-
 CAPTION_SUFFIXES = (".txt", ".caption")  # the first that is there counts
-
-
-def read_caption(picture: Path) -> str:
-    """Return the first caption beside `picture`, or "" where there is none.
-
-    Raises:
-        OSError: the caption file is there but cannot be read.
-    """
-    return next(iter(read_captions(picture)), "")
-
-
-def read_captions(picture: Path) -> tuple[str, ...]:
-    """Return the captions beside `picture`: every line of its text file that is not empty is one.
-
-    Raises:
-        OSError: the caption file is there but cannot be read.
-    """
-    beside = caption_file(picture)
-    return decode_captions(beside.read_bytes()) if beside else ()
 
 
 def caption_file(picture: Path) -> Path | None:
@@ -75,15 +54,6 @@ def _has_kana(data: bytes) -> bool:
         return any("\u3041" <= letter <= "\u30fa" for letter in data.decode("cp932"))
     except UnicodeDecodeError:
         return False
-
-
-def write_caption(picture: Path, text: str) -> None:
-    """Write the caption of `picture` to the `.txt` beside it, all or nothing.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    write_atomic(picture.with_suffix(".txt"), (fold(text) + "\n").encode("utf-8", errors="replace"))
 
 
 def with_trigger(caption: str, trigger: str) -> str:

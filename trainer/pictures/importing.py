@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from trainer.contract.config import Concept
 from trainer.contract.errors import UserError
+from trainer.contract.names import identity
 from trainer.pictures.album import (
     MASKS,
     PICTURES,
@@ -21,7 +22,6 @@ from trainer.pictures.album import (
     change,
     concept_of_folder,
     create_album,
-    identity,
     is_own,
     locate,
     open_album,

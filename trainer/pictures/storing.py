@@ -3,7 +3,6 @@
 `python -P -m trainer.pictures.storing` is such a worker; see `trainer.pictures.sandbox`.
 """
 
-import hashlib
 import io
 import lzma
 import struct
@@ -18,6 +17,7 @@ from PIL import Image, ImageColor
 
 from trainer.contract.errors import UserError
 from trainer.contract.files import write_atomic
+from trainer.contract.names import identity
 from trainer.pictures.buckets import is_alike
 from trainer.pictures.decode import MAX_FILE_BYTES, Colour, Decoded, decode, decode_picture, read_bytes
 from trainer.pictures.jpeg import strip_jpeg
@@ -80,7 +80,7 @@ def store(job: Job) -> dict[str, Any]:
     if job["copy"]:
         suffix, blob = encode(data, found)
         name, answer["file"] = _keep(folder, "pictures", suffix, blob)
-        answer["id"] = _name(f"{name}/{shape}".encode()) if alpha else name  # unlike only in alpha is unlike
+        answer["id"] = identity(f"{name}/{shape}") if alpha else name  # unlike only in alpha is unlike
     return answer
 
 
@@ -189,13 +189,9 @@ def _png(picture: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _name(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:32]
-
-
 def _keep(folder: Path, room: str, suffix: str, data: bytes) -> tuple[str, str]:
     """Write a file under the name of its content, unless it is there; returns that name and the path in the set."""
-    name = _name(data)
+    name = identity(data)
     file = f"{room}/{name[:2]}/{name}{suffix}"
     path = folder / file
     if not path.exists():

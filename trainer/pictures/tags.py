@@ -220,11 +220,6 @@ def spaced() -> Edit:
     return _tags(lambda tags: [fold(tag.replace("_", " ")) if _WORDY.search(tag) else tag for tag in tags])
 
 
-def lowered() -> Edit:
-    """Write captions in small letters, as CLIP reads them in any case."""
-    return _captions(str.lower)
-
-
 def _captions(how: Callable[[str], str]) -> Edit:
     def edit(entry: Entry) -> Entry:
         captions = tuple(filter(None, (fold(how(caption)) for caption in entry.captions)))

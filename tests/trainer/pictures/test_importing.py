@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.trainer.pictures.samples import captions, encoded, picture, tree, zipped
+from tests.trainer.pictures.samples import captions, encoded, picture, read_all, tree, zipped
 from trainer.contract.errors import UserError
 from trainer.pictures import album as albums
 from trainer.pictures.album import Concept, identity, locate, open_album
 from trainer.pictures.exporting import export_pictures
-from trainer.pictures.folder import scan
 from trainer.pictures.importing import ImportOptions, import_pictures
 from trainer.pictures.shelves import MOST_LETTERS
 
@@ -53,7 +52,7 @@ def test_copies_lie_under_the_names_of_their_content_and_can_be_trained_on(tmp_p
     assert entry.id == identity(data) == report.ids[0]
     assert entry.file == f"pictures/{entry.id[:2]}/{entry.id}.png"
     assert (entry.size, entry.mask, entry.concept) == ((8, 4), None, "")
-    assert [record.path for record in scan(tmp_path / "out").records] == [tmp_path / "out" / entry.file]
+    assert read_all(tmp_path / "out") == [tmp_path / "out" / entry.file]
 
 
 def test_a_zip_gives_the_same_as_its_folder(tmp_path):
@@ -267,7 +266,7 @@ def test_a_plain_folder_that_is_imported_into_keeps_its_pictures(tmp_path):
     picture(tmp_path / "in" / "known.png", "blue")
     report = import_pictures([tmp_path / "in"], tmp_path / "out")
     assert captions(tmp_path / "out") == {"new.png": (), "old.png": ("as before",), "twin.png": ()}
-    assert len(scan(tmp_path / "out").records) == 3
+    assert len(read_all(tmp_path / "out")) == 3
     assert report.accepted == ("new.png",) and len(report.duplicates) == 1
 
 
@@ -296,7 +295,7 @@ import_pictures([Path({str(tmp_path / "in")!r})], Path({str(tmp_path / "out")!r}
     torn.write_bytes(b"half")
     time.sleep(0.5)  # the workers end by themselves
     report = import_pictures([tmp_path / "in"], tmp_path / "out")
-    assert len(report.accepted) == len(scan(tmp_path / "out").records) == 60
+    assert len(report.accepted) == len(read_all(tmp_path / "out")) == 60
     assert all(path.stat().st_mtime_ns == when for path, when in copies.items()), "a copy was written twice"
     assert not list((tmp_path / "out").rglob("*.tmp"))
 

@@ -72,7 +72,6 @@ def test_tags_are_counted_once_a_picture():
         (edits.inject("ohwx"), "an OHWX dog", "an OHWX dog"),
         (edits.dedupe(), "a, b, A, b, c", "a, b, c"),
         (edits.spaced(), "long_hair, ^_^, o_o, saber_(fate)", "long hair, ^_^, o_o, saber (fate)"),
-        (edits.lowered(), "Red Hair, X", "red hair, x"),
     ],
 )
 def test_edits(how, before, wanted):
@@ -81,7 +80,7 @@ def test_edits(how, before, wanted):
 
 
 def test_only_an_added_tag_makes_a_caption():
-    for how in (edits.remove("x"), edits.surround("p", "s"), edits.inject("t"), edits.dedupe(), edits.lowered()):
+    for how in (edits.remove("x"), edits.surround("p", "s"), edits.inject("t"), edits.dedupe()):
         assert after(how) == ()
     assert after(edits.add("hat")) == ("hat",)
     assert after(edits.add(" ")) == ()
@@ -132,7 +131,6 @@ EDITS = st.sampled_from(
         edits.inject("ohwx"),
         edits.dedupe(),
         edits.spaced(),
-        edits.lowered(),
     )
 )
 
