@@ -26,6 +26,7 @@ except ImportError:  # Windows has no such limits: there only the time is watche
     resource = None  # type: ignore[assignment]
 
 SECONDS = 20.0  # for one job
+STARTS = 3  # tries to begin a worker that somebody else ends
 START_SECONDS = 120.0  # for a worker to begin, on a busy machine with a cold disk
 MEMORY = 4 * 2**30  # address space of a worker: Pillow's largest picture, twice over, and its libraries
 WORKERS = min(4, os.cpu_count() or 2)
@@ -81,18 +82,26 @@ def work(
     begun: list[_Worker] = []
     over = threading.Event()
 
+    def begin() -> _Worker:
+        worker = _begin(module)
+        begun.append(worker)
+        if over.is_set():  # nobody else will end it any more
+            worker.end()
+        return worker
+
     def ask(job: Json) -> Json:
         worker = idle.get()
         try:
-            if worker is None:
-                worker = _Worker(module)
-                begun.append(worker)
-                if over.is_set():  # nobody else will end it any more
-                    worker.end()
+            worker = worker or begin()
             answer = worker.ask(job, seconds)
+            if answer is None and not over.is_set():  # it was killed from outside, which need not be the file's fault
+                worker = begin()
+                answer = worker.ask(job, seconds)
             worker = worker if worker.alive() else None
         finally:
             idle.put(worker)
+        if answer is None:
+            return {"reason": f"The system ended the program that was reading it, perhaps for want of memory. {_FIX}"}
         if "fault" in answer:
             raise UserError(*answer["fault"])
         return answer
@@ -108,8 +117,25 @@ def work(
         pool.shutdown()
 
 
+def _begin(module: str) -> "_Worker":
+    """A worker that is ready; one that is killed from outside before it is gets another try.
+
+    Raises:
+        UserError: all of them are killed.
+    """
+    for _ in range(STARTS):
+        with suppress(InterruptedError):
+            return _Worker(module)
+    fix = "Close other programs, then try again: what was done so far is kept."
+    raise UserError("The system ends the programs that read pictures, perhaps for want of memory.", "memory", fix)
+
+
 class _Worker:
-    """A process and the pipes to it."""
+    """A process and the pipes to it.
+
+    Raises:
+        RuntimeError: it does not start; InterruptedError: it was killed from outside before it could.
+    """
 
     def __init__(self, module: str) -> None:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 -- open as long as the process
@@ -122,15 +148,16 @@ class _Worker:
             start_new_session=True,  # Ctrl-C is for the program above, which then ends this one
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
-        line, _ = self._hear(START_SECONDS)
+        line, late = self._hear(START_SECONDS)
         if not line:
             self._errors.seek(0)
             said = self._errors.read()[-2000:].decode(errors="replace")
+            killed = not late and self._code() == _KILLED
             self.end()
-            raise RuntimeError(f"python -m {module} does not start:\n{said}")
+            raise (InterruptedError if killed else RuntimeError)(f"python -m {module} does not start:\n{said}")
 
-    def ask(self, job: Json, seconds: float) -> Json:
-        """Have a job done; see `work`."""
+    def ask(self, job: Json, seconds: float) -> Json | None:
+        """Have a job done; see `work`. None where the process was killed from outside."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(job).encode() + b"\n")
@@ -142,7 +169,8 @@ class _Worker:
         if line.endswith(b"\n"):
             answer: Json = json.loads(line)
             return answer
-        return {"reason": _why(self._code(), late, seconds)}
+        code = self._code()
+        return {"reason": _why(code, late, seconds)} if late or code != _KILLED else None
 
     def alive(self) -> bool:
         """Whether it can be given another job."""
@@ -186,13 +214,14 @@ class _Worker:
         return line, late.is_set()
 
 
+_KILLED = -getattr(signal, "SIGKILL", 0) or None  # what no program does to itself
+_FIX = "Open it in a picture editor and save it again, or remove it."
+
+
 def _why(code: int, late: bool, seconds: float) -> str:
-    fix = "Open it in a picture editor and save it again, or remove it."
     if late or code == -getattr(signal, "SIGXCPU", 0):
         return f"Reading it takes more than {seconds:.0f} s. Save it again smaller in a picture editor, or remove it."
-    if code == -9:
-        return f"The system ended the program that was reading it, perhaps for want of memory. {fix}"
-    return f"The program that reads pictures crashed on it. {fix}"
+    return f"The program that reads pictures crashed on it. {_FIX}"
 
 
 def _limit(name: str, value: int) -> None:
