@@ -7,6 +7,7 @@ from pathlib import Path
 from trainer.contract.files import write_atomic
 
 CAPTION_SUFFIXES = (".txt", ".caption")  # the first that is there counts
+MOST_LETTERS = 10_000  # of a caption: text encoders read the first few hundred, and more only makes a set slow
 
 
 def read_caption(picture: Path) -> str:

@@ -73,61 +73,69 @@ def work(
         What `handle` returned, or {"reason": sentence} for a job that cannot be done.
 
     Raises:
-        UserError: a worker met something that concerns all jobs, such as a full disk.
+        UserError: a worker met something that concerns all jobs, such as a full disk, or none is let live.
         RuntimeError: workers do not start.
     """
-    idle: SimpleQueue[_Worker | None] = SimpleQueue()
-    for _ in range(workers):
-        idle.put(None)  # begun when there is work for it
-    begun: list[_Worker] = []
-    over = threading.Event()
+    staff = _Staff(module, workers, seconds)
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield from pool.map(staff.ask, jobs)
+    finally:
+        staff.over.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+        staff.end()
+        pool.shutdown()
 
-    def begin() -> _Worker:
-        worker = _begin(module)
-        begun.append(worker)
-        if over.is_set():  # nobody else will end it any more
-            worker.end()
-        return worker
 
-    def ask(job: Json) -> Json:
-        worker = idle.get()
+class _Staff:
+    """The workers of one `work`, each begun when there is something for it to do.
+
+    Attributes:
+        over: nothing that is still asked counts.
+    """
+
+    def __init__(self, module: str, workers: int, seconds: float) -> None:
+        self.over = threading.Event()
+        self._module, self._seconds = module, seconds
+        self._begun: list[_Worker] = []
+        self._idle: SimpleQueue[_Worker | None] = SimpleQueue()
+        for _ in range(workers):
+            self._idle.put(None)
+
+    def ask(self, job: Json) -> Json:
+        """Have a job done by whoever is idle; see `work`."""
+        worker = self._idle.get()
         try:
-            worker = worker or begin()
-            answer = worker.ask(job, seconds)
-            if answer is None and not over.is_set():  # it was killed from outside, which need not be the file's fault
-                worker = begin()
-                answer = worker.ask(job, seconds)
+            worker = worker or self._begin()
+            answer = worker.ask(job, self._seconds)
+            if answer is None and not self.over.is_set():  # killed from outside, which need not be the file's fault
+                worker = self._begin()
+                answer = worker.ask(job, self._seconds)
             worker = worker if worker.alive() else None
         finally:
-            idle.put(worker)
+            self._idle.put(worker)
         if answer is None:
             return {"reason": f"The system ended the program that was reading it, perhaps for want of memory. {_FIX}"}
         if "fault" in answer:
             raise UserError(*answer["fault"])
         return answer
 
-    pool = ThreadPoolExecutor(workers)
-    try:
-        yield from pool.map(ask, jobs)
-    finally:
-        over.set()
-        pool.shutdown(wait=False, cancel_futures=True)
-        for worker in begun:
+    def end(self) -> None:
+        """End all of them at once."""
+        for worker in self._begun:
             worker.end()
-        pool.shutdown()
 
-
-def _begin(module: str) -> "_Worker":
-    """A worker that is ready; one that is killed from outside before it is gets another try.
-
-    Raises:
-        UserError: all of them are killed.
-    """
-    for _ in range(STARTS):
-        with suppress(InterruptedError):
-            return _Worker(module)
-    fix = "Close other programs, then try again: what was done so far is kept."
-    raise UserError("The system ends the programs that read pictures, perhaps for want of memory.", "memory", fix)
+    def _begin(self) -> "_Worker":
+        """A worker that is ready; one that is killed from outside before it is gets another try."""
+        for _ in range(STARTS):
+            with suppress(InterruptedError):
+                worker = _Worker(self._module)
+                self._begun.append(worker)
+                if self.over.is_set():  # nobody else will end it any more
+                    worker.end()
+                return worker
+        fix = "Close other programs, then try again: what was done so far is kept."
+        raise UserError("The system ends the programs that read pictures, perhaps for want of memory.", "memory", fix)
 
 
 class _Worker:
