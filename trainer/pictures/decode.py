@@ -279,5 +279,6 @@ def _flatten(image: Image.Image, background: Colour) -> tuple[Image.Image, Image
     else:
         flat = Image.new("RGB", image.size, background)
         flat.paste(image, mask=alpha)
+        alpha.info = {}
     flat.info = {}  # a left-over profile or EXIF block would be saved again, and applied twice
     return flat, alpha
