@@ -40,12 +40,15 @@ def storage_error(error: OSError, path: Path) -> UserError:
     reasons = {
         errno.ENOSPC: (
             "the disk is full",
-            "Free some space, then run `atelier resume`: nothing that was saved is lost.",
+            "Free some space, then try again (`atelier resume` goes on with a run): nothing that was saved is lost.",
         ),
-        errno.EDQUOT: ("the disk quota is used up", "Free some space, then run `atelier resume`: nothing is lost."),
+        errno.EDQUOT: (
+            "the disk quota is used up",
+            "Free some space, then try again (`atelier resume` goes on with a run): nothing is lost.",
+        ),
         errno.EFBIG: (
             "the file grew past the size that is allowed here",
-            "Raise the limit (ulimit -f), then `atelier resume`.",
+            "Raise the limit (ulimit -f), then try again (`atelier resume` goes on with a run).",
         ),
         errno.EACCES: ("this place may not be written to", "Choose another folder with --data-dir."),
         errno.EROFS: ("this place is read-only", "Choose another folder with --data-dir."),

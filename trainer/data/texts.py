@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from trainer.contract.config import RunConfig
+from trainer.contract.latents import prune
 from trainer.contract.rundir import RunDir
 from trainer.data.cache import Cache
 from trainer.data.store import Store, Tensors, key_of
@@ -49,6 +50,7 @@ def read_texts(run: RunDir, store: Store, family: Family, config: RunConfig, cac
     if config.adapter.text_encoder:
         return Words(prompts, rows, None, tokens.to(family.engine.device))
     table = encode_all(family, tokens, store)
+    prune(store.shelf)
     run.emit("cache", what="texts", reused=store.reused, made=store.made, damaged=store.damaged)
     if table.hidden.nbytes + table.pooled.nbytes > HELD:
         return Words(prompts, rows, None, None, table)

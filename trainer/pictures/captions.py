@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 CAPTION_SUFFIXES = (".txt", ".caption")  # the first that is there counts
+MOST_LETTERS = 10_000  # of a caption: text encoders read the first few hundred, and more only makes a set slow
 
 
 def caption_file(picture: Path) -> Path | None:

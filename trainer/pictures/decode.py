@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError
 
 from trainer.contract.errors import UserError
-from trainer.pictures.large import divisor, reduce, reduced
+from trainer.pictures.large import divisor, reduced
 from trainer.pictures.levels import bits_of, to_eight_bits
 from trainer.pictures.png import bare_png
 
@@ -203,9 +203,10 @@ def _finish(source: Image.Image, background: Colour, size: tuple[int, int]) -> D
     """Bring a loaded picture into shape; `size` is what its header says."""
     several, by = _has_more(source), divisor(size)
     image, turned = _upright(source)
-    image = to_eight_bits(image, bits_of(source))
-    image = _to_srgb(reduce(image, by if source.size == size else 1))
+    image = _to_srgb(to_eight_bits(image, bits_of(source)))
     picture, alpha = _flatten(image, background)
+    if by > 1 and source.size == size:
+        picture, alpha = picture.reduce(by), alpha and alpha.reduce(by)
     picture.format = source.format
     mode, profile = source.mode, source.info.get("icc_profile")
     plain = mode in {"RGB", "L"} and not turned and (not profile or is_srgb(profile, mode))
@@ -279,5 +280,6 @@ def _flatten(image: Image.Image, background: Colour) -> tuple[Image.Image, Image
     else:
         flat = Image.new("RGB", image.size, background)
         flat.paste(image, mask=alpha)
+        alpha.info = {}
     flat.info = {}  # a left-over profile or EXIF block would be saved again, and applied twice
     return flat, alpha

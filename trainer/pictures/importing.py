@@ -145,6 +145,7 @@ def _fill(
         arrivals = _read(finds, folder, options, on_progress)
         return _take_in(folder, arrivals, options, finds.notes) if arrivals else ([], [])
     finally:
+        _sweep(folder)
         if fresh and folder.is_dir() and not open_album(folder).entries:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -200,7 +201,7 @@ def _exists(source: Path) -> bool:
 
 
 def _prepare(folder: Path, options: ImportOptions) -> None:
-    """Make the set where there is none, and clear away what an import that was killed left half written."""
+    """Make the set where there is none."""
     try:
         there = read_folder(folder) if folder.is_dir() and not is_own(folder) else Album()
         known = {identity(_content(folder, entry)): entry for entry in there.entries}
@@ -211,6 +212,11 @@ def _prepare(folder: Path, options: ImportOptions) -> None:
         reason = error.strerror or str(error)
         fix = "Choose a folder that you may write in."
         raise UserError(f"The folder could not be made ({reason}).", str(folder), fix) from error
+    _sweep(folder)
+
+
+def _sweep(folder: Path) -> None:
+    """Clear away what was left half written by workers that are no more."""
     for room in (PICTURES, MASKS):
         for path in (folder / room).glob("*/.*.tmp"):
             writer = path.name.split(".")[-2]

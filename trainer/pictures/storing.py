@@ -114,8 +114,10 @@ def read_place(place: Place, limit: int = MAX_FILE_BYTES) -> bytes:
     if member is None:
         return read_bytes(path, limit)
     archive = _open_zip(path)
-    info = archive.infolist()[int(member)]
-    return read_member(archive, info, limit)
+    members = archive.infolist()
+    if int(member) >= len(members):
+        raise UserError("The zip is another one by now.", str(path), "Import it again.")
+    return read_member(archive, members[int(member)], limit)
 
 
 def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> bytes:
@@ -145,7 +147,8 @@ def read_part(archive: zipfile.ZipFile, info: zipfile.ZipInfo, count: int) -> by
     except RuntimeError as error:  # what zipfile raises where a password is needed
         raise UserError("The zip has a password.", info.filename, "Unpack it and import the folder.") from error
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError, ValueError) as error:
-        raise UserError(f"This part of the zip is damaged ({error}).", info.filename, fix) from error
+        reason = str(error) or "it breaks off"
+        raise UserError(f"This part of the zip is damaged ({reason}).", info.filename, fix) from error
 
 
 @lru_cache(maxsize=1)

@@ -370,3 +370,14 @@ def test_what_is_wrong_beside_a_picture_does_not_lose_it(chunk):
 def test_a_picture_that_breaks_off_in_its_head_is_not_called_unknown():
     with pytest.raises(UserError, match="damaged, or of a rare kind"):
         decode(b"II*\0\x08\0\0\0\0\0", "a.tif")
+
+
+def test_a_profile_stays_out_of_the_mask(tmp_path):
+    half = Image.new("LA", (4, 4), (128, 128))
+    for name, picture, profile in (
+        ("grey.png", half, linear_grey()),
+        ("colour.png", half.convert("RGBA"), ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()),
+    ):
+        found = decode(data_of(picture, icc_profile=profile), name)
+        assert found.alpha.info == {} and found.picture.info == {}
+        assert decode(data_of(found.alpha), name).picture.getpixel((0, 0)) == (128, 128, 128)

@@ -17,9 +17,9 @@ from tests.trainer.pictures.samples import captions, encoded, picture, read_all,
 from trainer.contract.errors import UserError
 from trainer.pictures import album as albums
 from trainer.pictures.album import Concept, identity, locate, open_album
+from trainer.pictures.captions import MOST_LETTERS
 from trainer.pictures.exporting import export_pictures
 from trainer.pictures.importing import ImportOptions, import_pictures
-from trainer.pictures.shelves import MOST_LETTERS
 
 
 def stored(folder, name):
