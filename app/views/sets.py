@@ -10,6 +10,7 @@ from trainer.contract.errors import UserError
 from trainer.contract.home import demo_folder
 from trainer.contract.names import safe_name
 from trainer.pictures.album import FILE, Album, create_album, is_own, locate, open_album, parse, read_folder
+from trainer.pictures.newcomers import make_for_import
 
 SAMPLES = {"style": "Sample pictures: a drawing style", "subject": "Sample pictures: one subject"}
 
@@ -58,11 +59,19 @@ def _parsed(file: Path, version: tuple[int, ...]) -> Album:
 
 def create(home: Path, name: str) -> Path:
     """Make an empty set; a number is added where the name is taken."""
+    return _create(home, name, lambda path: not path.exists() and bool(create_album(path)))
+
+
+def create_for_import(home: Path) -> Path:
+    """Make a set that goes again if the import that it is for brings nothing."""
+    return _create(home, "", make_for_import)
+
+
+def _create(home: Path, name: str, make: Callable[[Path], bool]) -> Path:
     base = safe_name(name) if name.strip() else "my-pictures"
     for number in range(1, 1000):
         path = home / "datasets" / (base if number == 1 else f"{base}-{number}")
-        if not path.exists():
-            create_album(path)
+        if make(path):
             return path
     raise UserError(f"there are a thousand sets called '{base}'", "name of the set", "Give another name.")
 

@@ -25,6 +25,7 @@ from trainer.pictures.shelves import File, Finds, Place, Shelf, gather
 
 FILE = "album.jsonl"
 PICTURES, MASKS, HISTORY = "pictures", "masks", ".history"
+LOCK = ".lock"  # held by whoever changes the set
 WORDS = ".captions"  # folder in a set for what models write, before it becomes captions
 RAW = "bytes:"  # before the hexadecimal bytes of a file name that is not UTF-8, as old Linux disks have
 STEPS_BACK = 30  # versions that are kept
@@ -132,10 +133,11 @@ def create_album(folder: Path, album: Album | None = None) -> Album:
     Raises:
         UserError: the folder cannot be made, or holds other things.
     """
-    if is_own(folder):
-        return open_album(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / FILE, render(album or Album()))
+    if not is_own(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(folder):
+            if not is_own(folder):  # of two who make it at the same time the second one finds what the first has made
+                write_atomic(folder / FILE, render(album or Album()))
     return open_album(folder)
 
 
@@ -204,7 +206,13 @@ def locked(folder: Path) -> Iterator[None]:
     if not is_own(folder):
         fix = "Import it as a set first: `atelier dataset import NAME FOLDER`, or the Dataset tab."
         raise UserError("This is a plain folder, in which nothing is ever changed.", str(folder), fix)
-    lock = FileLock(folder / ".lock", timeout=WAIT)
+    with _alone(folder):
+        yield
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder / LOCK, timeout=WAIT)
     try:
         lock.acquire()
     except Timeout as error:

@@ -1,6 +1,5 @@
 """Pictures and captions from files, folders and zips into a set."""
 
-import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -24,12 +23,12 @@ from trainer.pictures.album import (
     create_album,
     is_own,
     locate,
-    open_album,
     read_folder,
 )
 from trainer.pictures.captions import legible
 from trainer.pictures.decode import read_bytes
 from trainer.pictures.listing import natural_key
+from trainer.pictures.newcomers import at_work, make_for_import
 from trainer.pictures.sandbox import work
 from trainer.pictures.shelves import Finds, Item, Rejected
 from trainer.pictures.sources import find_pictures, is_zip
@@ -139,15 +138,12 @@ def _fill(
     finds: Finds, folder: Path, options: ImportOptions, on_progress: Callable[[int, int], None] | None
 ) -> tuple[list[Entry], list[Duplicate]]:
     """Take in what was found; a set that was made for it goes again where nothing came of it."""
-    fresh = not folder.exists()
-    try:
-        _prepare(folder, options)
-        arrivals = _read(finds, folder, options, on_progress)
-        return _take_in(folder, arrivals, options, finds.notes) if arrivals else ([], [])
-    finally:
-        _sweep(folder)
-        if fresh and folder.is_dir() and not open_album(folder).entries:
-            shutil.rmtree(folder, ignore_errors=True)
+    with at_work(folder, lambda: _prepare(folder, options)):
+        try:
+            arrivals = _read(finds, folder, options, on_progress)
+            return _take_in(folder, arrivals, options, finds.notes) if arrivals else ([], [])
+        finally:
+            _sweep(folder)
 
 
 def _read(
@@ -203,6 +199,7 @@ def _exists(source: Path) -> bool:
 def _prepare(folder: Path, options: ImportOptions) -> None:
     """Make the set where there is none."""
     try:
+        make_for_import(folder)
         there = read_folder(folder) if folder.is_dir() and not is_own(folder) else Album()
         known = {identity(_content(folder, entry)): entry for entry in there.entries}
         ids = {entry.file: key for key, entry in known.items()}  # of files that are equal, one gets the content's
