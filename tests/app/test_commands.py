@@ -73,6 +73,15 @@ def broken_index(tmp_path):
         (lambda tmp: ["--set", "adapter.rnak=4"], ["adapter.rnak", "adapter.rank"]),
         (lambda tmp: ["--set", "adapter.rank=0"], ["adapter.rank", "1"]),
         (lambda tmp: ["--set", "training.steps=10", "--set", "training.epochs=2"], ["exactly one"]),
+        (
+            lambda tmp: ["--set", "objective.weighting=debiased", "--set", "objective.snr_gamma=5"],
+            ["objective.snr_gamma: has no effect with objective.weighting=debiased", "Leave it out"],
+        ),
+        (
+            lambda tmp: ["--set", "objective.huber_c=0.2"],
+            ["objective.huber_c: has no effect with objective.loss=l2", "set objective.loss=huber"],
+        ),
+        (lambda tmp: ["--set", "objective.prior=base"], ["objective.prior", "regularisation = true"]),
     ],
     ids=[
         "no model",
@@ -85,6 +94,9 @@ def broken_index(tmp_path):
         "misspelt",
         "rank 0",
         "two lengths",
+        "min-SNR and debiased",
+        "no effect",
+        "no regularisation",
     ],
 )
 def test_bad_input_is_a_sentence_and_exit_code_2(tmp_path, pictures, arguments, words):
@@ -199,6 +211,8 @@ def test_a_dry_run_says_what_a_training_would_take_and_leaves_nothing(tmp_path, 
     words = atelier(tmp_path / "home", *asked)
     assert words.returncode == 0 and "about" in words.stdout and "50 steps" in words.stdout, words.stderr
     assert "sample picture" in words.stdout
+    assert "50 steps = 16.7 epochs = each picture seen 16.7 times · effective rate 0.0001" in words.stdout
+    assert told["length"]["steps"] == 50 and told["rate"] == 1e-4
     wrong = atelier(tmp_path / "home", *asked, "--set", "model.clip_skip=9", "--json")
     problem = last_object(wrong)
     assert wrong.returncode == 2 and problem["where"] == "model.clip_skip" and problem["fix"]

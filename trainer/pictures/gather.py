@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trainer.contract.config import ConceptSection, DatasetSection
+from trainer.contract.config import ConceptSection, DatasetSection, RunConfig
 from trainer.contract.errors import UserError
 from trainer.pictures.album import Album, Concept, Entry, is_own, locate, open_album
 from trainer.pictures.crops import CropOptions
@@ -78,6 +78,18 @@ def gather(options: DatasetSection) -> tuple[tuple[Picture, ...], tuple[Skipped,
         pictures += found
     _check(options, pictures)
     return tuple(pictures), tuple(skipped)
+
+
+def check_run(config: RunConfig) -> None:
+    """See that a run can be trained on its sets, before anything is loaded.
+
+    Raises:
+        UserError: as `gather`; or a setting of the objective does not fit the sets.
+    """
+    pictures, _ = gather(config.dataset)
+    if config.objective.prior == "base" and not any(picture.prior for picture in pictures):
+        fix = "Leave it out, or mark a concept with regularisation = true."
+        raise UserError("There are no regularisation pictures.", "objective.prior", fix)
 
 
 def crop_options(options: DatasetSection, own_resolution: int, step: int) -> CropOptions:
