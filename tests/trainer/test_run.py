@@ -54,6 +54,10 @@ def everything(home, base, pictures) -> RunDir:
         "model": {"base": str(base)},
         "dataset": {**dataset, **words},
         "adapter": {"rank": 4},
+        "objective": {
+            **{"weighting": "soft_min_snr", "loss": "huber", "timesteps": "logit_normal", "stratified": True},
+            **{"pyramid_iterations": 3, "input_perturbation": 0.1, "prior": "base"},
+        },
         "training": {"epochs": 2, "batch_size": 2, "save_every": "3", "threads": 1},
         "sampling": {"every": "never"},
     }

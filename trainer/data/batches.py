@@ -36,8 +36,8 @@ class Batches:
     device: torch.device
 
     def __post_init__(self) -> None:
-        rows, training = self.cache.pictures, self.config.training
-        self._noising = Noising(self.config.objective, training, self.timesteps)
+        rows, order = self.cache.pictures, self.order
+        self._noising = Noising(self.config, self.timesteps, order.rank * order.batch_size, order.whole)
         self._rows = [torch.tensor([self.texts[text] for text in row.texts]) for row in rows]
         # What never varies is not drawn, and what every picture counts alike is left to the plain mean.
         self._cropped = any(len(row.views) > row.sides for row in rows)
@@ -54,7 +54,7 @@ class Batches:
         mean, std = (torch.stack([getattr(posterior, part) for posterior in found]) for part in ("mean", "std"))
         shape = tuple(mean.shape[1:])
         clean = mean + std * draws.noise(seed, draws.LATENT, micro_step, count, shape)
-        noise, steps = self._noising.noise(micro_step, count, shape), self._noising.timesteps(micro_step, count)
+        noise, steps = self._noising.noise(micro_step, shape), self._noising.timesteps(micro_step)
         sizes = torch.tensor([view.sizes for view in views], dtype=torch.float32)
         weight = self._weight(pictures, views) if self._weighed else None
         added = self._noising.added(micro_step, noise)

@@ -19,16 +19,25 @@ def generator(seed: int, what: int, *place: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(key, "little") >> 1)
 
 
-def noise(seed: int, what: int, micro_step: int, batch: int, shape: tuple[int, ...]) -> Tensor:
-    """Standard normal, [batch, *shape] float32, each sample from its own generator."""
-    return torch.stack(
-        [torch.randn(shape, generator=generator(seed, what, micro_step, index)) for index in range(batch)]
-    )
+def noise(seed: int, what: int, micro_step: int, batch: int, shape: tuple[int, ...], first: int = 0) -> Tensor:
+    """Standard normal, [batch, *shape] float32, each sample from its own generator.
+
+    Args:
+        seed: of the run.
+        what: is drawn.
+        micro_step: counted over the run.
+        batch: samples of this process.
+        shape: of one.
+        first: number of its first sample in the batch of all processes, so that no two draw the same.
+    """
+    places = [generator(seed, what, micro_step, index) for index in range(first, first + batch)]
+    return torch.stack([torch.randn(shape, generator=place) for place in places])
 
 
-def uniform(seed: int, what: int, micro_step: int, batch: int) -> Tensor:
-    """Uniform in [0, 1), [batch] float32."""
-    return torch.cat([torch.rand(1, generator=generator(seed, what, micro_step, index)) for index in range(batch)])
+def uniform(seed: int, what: int, micro_step: int, batch: int, first: int = 0) -> Tensor:
+    """Uniform in [0, 1), [batch] float32; see `noise`."""
+    places = [generator(seed, what, micro_step, index) for index in range(first, first + batch)]
+    return torch.cat([torch.rand(1, generator=place) for place in places])
 
 
 def permutation(seed: int, count: int, *place: int, what: int = ORDER) -> list[int]:
