@@ -318,4 +318,9 @@ def test_settings_lists_every_setting():
     done = subprocess.run(
         [sys.executable, "-P", "-m", "app", "settings", "--json"], capture_output=True, text=True, check=True
     )
-    assert {"adapter.rank", "training.views", "sampling.prompts"} <= set(last_object(done)["settings"])
+    found = last_object(done)["settings"]
+    assert {"adapter.rank", "training.views", "sampling.prompts"} <= set(found)
+    assert found["objective.loss"]["range"] == "l2, l1, huber, smooth_l1" and found["model.device"]["range"] == (
+        "auto, cpu, cuda"
+    )
+    assert found["objective.huber_c"]["counts"] == ["only where objective.loss is huber or smooth_l1"]

@@ -28,15 +28,20 @@ class Remark:
         return f"{self.setting}: {self.text}"
 
 
+def peak_rate(config: RunConfig) -> float:
+    """Peak learning rate of the UNet's matrices."""
+    return config.optimizer.learning_rate
+
+
 def effective_rate(config: RunConfig) -> float:
     """Learning rate x alpha / rank: how fast the update of a weight grows, whatever alpha and rank are."""
-    return config.optimizer.learning_rate * config.adapter.alpha_value / config.adapter.rank
+    return peak_rate(config) * config.adapter.alpha_value / config.adapter.rank
 
 
 def rate_words(config: RunConfig) -> str:
     """The effective rate and what it is made of."""
     options = config.adapter
-    made = f"{config.optimizer.learning_rate:g} x alpha {options.alpha_value:g} / rank {options.rank}"
+    made = f"{peak_rate(config):g} x alpha {options.alpha_value:g} / rank {options.rank}"
     return f"effective rate {effective_rate(config):.3g} ({made})"
 
 
