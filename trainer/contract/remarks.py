@@ -69,7 +69,24 @@ def _zero_terminal(config: RunConfig, steps: int | None) -> Iterator[Remark]:
         yield Remark("objective.noise_offset", text)
 
 
-CHECKS: tuple[Callable[[RunConfig, int | None], Iterator[Remark]], ...] = (_rate, _zero_terminal)
+def _longer_than_the_run(config: RunConfig, steps: int | None) -> Iterator[Remark]:
+    if steps is None:
+        return
+    if config.schedule.warmup >= max(1, steps):
+        text = f"a warm-up of {config.schedule.warmup:g} steps is all of a run of {steps}. Give fewer, or a share."
+        yield Remark("schedule.warmup", text)
+    for setting, what in (("training.save_every", "checkpoint"), ("sampling.every", "sample picture")):
+        every = str(config.value(setting))
+        if every.isdecimal() and int(every) > steps:
+            text = f"every {every} steps is longer than the run of {steps}: no {what} comes before its end. "
+            yield Remark(setting, f"{text}Give fewer, or a share such as 20%.")
+
+
+CHECKS: tuple[Callable[[RunConfig, int | None], Iterator[Remark]], ...] = (
+    _rate,
+    _zero_terminal,
+    _longer_than_the_run,
+)
 
 
 def remarks(config: RunConfig, steps: int | None = None) -> list[Remark]:
