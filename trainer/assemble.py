@@ -190,7 +190,7 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     config = run.config()
     run.write_status(State.PREPARING, message="loading the base model")
     report.told("loading the base model", 0, 1)
-    for remark in remarks(config):
+    for remark in remarks(config, config.training.steps):
         run.emit("notice", text=str(remark))
         report.said(str(remark))
     engine = with_kernels(run, choose_engine(config, run.engine()).apply())

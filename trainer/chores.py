@@ -139,7 +139,7 @@ class Chores:
         for text in (found.lengths(), found.words()):
             self.report.said(text)
         for remark in remarks(self.config, self.total):
-            if remark not in remarks(self.config):  # those were said before anything was loaded
+            if remark not in remarks(self.config, self.config.training.steps):  # those were said at once
                 self.run.emit("notice", text=str(remark))
                 self.report.said(str(remark))
         if said := now.short(driver_spills()):

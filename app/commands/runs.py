@@ -20,7 +20,7 @@ from trainer.contract.preflight import others, preflight_of
 from trainer.contract.rundir import ACTIVE, RunDir, State, create_run, find_run, list_runs, steps
 from trainer.formats.bases import check_base, preset_shelf
 from trainer.pictures.album import open_album
-from trainer.pictures.gather import gather
+from trainer.pictures.gather import check_run
 
 STOP_SECONDS = 60.0
 
@@ -88,7 +88,7 @@ def build_config(home: Path, dataset: str, preset: str, flags: dict[str, str], a
     config = compose([load_preset(preset, preset_shelf(wanted)), given, assigned])
     check_base(config.model.base)
     config = _with_sets(home, config)
-    gather(config.dataset, read)  # what the sets do not allow is said here, and not after the base is loaded
+    check_run(config, read)  # what the sets do not allow is said here, and not after the base is loaded
     return config
 
 

@@ -19,7 +19,7 @@ from trainer.contract.compose import LENGTHS, compose, load_preset, presets
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
 from trainer.formats.bases import check_base
-from trainer.pictures.gather import gather
+from trainer.pictures.gather import check_run
 
 ID = "train"
 PRESETS = {"style": "A style", "subject": "A subject: one person, animal or thing"}
@@ -168,7 +168,7 @@ def _submit(page: Page, essential: Components, advanced: Components) -> Any:
                 raise UserError("no pictures are chosen", "Pictures", "Choose a set, or make one in the Dataset tab.")
             config = _config(values, _preset(values["base"], values["preset"]))
             sets.check(Path(config.dataset.path))
-            gather(config.dataset, sets.album)
+            check_run(config, sets.album)
             check_base(config.model.base)
             run = queue.submit(
                 page.home, str(values["name"] or "").strip() or _default_name(config, values["preset"]), config

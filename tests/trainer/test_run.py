@@ -52,10 +52,12 @@ def everything(home, base, pictures) -> RunDir:
     concepts += [{"path": str(make_pictures(pictures / "hat", 1)), "share": 0.25, "caption_prefix": "hat"}]
     dataset = {"path": str(folder), "concepts": concepts, "resolution": [64, 96], "crop": "random", "flip": True}
     words = {"trigger": "zubo", "class_word": "box", "tag_dropout": 0.2, "regularisation_weight": 0.5}
+    more = {"stratified": True, "pyramid_iterations": 3, "input_perturbation": 0.1, "prior": "base"}
     layer = {
         "model": {"base": str(base)},
         "dataset": {**dataset, **words},
         "adapter": {"rank": 4},
+        "objective": {"weighting": "soft_min_snr", "loss": "huber", "timesteps": "logit_normal", **more},
         "training": {"epochs": 2, "batch_size": 2, "save_every": "3", "threads": 1},
         "sampling": {"every": "never"},
     }

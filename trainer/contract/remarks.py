@@ -28,15 +28,20 @@ class Remark:
         return f"{self.setting}: {self.text}"
 
 
+def peak_rate(config: RunConfig) -> float:
+    """Peak learning rate of the UNet's matrices."""
+    return config.optimizer.learning_rate
+
+
 def effective_rate(config: RunConfig) -> float:
     """Learning rate x alpha / rank: how fast the update of a weight grows, whatever alpha and rank are."""
-    return config.optimizer.learning_rate * config.adapter.alpha_value / config.adapter.rank
+    return peak_rate(config) * config.adapter.alpha_value / config.adapter.rank
 
 
 def rate_words(config: RunConfig) -> str:
     """The effective rate and what it is made of."""
     options = config.adapter
-    made = f"{config.optimizer.learning_rate:g} x alpha {options.alpha_value:g} / rank {options.rank}"
+    made = f"{peak_rate(config):g} x alpha {options.alpha_value:g} / rank {options.rank}"
     return f"effective rate {effective_rate(config):.3g} ({made})"
 
 
@@ -64,7 +69,24 @@ def _zero_terminal(config: RunConfig, steps: int | None) -> Iterator[Remark]:
         yield Remark("objective.noise_offset", text)
 
 
-CHECKS: tuple[Callable[[RunConfig, int | None], Iterator[Remark]], ...] = (_rate, _zero_terminal)
+def _longer_than_the_run(config: RunConfig, steps: int | None) -> Iterator[Remark]:
+    if steps is None:
+        return
+    if config.schedule.warmup >= max(1, steps):
+        text = f"a warm-up of {config.schedule.warmup:g} steps is all of a run of {steps}. Give fewer, or a share."
+        yield Remark("schedule.warmup", text)
+    for setting, what in (("training.save_every", "checkpoint"), ("sampling.every", "sample picture")):
+        every = str(config.value(setting))
+        if every.isdecimal() and int(every) > steps:
+            text = f"every {every} steps is longer than the run of {steps}: no {what} comes before its end. "
+            yield Remark(setting, f"{text}Give fewer, or a share such as 20%.")
+
+
+CHECKS: tuple[Callable[[RunConfig, int | None], Iterator[Remark]], ...] = (
+    _rate,
+    _zero_terminal,
+    _longer_than_the_run,
+)
 
 
 def remarks(config: RunConfig, steps: int | None = None) -> list[Remark]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trainer.contract.config import Concept, ConceptSection, DatasetSection
+from trainer.contract.config import Concept, ConceptSection, DatasetSection, RunConfig
 from trainer.contract.errors import UserError
 from trainer.pictures.album import Album, Entry, is_own, locate, open_album
 from trainer.pictures.buckets import Bucket
@@ -107,6 +107,22 @@ def no_picture(folder: Path, album: Album, skipped: Sequence[Skipped]) -> UserEr
     seen = ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(6))
     reasons = "".join(f"\n{item.path.name}: {item.reason}" for item in skipped[:5])
     return UserError(problem, where, f"Seen: {seen}. {READABLE}.{reasons}")
+
+
+def check_run(config: RunConfig, read: Callable[[Path], Album] = open_album) -> None:
+    """See that a run can be trained on its sets, before anything is loaded.
+
+    Args:
+        config: of the run.
+        read: as for `gather`.
+
+    Raises:
+        UserError: as `gather`; or a setting of the objective does not fit the sets.
+    """
+    pictures, _ = gather(config.dataset, read)
+    if config.objective.prior == "base" and not any(picture.prior for picture in pictures):
+        fix = "Leave it out, or mark a concept with regularisation = true."
+        raise UserError("There are no regularisation pictures.", "objective.prior", fix)
 
 
 def crop_options(options: DatasetSection, own_resolution: int, step: int) -> CropOptions:

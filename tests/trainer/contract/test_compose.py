@@ -69,6 +69,12 @@ def test_snr_gamma_alone_means_min_snr_as_in_older_files(layers, found):
     assert (objective.weighting, objective.snr_gamma) == found
 
 
+@pytest.mark.parametrize(("gamma", "weighting"), [("5.0", "min_snr"), ('"off"', "none")])
+def test_a_run_from_before_there_was_a_choice_of_weighting_goes_on_as_it_was(gamma, weighting):
+    text = f'[dataset]\npath = "x"\n[training]\nsteps = 3\n[objective]\nsnr_gamma = {gamma}\nnoise_offset = 0.0\n'
+    assert from_toml(text).objective.weighting == weighting
+
+
 def test_all_mistakes_are_reported_at_once():
     with pytest.raises(UserError) as caught:
         compose([BASE, parse_assignments(["adapter.rank=0", "adapter.rnak=3", "training.batch_size=many"])])

@@ -38,14 +38,20 @@ class ScheduleSection(Section):
 class ObjectiveSection(Section):
     """What is learned and how errors weigh."""
 
-    weighting: str = Field("none", description="How much each timestep counts, by its name in the catalogue.")
+    weighting: str = Field(
+        "none",
+        description="How much each timestep counts. min_snr evens out what is learned at little and at much noise, "
+        "soft_min_snr too, without a kink; debiased prefers much noise.",
+    )
     snr_gamma: float = Field(
         5.0,
         gt=0,
         le=100,
         description="Largest signal-to-noise ratio that min-SNR lets count; 5 is the paper's (arXiv 2303.09556).",
     )
-    loss: str = Field("l2", description="How an error is measured, by its name in the catalogue.")
+    loss: str = Field(
+        "l2", description="How an error is measured. l1, huber and smooth_l1 let outliers and bad pictures count less."
+    )
     huber_schedule: str = Field("snr", description="Over the timesteps, where a Huber loss turns from L2 to L1.")
     huber_c: float = Field(0.1, gt=0, le=1, description="Error at which it turns; with a schedule, at the noisy end.")
     huber_scale: float = Field(1.0, gt=0, le=100, description="Multiplies that error at every timestep.")
@@ -62,7 +68,11 @@ class ObjectiveSection(Section):
         le=1,
         description="More noise in the input than is asked for, against errors that add up; 0.1 (arXiv 2301.11706).",
     )
-    timesteps: str = Field("uniform", description="Which timesteps are learned more, by its name in the catalogue.")
+    timesteps: str = Field(
+        "uniform",
+        description="Which timesteps are learned more: logit_normal the middle, early those with little noise (detail, "
+        "texture), late those with much (composition, shape).",
+    )
     timestep_mean: float = Field(0.0, ge=-5, le=5, description="Centre of logit-normal; above 0 is more noise.")
     timestep_std: float = Field(1.0, gt=0, le=5, description="Width of logit-normal.")
     timestep_bias: float = Field(2.0, ge=1, le=10, description="How strongly early or late are preferred; 1: not.")
