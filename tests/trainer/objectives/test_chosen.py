@@ -112,8 +112,9 @@ def test_nothing_waits_for_a_value_or_branches_on_one(name, prediction):
     meta = {"device": "meta"}
     objective = Objective(ObjectiveSection(**ROWS[name]), prediction, torch.empty(1000, **meta))
     latents, rows = torch.empty(2, 4, 8, 8, **meta), torch.empty(2, dtype=torch.int64, **meta)
-    batch = Batch(latents, latents, rows, rows, torch.empty(2, 6, **meta), torch.empty(2, 1, 8, 8, **meta), latents,
-                  torch.empty(2, 1, 1, 1, dtype=torch.bool, **meta))  # fmt: skip
+    batch = Batch(latents, latents, rows, rows, torch.empty(2, 6, **meta), added=latents)
+    parts, prior = torch.empty(2, 1, 8, 8, **meta), torch.empty(2, 1, 1, 1, dtype=torch.bool, **meta)
+    batch = batch._replace(weight=parts, prior=prior)
     answer = objective.noisy(batch).requires_grad_()
     loss = objective.loss(answer, batch, latents.bfloat16())
     loss.backward()
