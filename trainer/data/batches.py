@@ -56,10 +56,11 @@ class Batches:
         clean = mean + std * draws.noise(seed, draws.LATENT, micro_step, count, shape)
         noise, steps = self._noising.noise(micro_step, shape), self._noising.timesteps(micro_step)
         sizes = torch.tensor([view.sizes for view in views], dtype=torch.float32)
-        batch = Batch(clean, noise, steps, self._captions(micro_step, chosen), sizes)
-        batch = batch._replace(added=self._noising.added(micro_step, noise), prior=self._prior(pictures))
-        if self._weighed:
-            batch = batch._replace(weight=self._weight(pictures, views))
+        weight = self._weight(pictures, views) if self._weighed else None
+        added = self._noising.added(micro_step, noise)
+        batch = Batch(
+            clean, noise, steps, self._captions(micro_step, chosen), sizes, weight, added, self._prior(pictures)
+        )
         return Batch(*(part if part is None else self._send(part) for part in batch))
 
     def _send(self, tensor: Tensor) -> Tensor:
