@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from trainer.contract.catalog import WEIGHTINGS, check_choices
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
+from trainer.contract.known_as import KNOWN_AS
 from trainer.contract.rules import OnlyWith, idle, mistakes
 
 Layer = Mapping[str, Any]  # section name -> {key: value}, any part of a RunConfig
@@ -147,6 +148,9 @@ def _as_error(lines: Iterable[str]) -> UserError:
 
 
 def _nearest(name: str) -> str:
+    known = KNOWN_AS.get(name.rpartition(".")[2])
+    if known:
+        return f"; it is {known} here"
     near = difflib.get_close_matches(name, setting_names(), n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""
 
@@ -171,7 +175,9 @@ def parse_assignments(assignments: Sequence[str]) -> Layer:
         name, equals, text = assignment.partition("=")
         section, dot, key = name.strip().partition(".")
         if not (equals and dot and key):
-            raise UserError(f"'{assignment}' is not section.key=value", "--set", "Example: --set training.steps=300")
+            known = KNOWN_AS.get(name.strip())
+            fix = f"Here it is {known}." if known else "Example: --set training.steps=300"
+            raise UserError(f"'{assignment}' is not section.key=value", "--set", fix)
         layer.setdefault(section, {})[key] = _toml_value(text.strip())
     return layer
 

@@ -103,3 +103,21 @@ def test_with_a_zero_terminal_snr_everything_is_derived_from_the_fixed_schedule(
     assert value.isfinite() and answer.grad.isfinite().all()
     unfixed = Objective(options, "v_prediction", alphas_cumprod(schedule)).loss(answer, batch, None)
     assert unfixed != value
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("name", ROWS)
+def test_nothing_waits_for_a_value_or_branches_on_one(name, prediction):
+    """Tensors without values: whatever a CUDA graph could not hold is an error with them."""
+    meta = {"device": "meta"}
+    objective = Objective(ObjectiveSection(**ROWS[name]), prediction, torch.empty(1000, **meta))
+    latents, rows = torch.empty(2, 4, 8, 8, **meta), torch.empty(2, dtype=torch.int64, **meta)
+    batch = Batch(latents, latents, rows, rows, torch.empty(2, 6, **meta), added=latents)
+    parts, prior = torch.empty(2, 1, 8, 8, **meta), torch.empty(2, 1, 1, 1, dtype=torch.bool, **meta)
+    batch = batch._replace(weight=parts, prior=prior)
+    answer = objective.noisy(batch).requires_grad_()
+    loss = objective.loss(answer, batch, latents.bfloat16())
+    loss.backward()
+    assert loss.shape == () and answer.grad.shape == latents.shape
+    with pytest.raises(RuntimeError):
+        loss.item()
