@@ -7,6 +7,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from statistics import fmean
@@ -50,6 +51,7 @@ class Chores:
         steps_per_epoch: optimiser steps of one pass over the set.
         report: hears what is told to a person.
         stop: set by a signal handler; asks for a stop like `requests/stop` does.
+        shown: gives the matrices that samples and file are made with, where those are not the trained ones.
         make_room: gives up device memory that the steps hold between them, at the price of some time.
         most: pictures of a round, where it should be fewer than planned.
     """
@@ -65,6 +67,7 @@ class Chores:
     steps_per_epoch: float
     report: Report
     stop: threading.Event = field(default_factory=threading.Event)
+    shown: Callable[[], Tensor | None] = lambda: None
     make_room: Callable[[], None] = lambda: None
     most: int | None = None
     _ledger: Ledger = field(default_factory=Ledger)
@@ -180,7 +183,8 @@ class Chores:
         facts = adapter_facts(self.run, self.config, self.family, self.cache, step, self._cover)
         path, adapter = self.run.adapter_file, self.adapter
         dtype = self.config.export.dtype
-        export_adapter(path, adapter.matrices(), self.family.layout(), adapter.alpha, facts, dtype)
+        with self.showing():
+            export_adapter(path, adapter.matrices(), self.family.layout(), adapter.alpha, facts, dtype)
         self.run.emit("export", step=step, file=path.name, bytes=path.stat().st_size)
         self.run.write_status(State.DONE, step=step, message=f"Finished: {path.name}")
 
@@ -204,6 +208,10 @@ class Chores:
         self._saved, self._saved_step = time.monotonic(), step
         self.run.emit("save", step=step, file=path.name)
 
+    def showing(self) -> AbstractContextManager[None]:
+        """Within this, the adapter is as it is to be used: see `trainer.protocols.Optimizer.shown`."""
+        return self.adapter.arena.showing(self.shown())
+
     def _sample(self, step: int) -> None:
         """Draw the samples. Whatever goes wrong with a picture, the run goes on."""
         if self._rounds.every is None or self._failures == MOST_FAILURES:
@@ -212,7 +220,8 @@ class Chores:
             self.make_room()
         short = False
         try:
-            self._draw(step)
+            with self.showing():
+                self._draw(step)
             self._failures = 0
         except Exception as error:  # noqa: BLE001 - a picture less is no reason to lose a training
             traceback.print_exc()

@@ -13,15 +13,19 @@ from app.settings import change_settings, load_settings
 from app.views import live, sets
 from app.views.bases import BASES, note_html, shelf
 from app.views.page import Page, edited, in_turn, kindly, quiet
+from trainer.contract.catalog import check_package, optimizer_row
 from trainer.contract.compose import LENGTHS, compose, load_preset, presets
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
+from trainer.contract.rates import rate_warnings
 from trainer.formats.bases import check_base
 from trainer.pictures.gather import gather
 
 ID = "train"
 PRESETS = {"style": "A style", "subject": "A subject: one person, animal or thing"}
 UNITS = [("times each picture is seen", "views"), ("steps", "steps"), ("passes over the set", "epochs")]
+
+RATES = tuple(f"optimizer.{part}learning_rate" for part in ("", "text_encoder_", "text_encoder_2_"))
 
 Components = dict[str, Any]  # setting or question -> its component
 
@@ -159,6 +163,7 @@ def _submit(page: Page, essential: Components, advanced: Components) -> Any:
             sets.check(Path(config.dataset.path))
             gather(config.dataset)
             check_base(config.model.base)
+            check_package(optimizer_row(config.optimizer.name))
             run = queue.submit(
                 page.home, str(values["name"] or "").strip() or _default_name(config, values["preset"]), config
             )
@@ -201,7 +206,13 @@ def _wire(
             lines = str(error).splitlines()
             said = "<br>".join(html.escape(line) for line in lines)
             return "\n".join(f"# {line}" for line in lines), f'<div class="changed wrong">{said}</div>'
-        return form.as_toml(config), _marks(form.changed(config, preset))
+        warned = "".join(f'<div class="changed wrong">{html.escape(said)}</div>' for said in rate_warnings(config))
+        return form.as_toml(config), warned + _marks(form.changed(config, preset))
+
+    def follow(base: str, name: str, optimizer: str) -> list[form.Plain]:
+        given = _preset(base, name).model_dump(exclude_none=True)
+        config = compose([given, {"optimizer": {"name": optimizer}}])
+        return [form.to_page(form.field(key), form.value_of(config, key)) for key in RATES]
 
     base, preset = essential["base"], essential["preset"]
     filled = gr.on(
@@ -209,6 +220,9 @@ def _wire(
         [preset, essential["length"], essential["unit"], *advanced.values()], **quiet(),
     )  # fmt: skip
     filled.then(show, inputs, [toml, marks], **in_turn("train-form"))
+    advanced["optimizer.name"].input(
+        kindly(follow), [base, preset, advanced["optimizer.name"]], [advanced[key] for key in RATES], **quiet()
+    ).then(show, inputs, [toml, marks], **in_turn("train-form"))
     typed = edited(*(component for component in (essential | advanced).values() if component not in (base, preset)))
     gr.on(typed, show, inputs, [toml, marks], **in_turn("train-form"))
     page.dataset.change(

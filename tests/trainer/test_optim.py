@@ -5,7 +5,9 @@ import torch
 
 from trainer.adapters.arena import ALIGN, Arena, Slot
 from trainer.contract.config import OptimizerSection
-from trainer.optim import FlatAdamW, clip_gradient, constant, cosine, linear, warmup_steps
+from trainer.contract.schedules import constant, cosine, linear, warmup_steps
+from trainer.optim.flat import adamw
+from trainer.optim.scaling import clip_gradient
 
 SLOTS = [Slot("a.A", "unet.A", (3, 5)), Slot("a.B", "unet.B", (7, 3)), Slot("b.A", "unet.A", (3, 4))]
 
@@ -22,10 +24,10 @@ def filled(dtype=torch.float32) -> Arena:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_steps_in_chunks_are_those_of_the_whole_bit_for_bit(monkeypatch, dtype):
     def stepped(chunk):
-        monkeypatch.setattr("trainer.optim.CHUNK", chunk)
+        monkeypatch.setattr("trainer.optim.flat.CHUNK", chunk)
         arena = Arena([Slot("a.A", "unet.A", (40, 30)), Slot("a.B", "unet.B", (7, 3))], torch.device("cpu"), dtype)
         arena.master.normal_(generator=torch.Generator().manual_seed(2))
-        ours = FlatAdamW(arena, OptimizerSection(weight_decay=0.1))
+        ours = adamw(arena, OptimizerSection(weight_decay=0.1))
         for step in range(3):
             arena.grad.normal_(generator=torch.Generator().manual_seed(step))
             ours.step({"unet.A": 0.01, "unet.B": 0.03})
@@ -38,7 +40,7 @@ def test_steps_in_chunks_are_those_of_the_whole_bit_for_bit(monkeypatch, dtype):
 def test_ten_steps_equal_torch_adamw():
     arena = filled()
     options = OptimizerSection(learning_rate=0.01, weight_decay=0.1, beta2=0.95)
-    ours = FlatAdamW(arena, options)
+    ours = adamw(arena, options)
     theirs = {slot.name: arena.view(arena.master, slot.name).clone().requires_grad_() for slot in SLOTS}
     rates = {"unet.A": 0.01, "unet.B": 0.03}
     groups = [{"params": [theirs[slot.name]], "lr": rates[slot.group]} for slot in SLOTS]
@@ -59,11 +61,11 @@ def test_ten_steps_equal_torch_adamw():
 
 def test_state_comes_back_bit_for_bit():
     arena, other = filled(), filled()
-    first, second = (FlatAdamW(each, OptimizerSection()) for each in (arena, other))
+    first, second = (adamw(each, OptimizerSection()) for each in (arena, other))
     for each, optimizer in ((arena, first), (other, second)):
         each.grad.fill_(0.5)
         optimizer.step(dict.fromkeys(each.groups, 0.1))
-    fresh = FlatAdamW(other, OptimizerSection())
+    fresh = adamw(other, OptimizerSection())
     fresh.load({name: tensor.clone() for name, tensor in second.state().items()})
     first.step(dict.fromkeys(arena.groups, 0.1))
     fresh.step(dict.fromkeys(other.groups, 0.1))

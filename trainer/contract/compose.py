@@ -13,9 +13,10 @@ from typing import Any, get_args
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
-from trainer.contract.catalog import check_choices
+from trainer.contract.catalog import OPTIMIZERS, check_choices
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
+from trainer.contract.rates import check_rates
 
 Layer = Mapping[str, Any]  # section name -> {key: value}, any part of a RunConfig
 
@@ -42,7 +43,8 @@ def setting_names() -> tuple[str, ...]:
 def compose(layers: Iterable[Layer]) -> RunConfig:
     """Put layers together, later ones winning, and check the result.
 
-    steps, epochs and views are one choice: giving one in a later layer drops the others of earlier layers.
+    steps, epochs and views are one choice: giving one in a later layer drops the others of earlier layers. Naming
+    another optimiser in a later layer changes the learning rates of earlier layers to what it needs.
 
     Raises:
         UserError: with every mistake in it, a line each.
@@ -55,6 +57,7 @@ def compose(layers: Iterable[Layer]) -> RunConfig:
     except ValidationError as error:
         raise _explain(error) from None
     check_choices(config)
+    check_rates(config)
     return config
 
 
@@ -66,7 +69,23 @@ def _merge(merged: dict[str, dict[str, Any]], layer: Layer) -> None:
         if section == "training" and any(values.get(name) is not None for name in LENGTHS):
             for name in LENGTHS:
                 target.pop(name, None)
+        if section == "optimizer" and "name" in values:
+            _carry_rates(target, str(values["name"]))
         target.update(values)
+
+
+def _carry_rates(earlier: dict[str, Any], name: str) -> None:
+    """A rate of an earlier layer was meant for its optimiser: for another one it is changed in the proportion that the
+    catalogue's rates have. One that finds the rate itself is left to do so.
+    """
+    old, new = OPTIMIZERS.get(str(earlier.get("name", "adamw"))), OPTIMIZERS.get(name)
+    if old is None or new is None or old is new:
+        return
+    for key in ("learning_rate", "text_encoder_learning_rate", "text_encoder_2_learning_rate"):
+        rate = earlier.get(key)
+        if isinstance(rate, int | float):
+            found = "auto" if new.one_rate or old.one_rate else float(f"{rate * new.rate / old.rate:.3g}")
+            earlier[key] = found
 
 
 def _explain(error: ValidationError) -> UserError:
