@@ -55,9 +55,6 @@ def check_rates(config: "RunConfig") -> None:
     if config.training.ema and row.averages:
         problem = f"{row.title} keeps an average of its own, and training.ema asks for another"
         raise UserError(problem, "training.ema", "Set it to 0, or take another optimiser.")
-    if config.export.ema and not config.training.ema:
-        problem = "the file shall hold a running average, and none is kept"
-        raise UserError(problem, "export.ema", "Set training.ema too, for example to 0.999.")
 
 
 def rate_warnings(config: "RunConfig") -> list[str]:
@@ -75,6 +72,10 @@ def rate_warnings(config: "RunConfig") -> list[str]:
         said.append(f"schedule.name: {row.title} does without a schedule and learns less with one; set it to auto")
     if config.training.ema and not config.export.ema:
         said.append("training.ema: the average is kept, but neither samples nor file use it; set export.ema too")
+    if config.export.ema and not config.training.ema:
+        said.append("export.ema: no average is kept; set training.ema too, for example to 0.999")
+    if config.adapter.text_encoder_until != "end" and not config.adapter.text_encoder:
+        said.append("adapter.text_encoder_until: the text encoder is not trained; set adapter.text_encoder too")
     if options.lora_plus_ratio > 1 and rate * options.lora_plus_ratio > high:
         said.append(
             f"optimizer.lora_plus_ratio: B learns at {rate * options.lora_plus_ratio:g}, usual is up to {high:g}"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.trainer.test_optim import filled
+from tests.trainer.optim.test_flat import filled
 from tests.trainer.test_resume import make_run
 from trainer.__main__ import main
 from trainer.contract.config import OptimizerSection
