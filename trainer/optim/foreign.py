@@ -50,8 +50,7 @@ class Foreign:
         if self._grad is not self.arena.grad:
             self._grad.copy_(self.arena.grad)
         for name, group in zip(self.arena.groups, self.optimizer.param_groups, strict=True):
-            if name in rates:
-                group["lr"] = rates[name]
+            group["lr"] = rates.get(name, 0.0)
         self.optimizer.step()
         self.arena.publish()
 
