@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trainer.adapters.lora import LoraAdapter
 from trainer.chores import Chores
-from trainer.contract.catalog import ADAPTERS, resolve
+from trainer.contract.catalog import ADAPTERS, optimizer_row, resolve
 from trainer.contract.config import RunConfig, interval
 from trainer.contract.errors import UserError
 from trainer.contract.ladder import RUNGS
@@ -74,7 +74,7 @@ class AssembledRun:
         self.chores.shown = self.optimizer.shown
         self._scale = self.optimizer if isinstance(self.optimizer, LossScale) else None
         self._learn: Callable[[Batch], Tensor] = self._forward_backward
-        if self.engine.graph:
+        if self.engine.graph and optimizer_row(self.config.optimizer.name).graph != "none":
             self._learn = Graphed(
                 self._forward_backward,
                 [arena.added],

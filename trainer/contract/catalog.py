@@ -37,8 +37,8 @@ class OptimizerRow(Row):
     """An optimiser: our own over an arena, or a class of torch's kind (`trainer.optim.foreign`).
 
     Attributes:
-        graph: what a CUDA graph may hold: the whole step, forward and backward only, or nothing. All of them are given
-            their rates by the host at every step, which a replay would freeze; so they step beside the graph.
+        graph: what a CUDA graph may hold: the whole step, forward and backward only, or nothing. All step beside the
+            graph: they take their rates, and most of them counts or sums, from the host, which a replay would freeze.
         rate: learning rate for `auto`, for a LoRA whose alpha is its rank.
         sensible: rates below do next to nothing, rates above are likely to destroy the adapter.
         package: to be installed with pip; "" where it comes with the product.
