@@ -153,7 +153,8 @@ class AssembledRun:
     def record(self, step: int, loss: Tensor, norm: Tensor) -> None:
         """See `trainer.protocols.Run`. A step that was left out has no numbers."""
         if not (self._scale and self._scale.skipped):
-            self.chores.record(step, loss, norm, self._share(step - 1) * part_rate(self.config, "unet"))
+            rate = self._share(step - 1) * part_rate(self.config, "unet") * self.optimizer.found()
+            self.chores.record(step, loss, norm, rate)
 
     def due(self, step: int) -> bool:
         """See `trainer.protocols.Run`."""

@@ -189,6 +189,9 @@ class Optimizer(Protocol):
         None: the master. Nothing is changed, not in the last bit.
         """
 
+    def found(self) -> float:
+        """What the given rates are multiplied by at this moment, by an optimiser that finds the rate itself; else 1."""
+
     def state(self) -> dict[str, Tensor]:
         """Tensors to be saved: views, not copies."""
 

@@ -209,11 +209,6 @@ def _wire(
         warned = "".join(f'<div class="changed wrong">{html.escape(said)}</div>' for said in rate_warnings(config))
         return form.as_toml(config), warned + _marks(form.changed(config, preset))
 
-    def follow(base: str, name: str, optimizer: str) -> list[form.Plain]:
-        given = _preset(base, name).model_dump(exclude_none=True)
-        config = compose([given, {"optimizer": {"name": optimizer}}])
-        return [form.to_page(form.field(key), form.value_of(config, key)) for key in RATES]
-
     base, preset = essential["base"], essential["preset"]
     filled = gr.on(
         [base.change, preset.input], kindly(fill), [base, preset],
@@ -221,7 +216,7 @@ def _wire(
     )  # fmt: skip
     filled.then(show, inputs, [toml, marks], **in_turn("train-form"))
     advanced["optimizer.name"].input(
-        kindly(follow), [base, preset, advanced["optimizer.name"]], [advanced[key] for key in RATES], **quiet()
+        kindly(_rates), [base, preset, advanced["optimizer.name"]], [advanced[key] for key in RATES], **quiet()
     ).then(show, inputs, [toml, marks], **in_turn("train-form"))
     typed = edited(*(component for component in (essential | advanced).values() if component not in (base, preset)))
     gr.on(typed, show, inputs, [toml, marks], **in_turn("train-form"))
@@ -232,6 +227,13 @@ def _wire(
     page.blocks.load(lambda: _first(page), None, [essential["dataset"], summary], **quiet()).then(
         show, inputs, [toml, marks], **in_turn("train-form")
     )
+
+
+def _rates(base: str, preset: str, optimizer: str) -> list[form.Plain]:
+    """The preset's learning rates as another optimiser takes them."""
+    given = _preset(base, preset).model_dump(exclude_none=True)
+    config = compose([given, {"optimizer": {"name": optimizer}}])
+    return [form.to_page(form.field(key), form.value_of(config, key)) for key in RATES]
 
 
 def _first(page: Page) -> tuple[gr.Dropdown, str]:

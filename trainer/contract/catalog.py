@@ -45,6 +45,7 @@ class OptimizerRow(Row):
         whole: elementwise, so that it can be handed a group's matrices as one flat tensor: a few kernels instead of
             some for each matrix.
         one_rate: it finds the rate itself, one for all groups.
+        bytes: that it keeps on the device for each trained number: moments, an fp32 gradient where the class wants one.
         passes: settings of `[optimizer]` that become arguments.
         arguments: over the class's own defaults; `optimizer.arguments` goes over these.
         averages: it keeps an average of the matrices and is asked for it (`train` and `eval` of its class).
@@ -57,6 +58,7 @@ class OptimizerRow(Row):
     package: str = ""
     whole: bool = False
     one_rate: bool = False
+    bytes: int = 16
     passes: tuple[str, ...] = ()
     arguments: tuple[tuple[str, Any], ...] = ()
     averages: bool = False
@@ -118,6 +120,7 @@ OPTIMIZERS = {
         "trainer.optim.flat:adamw",
         "AdamW",
         "Adam with decoupled weight decay (arXiv 1711.05101), one flat slice a group. What most recipes are made for.",
+        bytes=8,
         passes=ADAM,
     ),
     "adamw8bit": OptimizerRow(
@@ -126,6 +129,7 @@ OPTIMIZERS = {
         "AdamW with moments in 8 bits (arXiv 2110.02861): a little less memory.",
         package="bitsandbytes",
         whole=True,
+        bytes=6,
         passes=ADAM,
     ),
     "adafactor": OptimizerRow(
@@ -133,6 +137,7 @@ OPTIMIZERS = {
         "Adafactor",
         "Second moments as a row and a column (arXiv 1804.04235), at a given rate, no first moment: least memory.",
         package="pytorch-optimizer",
+        bytes=12,
         passes=("weight_decay",),
         arguments=(("betas", (None, 0.999)), ("scale_parameter", False), ("relative_step", False)),
     ),
@@ -145,6 +150,7 @@ OPTIMIZERS = {
         package="prodigyopt",
         whole=True,
         one_rate=True,
+        bytes=20,
         passes=ADAM,
         # What its authors advise for diffusion models and for schedules with a warm-up.
         arguments=(("use_bias_correction", True), ("safeguard_warmup", True)),
@@ -155,6 +161,7 @@ OPTIMIZERS = {
         "Steps by the sign of the momentum (arXiv 2302.06675), one flat slice a group. Wants a fifth of AdamW's rate.",
         rate=2e-5,
         sensible=(1e-7, 2e-3),
+        bytes=4,
         passes=("betas", "weight_decay"),
     ),
     "came": OptimizerRow(
@@ -182,6 +189,7 @@ OPTIMIZERS = {
         rate=0.1,
         sensible=(1e-4, 10.0),
         whole=True,
+        bytes=8,
         passes=("momentum", "weight_decay"),
     ),
 }

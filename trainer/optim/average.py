@@ -48,6 +48,10 @@ class Averaged:
         """See `trainer.protocols.Optimizer`."""
         return self.average if self.used else self.optimizer.shown()
 
+    def found(self) -> float:
+        """See `trainer.protocols.Optimizer`."""
+        return self.optimizer.found()
+
     def state(self) -> dict[str, Tensor]:
         """See `trainer.protocols.Optimizer`."""
         return {**self.optimizer.state(), **self._own()}

@@ -58,7 +58,8 @@ def plain(arena: Arena, options: OptimizerSection) -> Optimizer:
     passed = {name: PASSED[name](options) for name in row.passes}
     try:
         with redirect_stdout(io.StringIO()):  # some have something to say there
-            return Foreign(arena, kind, {**passed, **dict(row.arguments), **options.arguments}, row.whole)
+            arguments = {**passed, **dict(row.arguments), **options.arguments}
+            return Foreign(arena, kind, arguments, row.whole, row.one_rate)
     except Exception as error:  # whatever a class of somebody else's raises
         problem = f"{row.title} cannot be made so: {error}"
         raise UserError(problem, "optimizer.arguments", "See the documentation of the class.") from error

@@ -48,6 +48,10 @@ class Flat:
         """See `trainer.protocols.Optimizer`."""
         return None
 
+    def found(self) -> float:
+        """See `trainer.protocols.Optimizer`."""
+        return 1.0
+
     def state(self) -> dict[str, Tensor]:
         """See `trainer.protocols.Optimizer`."""
         return {**self._moments, "count": self._count}

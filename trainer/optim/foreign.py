@@ -19,12 +19,13 @@ class Foreign:
         arguments: for it, beside parameters and learning rates.
         whole: hand it each group as one flat tensor, not matrix by matrix. The room between matrices is zero, gets no
             gradient, and stays zero under any elementwise rule.
+        finds: it finds the learning rate itself.
     """
 
     def __init__(
-        self, arena: Arena, kind: type[torch.optim.Optimizer], arguments: Mapping[str, Any], whole: bool
+        self, arena: Arena, kind: type[torch.optim.Optimizer], arguments: Mapping[str, Any], whole: bool, finds: bool
     ) -> None:
-        self.arena = arena
+        self.arena, self._finds = arena, finds
         # A gradient must be of its parameter's type.
         self._grad = arena.grad if arena.grad.dtype == torch.float32 else torch.zeros_like(arena.master)
         self._names: dict[str, Tensor] = {}
@@ -86,6 +87,10 @@ class Foreign:
         self.optimizer.train()
         self.arena.master.copy_(kept)
         return shown
+
+    def found(self) -> float:
+        """See `trainer.protocols.Optimizer`. D-Adaptation and Prodigy keep it as `d` in their groups."""
+        return float(self.optimizer.param_groups[0]["d"]) if self._finds else 1.0
 
     def state(self) -> dict[str, Tensor]:
         """See `trainer.protocols.Optimizer`."""

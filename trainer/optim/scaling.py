@@ -80,6 +80,10 @@ class LossScale:
             self.good.zero_()
             self.factor.mul_(2.0)
 
+    def found(self) -> float:
+        """See `trainer.protocols.Optimizer`."""
+        return self.optimizer.found()
+
     def state(self) -> dict[str, Tensor]:
         """See `trainer.protocols.Optimizer`."""
         return {**self.optimizer.state(), **self._own()}

@@ -171,8 +171,21 @@ def test_prodigy_raises_its_rate_by_itself():
     for _ in range(30):
         arena.grad.copy_(arena.master)  # towards zero
         optimizer.step(dict.fromkeys(arena.groups, 1.0))
-        found.append(optimizer.optimizer.param_groups[0]["d"])
+        found.append(optimizer.found())
     assert found[-1] > 100 * found[0]
+    assert build(filled(torch.float16), config("sgd")).found() == 1.0
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_planner_knows_what_it_keeps(name):
+    arena = wide(torch.bfloat16)
+    optimizer = plain(arena, config(name).optimizer)
+    for _ in gradients(2, arena):
+        optimizer.step(dict.fromkeys(arena.groups, 1e-3))
+    kept = sum(tensor.nbytes for key, tensor in optimizer.state().items() if key != REST and "qmap" not in key)
+    if isinstance(optimizer, Foreign):
+        kept += optimizer._grad.nbytes
+    assert kept / arena.master.numel() <= OPTIMIZERS[name].bytes + 0.1
 
 
 class Forgetful(torch.optim.SGD):
