@@ -47,12 +47,12 @@ def plain(arena: Arena, options: OptimizerSection) -> Optimizer:
     """
     row = optimizer_row(options.name)
     kind = _imported(row)
-    if not isinstance(kind, type):
+    if row.path.startswith("trainer."):
         if options.arguments:
             problem = f"{row.title} takes no more arguments than it has settings"
             raise UserError(problem, "optimizer.arguments", "Leave them empty.")
         return kind(arena, options)
-    if not issubclass(kind, torch.optim.Optimizer):
+    if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
         raise UserError(f"{options.name} is not a torch.optim.Optimizer", "optimizer.name", "Name such a class.")
     _check_arguments(kind, row, options)
     passed = {name: PASSED[name](options) for name in row.passes}

@@ -216,6 +216,7 @@ class Strange(torch.optim.SGD):
         ({"name": "torch.optim.LBFGS"}, ["LBFGS"]),
         ({"name": "torch.optim.Nothing"}, ["Nothing", "spelt"]),
         ({"name": "torch.nn.Linear"}, ["not a torch.optim.Optimizer"]),
+        ({"name": "subprocess.call"}, ["not a torch.optim.Optimizer"]),
         ({"name": "prodigy", "arguments": {"d_cof": 2}}, ["d_cof", "Did you mean d_coef"]),
         ({"name": "came", "arguments": {"clip": 2}}, ["no argument 'clip'", "It has", "clip_threshold"]),
         ({"name": "prodigy", "arguments": {"d0": -1}}, ["d0"]),
