@@ -162,11 +162,11 @@ class AssembledRun:
 
     def attend(self, step: int) -> bool:
         """See `trainer.protocols.Run`."""
-        return self.chores.attend(step, self.tensors())
+        return self.chores.attend(step, self.tensors)
 
     def finish(self, step: int) -> None:
         """See `trainer.protocols.Run`."""
-        self.chores.finish(step, self.tensors())
+        self.chores.finish(step, self.tensors)
 
 
 def assemble(run: RunDir, report: Report) -> AssembledRun:

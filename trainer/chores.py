@@ -38,6 +38,8 @@ SAVED_PER_SECOND = 200e6  # bytes of a checkpoint, flushed to a slow SSD
 KEEP = 3  # checkpoints on disk
 MOST_FAILURES = 3  # rounds of samples in a row; then there is no more hope
 
+Gathered = Callable[[], Mapping[str, Tensor]]
+
 
 @dataclass
 class Chores:
@@ -153,8 +155,13 @@ class Chores:
     def _orphaned(self) -> bool:
         return self._parent is not None and os.getppid() != self._parent
 
-    def attend(self, step: int, tensors: Mapping[str, Tensor]) -> bool:
-        """Do what is due. Return False when someone asked to stop: all is saved then."""
+    def attend(self, step: int, tensors: Gathered) -> bool:
+        """Do what is due. Return False when someone asked to stop: all is saved then.
+
+        Args:
+            step: steps done.
+            tensors: gathers what a checkpoint holds; some optimisers have thousands, so it is asked only to save.
+        """
         every = self._rounds.every
         sampling = every is not None and step % every == 0 and step < self.total
         asked = self.run.take_request("save")
@@ -172,7 +179,7 @@ class Chores:
             return False
         return True
 
-    def finish(self, step: int, tensors: Mapping[str, Tensor]) -> None:
+    def finish(self, step: int, tensors: Gathered) -> None:
         """Save the end, draw the last samples, write the adapter file."""
         self._report(step, everything=True)
         if torch.cuda.is_available():
@@ -201,10 +208,10 @@ class Chores:
         self._reported = time.monotonic()
         self.run.write_status(State.TRAINING, step=step, total=self.total)
 
-    def _save(self, step: int, tensors: Mapping[str, Tensor]) -> None:
+    def _save(self, step: int, tensors: Gathered) -> None:
         if step == self._saved_step:
             return
-        path = save_checkpoint(self.run, step, tensors, KEEP)
+        path = save_checkpoint(self.run, step, tensors(), KEEP)
         self._saved, self._saved_step = time.monotonic(), step
         self.run.emit("save", step=step, file=path.name)
 

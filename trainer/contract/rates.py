@@ -3,12 +3,20 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from trainer.contract.catalog import optimizer_row
+from trainer.contract.catalog import SCHEDULES, optimizer_row, pick
 from trainer.contract.errors import UserError
 from trainer.contract.schedules import schedule_name
 
 if TYPE_CHECKING:
     from trainer.contract.config import RunConfig
+
+# Arguments of an optimiser -> settings of `[optimizer]` that they are made of.
+PASSED = {
+    "betas": ("beta1", "beta2"),
+    "eps": ("epsilon",),
+    "momentum": ("beta1",),
+    "weight_decay": ("weight_decay",),
+}
 
 
 def part_rate(config: "RunConfig", part: str) -> float:
@@ -76,8 +84,26 @@ def rate_warnings(config: "RunConfig") -> list[str]:
         said.append("export.ema: no average is kept; set training.ema too, for example to 0.999")
     if config.adapter.text_encoder_until != "end" and not config.adapter.text_encoder:
         said.append("adapter.text_encoder_until: the text encoder is not trained; set adapter.text_encoder too")
+    said += [f"{name} has no effect with {title}" for name, title in _idle(config)]
     if options.lora_plus_ratio > 1 and rate * options.lora_plus_ratio > high:
         said.append(
             f"optimizer.lora_plus_ratio: B learns at {rate * options.lora_plus_ratio:g}, usual is up to {high:g}"
         )
     return said
+
+
+def _idle(config: "RunConfig") -> list[tuple[str, str]]:
+    """Settings that were changed and that the chosen optimiser or schedule does not take, with its title."""
+    row, schedule = optimizer_row(config.optimizer.name), pick("schedule.name", schedule_name(config))
+    taken = {f"optimizer.{name}" for passed in row.passes for name in PASSED[passed]}
+    taken |= {f"schedule.{name}" for name in schedule.options}
+    could = {f"optimizer.{name}": row.title for names in PASSED.values() for name in names}
+    could |= {f"schedule.{name}": schedule.title for other in SCHEDULES.values() for name in other.options}
+    changed = [name for name in could if _changed(config, name)]
+    return [(name, could[name]) for name in changed if name not in taken]
+
+
+def _changed(config: "RunConfig", name: str) -> bool:
+    section, _, key = name.partition(".")
+    values = getattr(config, section)
+    return bool(getattr(values, key) != type(values).model_fields[key].default)

@@ -3,7 +3,6 @@
 import difflib
 import inspect
 import io
-from collections.abc import Callable
 from contextlib import redirect_stdout
 from typing import Any
 
@@ -13,18 +12,11 @@ from trainer.adapters.arena import Arena, Slot
 from trainer.contract.catalog import OptimizerRow, check_package, optimizer_row, resolve
 from trainer.contract.config import OptimizerSection, RunConfig
 from trainer.contract.errors import UserError
-from trainer.contract.rates import peak_rates
+from trainer.contract.rates import PASSED, peak_rates
 from trainer.optim.average import Averaged
 from trainer.optim.foreign import Foreign
 from trainer.optim.scaling import LossScale
 from trainer.protocols import Optimizer
-
-PASSED: dict[str, Callable[[OptimizerSection], Any]] = {
-    "betas": lambda options: (options.beta1, options.beta2),
-    "eps": lambda options: options.epsilon,
-    "momentum": lambda options: options.beta1,
-    "weight_decay": lambda options: options.weight_decay,
-}
 
 
 def build(arena: Arena, config: RunConfig) -> Optimizer:
@@ -55,7 +47,7 @@ def plain(arena: Arena, options: OptimizerSection) -> Optimizer:
     if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
         raise UserError(f"{options.name} is not a torch.optim.Optimizer", "optimizer.name", "Name such a class.")
     _check_arguments(kind, row, options)
-    passed = {name: PASSED[name](options) for name in row.passes}
+    passed = {name: _passed(name, options) for name in row.passes}
     try:
         with redirect_stdout(io.StringIO()):  # some have something to say there
             arguments = {**passed, **dict(row.arguments), **options.arguments}
@@ -63,6 +55,12 @@ def plain(arena: Arena, options: OptimizerSection) -> Optimizer:
     except Exception as error:  # whatever a class of somebody else's raises
         problem = f"{row.title} cannot be made so: {error}"
         raise UserError(problem, "optimizer.arguments", "See the documentation of the class.") from error
+
+
+def _passed(name: str, options: OptimizerSection) -> Any:
+    """An argument's value: one setting, or a tuple of several."""
+    values = tuple(getattr(options, setting) for setting in PASSED[name])
+    return values if len(values) > 1 else values[0]
 
 
 def _check_arguments(kind: type, row: OptimizerRow, options: OptimizerSection) -> None:
@@ -108,22 +106,27 @@ def rehearse(config: RunConfig) -> None:
 
 def _rehearsed(config: RunConfig) -> tuple[Arena, Arena]:
     """The same matrices, trained through and with a save in between."""
-    arenas = [Arena(_SLOTS, torch.device("cpu"), torch.float32) for _ in range(2)]
-    rates = peak_rates(config, arenas[0].groups)
+    parts = ("text_encoder", "unet") if config.adapter.text_encoder else ("unet",)
+    slots = [Slot(f"{part}.a.{letter}", f"{part}.{letter}", shape) for part in parts for letter, shape in _SHAPES]
+    through, after = arenas = [Arena(slots, torch.device("cpu"), torch.float32) for _ in range(2)]
     for arena in arenas:
         arena.master.copy_(torch.linspace(-1, 1, len(arena.master)))
-    through, after = arenas
+    rates = peak_rates(config, through.groups)
     optimizer = plain(through, config.optimizer)
     for step in range(4):
+        if step == 2 and config.adapter.text_encoder_until != "end":
+            optimizer.settle([group for group in rates if not group.startswith("unet.")])
+            rates = {group: rate for group, rate in rates.items() if group.startswith("unet.")}
         through.grad.copy_(torch.linspace(0.5 * step - 1, 1, len(through.grad)))
         if step == 3:
             after.master.copy_(through.master)
             fresh = plain(after, config.optimizer)
             fresh.load({name: tensor.clone() for name, tensor in optimizer.state().items()})
+            fresh.settle([group for group in through.groups if group not in rates])
             after.grad.copy_(through.grad)
             fresh.step(rates)
         optimizer.step(rates)
     return through, after
 
 
-_SLOTS = [Slot("a.A", "unet.A", (4, 8)), Slot("a.B", "unet.B", (8, 4))]
+_SHAPES = (("A", (4, 8)), ("B", (8, 4)))

@@ -65,6 +65,13 @@ def test_contradictions_are_refused(sections, words):
         assert word in str(caught.value)
 
 
+def test_what_is_taken_is_not_warned_of():
+    assert rate_warnings(config(optimizer={"beta1": 0.8, "beta2": 0.9, "epsilon": 1e-6, "weight_decay": 0.1})) == []
+    assert (
+        rate_warnings(config(optimizer={"name": "sgd", "beta1": 0.8}, schedule={"name": "restarts", "cycles": 2})) == []
+    )
+
+
 @pytest.mark.parametrize(
     ("sections", "word"),
     [
@@ -72,6 +79,10 @@ def test_contradictions_are_refused(sections, words):
         ({"export": {"ema": True}}, "training.ema"),
         ({"adapter": {"text_encoder_until": "50%"}}, "text_encoder"),
         ({"optimizer": {"name": "schedulefree"}, "schedule": {"name": "cosine"}}, "schedule.name"),
+        ({"optimizer": {"name": "sgd", "beta2": 0.95}}, "optimizer.beta2 has no effect with SGD"),
+        ({"optimizer": {"name": "torch.optim.NAdam", "weight_decay": 0.1}}, "weight_decay has no effect with NAdam"),
+        ({"schedule": {"cycles": 5}}, "schedule.cycles has no effect with Cosine"),
+        ({"schedule": {"name": "restarts", "power": 3.0}}, "schedule.power has no effect"),
         ({"optimizer": {"learning_rate": 2e-3, "lora_plus_ratio": 16}}, "lora_plus_ratio"),
     ],
 )

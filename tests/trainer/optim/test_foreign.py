@@ -8,7 +8,7 @@ from trainer.adapters.arena import Arena, Slot
 from trainer.contract.catalog import OPTIMIZERS, resolve
 from trainer.contract.compose import compose
 from trainer.contract.errors import UserError
-from trainer.optim.build import PASSED, build, plain, rehearse
+from trainer.optim.build import build, plain, rehearse
 from trainer.optim.foreign import Foreign
 from trainer.optim.saved import REST
 from trainer.optim.scaling import LossScale
@@ -51,7 +51,8 @@ def test_its_steps_are_those_of_the_class_by_itself(name):
     groups = [
         {"params": [theirs[slot.name] for slot in SLOTS if slot.group == group], "lr": 0.01} for group in arena.groups
     ]
-    arguments = {key: PASSED[key](options) for key in row.passes} | dict(row.arguments)
+    known = {"betas": (0.9, 0.99), "eps": 1e-8, "momentum": 0.9, "weight_decay": 0.01}
+    arguments = {key: known[key] for key in row.passes} | dict(row.arguments)
     optimizer = resolve(row)(groups, **arguments)
     if row.averages:
         optimizer.train()
@@ -228,6 +229,16 @@ def test_what_cannot_be_trained_with_says_so_before_anything_is_loaded(options, 
         rehearse(config(**options))
     for word in words:
         assert word in str(caught.value)
+
+
+def test_the_rehearsal_has_the_parts_and_rates_of_the_run():
+    """By its dotted name nothing is known of a class: that it wants one rate is found out by trying."""
+    trained = {"text_encoder": True}
+    with pytest.raises(UserError, match="different lr"):
+        rehearse(compose([{"dataset": {"path": "x"}, "optimizer": {"name": "prodigyopt.Prodigy"}, "adapter": trained}]))
+    until = {**trained, "text_encoder_until": "50%"}
+    for name in OPTIMIZERS:
+        rehearse(compose([{"dataset": {"path": "x"}, "optimizer": {"name": name}, "adapter": until}]))
 
 
 @pytest.mark.parametrize("name", ["torch.optim.NAdam", "torch.optim.Adafactor", "pytorch_optimizer.SOAP"])
