@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.tiny_sdxl import make_tiny_sdxl
 from trainer.__main__ import main
 from trainer.adapters.read import read_adapter
 from trainer.contract.catalog import OPTIMIZERS
@@ -126,3 +127,30 @@ def test_a_missing_package_is_said_before_anything_is_loaded(tmp_path, tiny_sd, 
     assert main(["train", str(run.path)]) == 2
     assert "python -m pip install prodigyopt" in capsys.readouterr().err
     assert run.status().state == State.FAILED and "prodigyopt" in run.status().fix
+
+
+def test_each_text_encoder_of_sdxl_has_a_rate_of_its_own(tmp_path, tiny_set):
+    base = make_tiny_sdxl(tmp_path / "sdxl")
+    adapter, training = {"rank": 4, "text_encoder": True}, {"steps": 1, "batch_size": 2, "threads": 1}
+    files = []
+    for name, options in {
+        "one": {},
+        "two": {"text_encoder_2_learning_rate": 3e-4},
+        "plus": {"lora_plus_ratio": 4},
+    }.items():
+        run = optimized(
+            tmp_path / name, base, tiny_set, "adamw", adapter=adapter, training=training, optimizer=options,
+            schedule={"name": "constant", "warmup": 0}, export={"dtype": "fp32"},
+        )  # fmt: skip
+        assert main(["train", str(run.path)]) == 0
+        files.append(load_file(run.adapter_file))
+    plain, second, plus = files
+    changed = {name.partition("_text_model")[0] for name in plain if not torch.equal(plain[name], second[name])}
+    assert changed == {"lora_te2"}
+    for name in plain:
+        if name.endswith("lora_up.weight"):  # AdamW's first step is the rate, whatever the gradient
+            factor = 6 if name.startswith("lora_te2") else 1
+            torch.testing.assert_close(second[name], factor * plain[name], rtol=1e-3, atol=1e-8)
+            torch.testing.assert_close(plus[name], 4 * plain[name], rtol=1e-3, atol=1e-8)
+        if name.endswith("lora_down.weight"):
+            assert torch.equal(plus[name], plain[name])
