@@ -1,17 +1,19 @@
 """The settings of a run as Gradio components, made from the schema: a new field of `RunConfig` appears by itself."""
 
 import math
+import tomllib
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
 import gradio as gr
+import tomli_w
 from annotated_types import Ge, Gt, Le, Lt
 
-from trainer.contract.catalog import CHOICES
+from trainer.contract.catalog import CHOICES, DOTTED
 from trainer.contract.compose import LENGTHS, Layer, compose, section_fields, setting_names, to_toml
-from trainer.contract.config import AUTO_OR_EVERY, PERCENT_OR_STEPS, RunConfig
+from trainer.contract.config import AUTO_OR_EVERY, PERCENT_OR_STEPS, STEPS_OR_END, RunConfig
 
 Plain = str | int | float | bool | None
 
@@ -29,6 +31,7 @@ TITLES = {
 }
 EVERY: dict[str | None, tuple[str, ...]] = {  # a pattern -> words to choose from; others can be typed
     PERCENT_OR_STEPS: ("10%", "20%", "25%", "50%", "never"),
+    STEPS_OR_END: ("end", "25%", "50%", "75%"),
     AUTO_OR_EVERY: ("auto", "10%", "20%", "25%", "50%", "never"),
 }
 ESSENTIAL = ("dataset.path", "model.base", "dataset.trigger", *(f"training.{name}" for name in LENGTHS))
@@ -74,7 +77,7 @@ def field(name: str) -> Field:
         (part.le if isinstance(part, Le) else part.lt for part in info.metadata if isinstance(part, Le | Lt)), None
     )
     if name in CHOICES:
-        kinds, words = (), _names(CHOICES[name])
+        kinds, words = (str,) if name in DOTTED else (), _names(CHOICES[name])
     for part in info.metadata:
         words = EVERY.get(getattr(part, "pattern", None), words)
     default = None if info.is_required() else info.default
@@ -106,6 +109,8 @@ def component(item: Field, value: Any) -> gr.components.Component:
         return gr.Checkbox(shown, **common)
     if item.kinds == (tuple,):
         return gr.Textbox(shown, lines=2, max_lines=6, placeholder="one prompt a line", **common)
+    if item.kinds == (dict,):
+        return gr.Textbox(shown, lines=2, max_lines=6, placeholder="name = value, one a line", **common)
     if item.words:
         return gr.Dropdown(list(item.words), value=shown, allow_custom_value=bool(item.kinds), **common)
     if str in item.kinds:
@@ -125,6 +130,8 @@ def to_page(item: Field, value: Any) -> Plain:
     """Turn a value of the config into what its component shows."""
     if item.kinds == (tuple,):
         return "\n".join(value or ())
+    if item.kinds == (dict,):
+        return tomli_w.dumps(value or {}).strip()
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     plain: Plain = str(value) if item.words and value is not None else value
@@ -135,6 +142,8 @@ def from_page(item: Field, shown: Any) -> Any:
     """Turn what a component holds into a value for `compose`, which checks it; None where it was left empty."""
     if item.kinds == (tuple,):
         return [line.strip() for line in str(shown or "").splitlines() if line.strip()]
+    if item.kinds == (dict,):
+        return _table(str(shown or ""))
     if str in item.kinds and not item.words:
         return str(shown or "").strip()
     if isinstance(shown, str):
@@ -143,6 +152,13 @@ def from_page(item: Field, shown: Any) -> Any:
     if isinstance(shown, float) and shown.is_integer() and float not in item.kinds:
         return int(shown)
     return shown
+
+
+def _table(text: str) -> Any:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return text  # left for the schema to refuse
 
 
 def _number(text: str, item: Field) -> Any:

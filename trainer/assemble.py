@@ -10,18 +10,20 @@ from torch import Tensor
 from trainer.adapters.lora import LoraAdapter
 from trainer.chores import Chores
 from trainer.compiling import settle
-from trainer.contract.catalog import ADAPTERS, pick, resolve
-from trainer.contract.config import RunConfig
+from trainer.contract.catalog import ADAPTERS, optimizer_row, resolve
+from trainer.contract.config import RunConfig, interval
 from trainer.contract.errors import UserError
 from trainer.contract.ladder import RUNGS
+from trainer.contract.rates import part_rate, peak_rates
 from trainer.contract.remarks import remarks
 from trainer.contract.rundir import RunDir, State
+from trainer.contract.schedules import share
 from trainer.data import draws
 from trainer.data.batches import Batches
 from trainer.data.cache import Cache, build_cache
 from trainer.data.order import Order
 from trainer.data.store import store_of
-from trainer.data.texts import Words, read_texts
+from trainer.data.texts import Words, encode_now, read_texts
 from trainer.device import Engine, choose_attention, choose_engine, choose_layout, processes, ran_out
 from trainer.families.locate import load_family
 from trainer.graph import Graphed
@@ -29,12 +31,14 @@ from trainer.kernels.check import trouble
 from trainer.memory import plan
 from trainer.objectives.chosen import Objective
 from trainer.objectives.diffusion import alphas_cumprod
-from trainer.optim import LossScale, clip_gradient, warmup_steps
+from trainer.optim.build import build, rehearse
+from trainer.optim.saved import load_around
+from trainer.optim.scaling import LossScale, clip_gradient
 from trainer.pictures.length import planned_steps
 from trainer.preflight import seconds_per_step
 from trainer.protocols import Batch, Family, Optimizer, Report, Text
 from trainer.sampling import encode_pairs
-from trainer.state import load_latest, restore
+from trainer.state import load_latest
 from trainer.weights.nf4 import bitsandbytes
 
 
@@ -62,15 +66,16 @@ class AssembledRun:
     engine: Engine
 
     def __post_init__(self) -> None:
-        training, optimizer, arena = self.config.training, self.config.optimizer, self.adapter.arena
-        self.accumulation = training.accumulation
-        self._shape: Callable[[float], float] = resolve(pick("schedule.name", self.config.schedule.name))
-        self._warmup = warmup_steps(self.config.schedule.warmup, self.total)
-        rates = {"unet": optimizer.learning_rate}
-        self._peaks = {group: rates.get(group.partition(".")[0], optimizer.text_encoder_rate) for group in arena.groups}
+        arena = self.adapter.arena
+        self.accumulation = self.config.training.accumulation
+        self._share = share(self.config, self.total)
+        self._peaks = peak_rates(self.config, arena.groups)
+        until = interval(self.config.adapter.text_encoder_until, self.total, self.chores.steps_per_epoch)
+        self._settled = self.total if until is None else until  # step from which on the text encoders learn no more
+        self.chores.shown = self.optimizer.shown
         self._scale = self.optimizer if isinstance(self.optimizer, LossScale) else None
         self._learn: Callable[[Batch], Tensor] = self._forward_backward
-        if self.engine.graph:
+        if self.engine.graph and optimizer_row(self.config.optimizer.name).graph != "none":
             self._learn = Graphed(
                 self._forward_backward,
                 [arena.added],
@@ -88,7 +93,8 @@ class AssembledRun:
         found, step = load_latest(self.chores.run), 0
         if found is not None:
             step, tensors = found
-            restore(tensors, self.tensors())
+            mine = {"master": self.adapter.arena.master}
+            load_around(self.optimizer, mine, tensors)
             self.adapter.arena.publish()
         self.chores.report.told("measuring a step", 0, 1)
         seconds = seconds_per_step(self, step, self.engine.device) if step < self.total else 0.0
@@ -115,10 +121,18 @@ class AssembledRun:
 
     def learn(self, micro_step: int) -> Tensor:
         """See `trainer.protocols.Run`."""
+        if self.tokens is not None and micro_step >= self._settled * self.accumulation:
+            self._settle_text()
         batch, dropout = self.batches.batch(micro_step), self.adapter.dropout
         place = draws.generator(self.config.training.seed, draws.DROPOUT, micro_step, self.batches.order.rank)
         dropout.generator.manual_seed(place.initial_seed())
         return self._learn(batch)
+
+    def _settle_text(self) -> None:
+        """The text encoders learn no more: every caption is encoded once, and what was recorded with them forgotten."""
+        self.optimizer.settle([group for group in self.adapter.arena.groups if not _of_unet(group)])
+        self.text, self.tokens = encode_now(self.family, self.tokens), None
+        self.chores.make_room()
 
     def _forward_backward(self, batch: Batch) -> Tensor:
         self.adapter.dropout.begin()
@@ -152,16 +166,14 @@ class AssembledRun:
 
     def rates(self, step: int) -> Mapping[str, float]:
         """See `trainer.protocols.Run`."""
-        if step < self._warmup:
-            share = (step + 1) / (self._warmup + 1)
-        else:
-            share = self._shape((step - self._warmup) / max(1, self.total - self._warmup))
-        return {group: peak * share for group, peak in self._peaks.items()}
+        share, learning = self._share(step), step < self._settled
+        return {group: peak * share for group, peak in self._peaks.items() if learning or _of_unet(group)}
 
     def record(self, step: int, loss: Tensor, norm: Tensor) -> None:
         """See `trainer.protocols.Run`. A step that was left out has no numbers."""
         if not (self._scale and self._scale.skipped):
-            self.chores.record(step, loss, norm, self.rates(step - 1)["unet.B"])
+            rate = self._share(step - 1) * part_rate(self.config, "unet") * self.optimizer.found()
+            self.chores.record(step, loss, norm, rate)
 
     def due(self, step: int) -> bool:
         """See `trainer.protocols.Run`."""
@@ -169,11 +181,11 @@ class AssembledRun:
 
     def attend(self, step: int) -> bool:
         """See `trainer.protocols.Run`."""
-        return self.chores.attend(step, self.tensors())
+        return self.chores.attend(step, self.tensors)
 
     def finish(self, step: int) -> None:
         """See `trainer.protocols.Run`."""
-        self.chores.finish(step, self.tensors())
+        self.chores.finish(step, self.tensors)
 
 
 def assemble(run: RunDir, report: Report) -> AssembledRun:
@@ -190,6 +202,7 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     config = run.config()
     run.write_status(State.PREPARING, message="loading the base model")
     report.told("loading the base model", 0, 1)
+    rehearse(config)
     for remark in remarks(config, config.training.steps):
         run.emit("notice", text=str(remark))
         report.said(str(remark))
@@ -207,9 +220,6 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
         samples = sample_texts(family, config, words)
     report.told("loading the UNet", 0, 1)
     engine, adapter = load_adapted(run, family, config, pixels)
-    optimizer: Optimizer = resolve(pick("optimizer.name", config.optimizer.name))(adapter.arena, config.optimizer)
-    if engine.dtype == torch.float16:
-        optimizer = LossScale(optimizer, adapter.arena)
     turns = [picture.turn for picture in cache.pictures]
     order = Order(turns, config.training.batch_size, config.training.seed, *processes(engine))
     total = total_steps(config, cache, order)
@@ -218,9 +228,14 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     batches = Batches(cache, words.rows, order, config, len(signal), engine.device, words.host)
     epoch = order.batches_per_epoch / config.training.accumulation
     chores = Chores(run, config, family, adapter, cache, words.prompts, samples, total, epoch, report)
+    optimizer = build(adapter.arena, config)
     return AssembledRun(
         config, family, adapter, optimizer, batches, chores, objective, words.table, words.tokens, total, engine
     )
+
+
+def _of_unet(group: str) -> bool:
+    return group.partition(".")[0] == "unet"
 
 
 def training_side(family: Family, config: RunConfig) -> int:

@@ -7,6 +7,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from statistics import fmean
@@ -41,6 +42,8 @@ SAVED_PER_SECOND = 200e6  # bytes of a checkpoint, flushed to a slow SSD
 KEEP = 3  # checkpoints on disk
 MOST_FAILURES = 3  # rounds of samples in a row; then there is no more hope
 
+Gathered = Callable[[], Mapping[str, Tensor]]
+
 
 @dataclass
 class Chores:
@@ -54,6 +57,7 @@ class Chores:
         steps_per_epoch: optimiser steps of one pass over the set.
         report: hears what is told to a person.
         stop: set by a signal handler; asks for a stop like `requests/stop` does.
+        shown: gives the matrices that samples and file are made with, where those are not the trained ones.
         make_room: gives up device memory that the steps hold between them, at the price of some time.
         most: pictures of a round, where it should be fewer than planned.
     """
@@ -69,6 +73,7 @@ class Chores:
     steps_per_epoch: float
     report: Report
     stop: threading.Event = field(default_factory=threading.Event)
+    shown: Callable[[], Tensor | None] = lambda: None
     make_room: Callable[[], None] = lambda: None
     most: int | None = None
     _ledger: Ledger = field(default_factory=Ledger)
@@ -165,8 +170,13 @@ class Chores:
     def _orphaned(self) -> bool:
         return self._parent is not None and os.getppid() != self._parent
 
-    def attend(self, step: int, tensors: Mapping[str, Tensor]) -> bool:
-        """Do what is due. Return False when someone asked to stop: all is saved then."""
+    def attend(self, step: int, tensors: Gathered) -> bool:
+        """Do what is due. Return False when someone asked to stop: all is saved then.
+
+        Args:
+            step: steps done.
+            tensors: gathers what a checkpoint holds; some optimisers have thousands, so it is asked only to save.
+        """
         every = self._rounds.every
         sampling = every is not None and step % every == 0 and step < self.total
         asked = self.run.take_request("save")
@@ -184,7 +194,7 @@ class Chores:
             return False
         return True
 
-    def finish(self, step: int, tensors: Mapping[str, Tensor]) -> None:
+    def finish(self, step: int, tensors: Gathered) -> None:
         """Save the end, draw the last samples, write the adapter file, let go of the cache."""
         self._report(step, everything=True)
         if torch.cuda.is_available():
@@ -195,7 +205,8 @@ class Chores:
         facts = adapter_facts(self.run, self.config, self.family, self.cache, step, self._cover)
         path, adapter = self.run.adapter_file, self.adapter
         dtype = self.config.export.dtype
-        export_adapter(path, adapter.matrices(), self.family.layout(), adapter.alpha, facts, dtype)
+        with self.showing():
+            export_adapter(path, adapter.matrices(), self.family.layout(), adapter.alpha, facts, dtype)
         self.run.emit("export", step=step, file=path.name, bytes=path.stat().st_size)
         self.run.write_status(State.DONE, step=step, message=f"Finished: {path.name}")
         free(self.run.cache)  # last: until then a resume needs it
@@ -213,12 +224,16 @@ class Chores:
         self._reported = time.monotonic()
         self.run.write_status(State.TRAINING, step=step, total=self.total)
 
-    def _save(self, step: int, tensors: Mapping[str, Tensor]) -> None:
+    def _save(self, step: int, tensors: Gathered) -> None:
         if step == self._saved_step:
             return
-        path = save_checkpoint(self.run, step, tensors, KEEP)
+        path = save_checkpoint(self.run, step, tensors(), KEEP)
         self._saved, self._saved_step = time.monotonic(), step
         self.run.emit("save", step=step, file=path.name)
+
+    def showing(self) -> AbstractContextManager[None]:
+        """Within this, the adapter is as it is to be used: see `trainer.protocols.Optimizer.shown`."""
+        return self.adapter.arena.showing(self.shown())
 
     def _sample(self, step: int) -> None:
         """Draw the samples. Whatever goes wrong with a picture, the run goes on."""
@@ -228,7 +243,8 @@ class Chores:
             self.make_room()
         short = False
         try:
-            self._draw(step)
+            with self.showing():
+                self._draw(step)
             self._failures = 0
         except Exception as error:  # noqa: BLE001 - a picture less is no reason to lose a training
             traceback.print_exc()

@@ -6,12 +6,10 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from trainer.contract.errors import UserError
 from trainer.contract.files import storage_error
 from trainer.contract.rundir import RunDir
 
@@ -82,20 +80,3 @@ def load_latest(run: RunDir) -> tuple[int, dict[str, Tensor]] | None:
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             run.emit("notice", text=f"{path.name} cannot be read ({error}); trying the one before.")
     return None
-
-
-def restore(tensors: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
-    """Copy saved tensors into live ones of the same names.
-
-    Raises:
-        UserError: names or shapes differ: the checkpoint belongs to another config.
-    """
-    if tensors.keys() != into.keys() or any(tensors[name].shape != into[name].shape for name in into):
-        raise UserError(
-            "the checkpoint does not fit the run's config",
-            "checkpoints",
-            "Start a new run; this one was changed by hand.",
-        )
-    with torch.no_grad():
-        for name, tensor in into.items():
-            tensor.copy_(tensors[name])

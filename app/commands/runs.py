@@ -12,6 +12,7 @@ from rich.table import Table
 
 from app.commands.options import Base, DataDir, Json, about_base, answer, console, notes
 from app.commands.processes import run_foreground, told_by
+from trainer.contract.catalog import check_package, optimizer_row
 from trainer.contract.compose import DEFAULT_PRESET, Layer, compose, load_preset, parse_assignments
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import EXIT_DONE, EXIT_STOPPED, UserError
@@ -87,6 +88,7 @@ def build_config(home: Path, dataset: str, preset: str, flags: dict[str, str], a
     wanted = assigned.get("model", {}).get("base") or flags["base"] or "demo"
     config = compose([load_preset(preset, preset_shelf(wanted)), given, assigned])
     check_base(config.model.base)
+    check_package(optimizer_row(config.optimizer.name))
     config = _with_sets(home, config)
     check_run(config, read)  # what the sets do not allow is said here, and not after the base is loaded
     return config

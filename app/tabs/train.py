@@ -15,6 +15,7 @@ from app.views.bases import BASES, note_html, shelf
 from app.views.lengths import lengths_html, planned_or_none
 from app.views.notes import Note, notes, notes_of, style
 from app.views.page import Page, edited, in_turn, kindly, quiet
+from trainer.contract.catalog import check_package, optimizer_row
 from trainer.contract.compose import LENGTHS, compose, load_preset, presets
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
@@ -31,6 +32,7 @@ ASKED = {  # settings that are questions of their own -> the id of the question'
     "model.base": "train-base",
     **{f"training.{name}": "train-length" for name in LENGTHS},
 }
+RATES = tuple(f"optimizer.{part}learning_rate" for part in ("", "text_encoder_", "text_encoder_2_"))
 
 Components = dict[str, Any]  # setting or question -> its component
 
@@ -170,6 +172,7 @@ def _submit(page: Page, essential: Components, advanced: Components) -> Any:
             sets.check(Path(config.dataset.path))
             check_run(config, sets.album)
             check_base(config.model.base)
+            check_package(optimizer_row(config.optimizer.name))
             run = queue.submit(
                 page.home, str(values["name"] or "").strip() or _default_name(config, values["preset"]), config
             )
@@ -231,6 +234,9 @@ def _wire(page: Page, essential: Components, advanced: Components, told: Compone
         [preset, essential["length"], essential["unit"], *advanced.values()], **quiet(),
     )  # fmt: skip
     filled.then(show, inputs, outputs, **in_turn("train-form"))
+    advanced["optimizer.name"].input(
+        kindly(_rates), [base, preset, advanced["optimizer.name"]], [advanced[key] for key in RATES], **quiet()
+    ).then(show, inputs, outputs, **in_turn("train-form"))
     typed = edited(*(component for component in (essential | advanced).values() if component not in (base, preset)))
     gr.on(typed, show, inputs, outputs, **in_turn("train-form"))
     page.dataset.change(
@@ -240,6 +246,13 @@ def _wire(page: Page, essential: Components, advanced: Components, told: Compone
     page.blocks.load(lambda: _first(page), None, [essential["dataset"], summary], **quiet()).then(
         show, inputs, outputs, **in_turn("train-form")
     )
+
+
+def _rates(base: str, preset: str, optimizer: str) -> list[form.Plain]:
+    """The preset's learning rates as another optimiser takes them."""
+    given = _preset(base, preset).model_dump(exclude_none=True)
+    config = compose([given, {"optimizer": {"name": optimizer}}])
+    return [form.to_page(form.field(key), form.value_of(config, key)) for key in RATES]
 
 
 def _first(page: Page) -> tuple[gr.Dropdown, str]:

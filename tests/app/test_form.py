@@ -12,7 +12,9 @@ UNLIKE = {  # another value than the default, for every field that has no bounds
     "model.base": "someone/model", "dataset.path": "elsewhere", "dataset.trigger": "sks", "dataset.resolution": 768,
     "dataset.background": "#102030", "dataset.class_word": "dog", "dataset.caption_prefix": "photo of",
     "dataset.caption_suffix": "outside",
-    "adapter.alpha": 8.5, "optimizer.text_encoder_learning_rate": 5e-5,
+    "adapter.alpha": 8.5, "optimizer.text_encoder_learning_rate": 5e-5, "optimizer.learning_rate": 2e-4,
+    "optimizer.text_encoder_2_learning_rate": 3e-5, "optimizer.arguments": {"d_coef": 2, "betas": (0.9, 1), "x": True},
+    "adapter.text_encoder_until": "40%",
     "training.threads": 2, "training.save_every": "125", "sampling.every": "3ep",
     "sampling.prompts": ("a cat", "a dog, red"), "sampling.negative": "blurry",
 }  # fmt: skip

@@ -5,6 +5,8 @@ A path is imported only when a run needs it, so that reading the tables never im
 
 import difflib
 import importlib
+import importlib.util
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,13 +36,48 @@ class Row:
 
 @dataclass(frozen=True)
 class OptimizerRow(Row):
-    """An optimiser.
+    """An optimiser: our own over an arena, or a class of torch's kind (`trainer.optim.foreign`).
 
     Attributes:
-        graph: what a CUDA graph may hold: the whole step, forward and backward only, or nothing.
+        graph: what a CUDA graph may hold: the whole step, forward and backward only, or nothing. All step beside the
+            graph: they take their rates, and most of them counts or sums, from the host, which a replay would freeze.
+        rate: learning rate for `auto`, for a LoRA whose alpha is its rank.
+        sensible: rates below do next to nothing, rates above are likely to destroy the adapter.
+        package: to be installed with pip; "" where it comes with the product.
+        whole: elementwise, so that it can be handed a group's matrices as one flat tensor: a few kernels instead of
+            some for each matrix.
+        one_rate: it finds the rate itself, one for all groups.
+        bytes: that it keeps on the device for each trained number: moments, an fp32 gradient where the class wants one.
+        passes: settings of `[optimizer]` that become arguments.
+        arguments: over the class's own defaults; `optimizer.arguments` goes over these.
+        averages: it keeps an average of the matrices and is asked for it (`train` and `eval` of its class).
+        schedule: for `auto`.
     """
 
-    graph: Literal["step", "backward", "none"]
+    graph: Literal["step", "backward", "none"] = "backward"
+    rate: float = 1e-4
+    sensible: tuple[float, float] = (1e-5, 1e-3)
+    package: str = ""
+    whole: bool = False
+    one_rate: bool = False
+    bytes: int = 16
+    passes: tuple[str, ...] = ()
+    arguments: tuple[tuple[str, Any], ...] = ()
+    averages: bool = False
+    schedule: str = "cosine"
+
+
+@dataclass(frozen=True)
+class ScheduleRow(Row):
+    """The shape of a learning rate over a run.
+
+    Its function takes what it reads as keyword arguments.
+    """
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Settings of `[schedule]` that the function takes."""
+        return tuple(name.partition(".")[2] for name in self.reads)
 
 
 @dataclass(frozen=True)
@@ -81,19 +118,106 @@ ADAPTERS = {
     "lora": Row("trainer.adapters.lora:attach", "LoRA", "Two small matrices beside each layer (arXiv 2106.09685)."),
 }
 
+ADAM = ("betas", "eps", "weight_decay")
 OPTIMIZERS = {
     "adamw": OptimizerRow(
-        "trainer.optim:FlatAdamW",
+        "trainer.optim.flat:adamw",
         "AdamW",
-        "Adam with decoupled weight decay (arXiv 1711.05101), one flat slice a group.",
-        "step",
+        "Adam with decoupled weight decay (arXiv 1711.05101), one flat slice a group. What most recipes are made for.",
+        bytes=8,
+        passes=ADAM,
+    ),
+    "adamw8bit": OptimizerRow(
+        "bitsandbytes.optim:AdamW8bit",
+        "AdamW 8-bit",
+        "AdamW with moments in 8 bits (arXiv 2110.02861): a little less memory.",
+        package="bitsandbytes",
+        whole=True,
+        bytes=6,
+        passes=ADAM,
+    ),
+    "adafactor": OptimizerRow(
+        "pytorch_optimizer:AdaFactor",
+        "Adafactor",
+        "Second moments as a row and a column (arXiv 1804.04235), at a given rate, no first moment: least memory.",
+        package="pytorch-optimizer",
+        bytes=12,
+        passes=("weight_decay",),
+        arguments=(("betas", (None, 0.999)), ("scale_parameter", False), ("relative_step", False)),
+    ),
+    "prodigy": OptimizerRow(
+        "prodigyopt:Prodigy",
+        "Prodigy",
+        "Finds the learning rate itself (arXiv 2306.06101): leave it at 1, or scale what is found with d_coef.",
+        rate=1.0,
+        sensible=(0.1, 5.0),
+        package="prodigyopt",
+        whole=True,
+        one_rate=True,
+        bytes=20,
+        passes=ADAM,
+        # What its authors advise for diffusion models and for schedules with a warm-up.
+        arguments=(("use_bias_correction", True), ("safeguard_warmup", True)),
+    ),
+    "lion": OptimizerRow(
+        "trainer.optim.flat:lion",
+        "Lion",
+        "Steps by the sign of the momentum (arXiv 2302.06675), one flat slice a group. Wants a fifth of AdamW's rate.",
+        rate=2e-5,
+        sensible=(1e-7, 2e-3),
+        bytes=4,
+        passes=("betas", "weight_decay"),
+    ),
+    "came": OptimizerRow(
+        "pytorch_optimizer:CAME",
+        "CAME",
+        "Adafactor that trusts steps by how steady they are (arXiv 2307.02047).",
+        package="pytorch-optimizer",
+        passes=("weight_decay",),
+    ),
+    "schedulefree": OptimizerRow(
+        "schedulefree:AdamWScheduleFree",
+        "Schedule-free AdamW",
+        "Averages instead of lowering the rate (arXiv 2405.15682): good at any moment, whatever the length.",
+        rate=2e-4,
+        sensible=(1e-5, 5e-3),
+        package="schedulefree",
+        whole=True,
+        passes=ADAM,
+        averages=True,
+        schedule="constant",
+    ),
+    "sgd": OptimizerRow(
+        "torch.optim:SGD",
+        "SGD with momentum",
+        "The plain gradient, carried on (beta1 is the momentum). For comparisons: its rate is hard to find.",
+        rate=0.1,
+        sensible=(1e-4, 10.0),
+        whole=True,
+        bytes=8,
+        passes=("momentum", "weight_decay"),
     ),
 }
 
 SCHEDULES = {
-    "cosine": Row("trainer.optim:cosine", "Cosine", "Falls along half a cosine to zero."),
-    "linear": Row("trainer.optim:linear", "Linear", "Falls in a straight line to zero."),
-    "constant": Row("trainer.optim:constant", "Constant", "Stays at its peak after the warm-up."),
+    "auto": ScheduleRow(
+        "trainer.contract.schedules:cosine", "Automatic", "Cosine; constant where the optimiser needs no other."
+    ),
+    "cosine": ScheduleRow("trainer.contract.schedules:cosine", "Cosine", "Falls along half a cosine."),
+    "linear": ScheduleRow("trainer.contract.schedules:linear", "Linear", "Falls in a straight line."),
+    "constant": ScheduleRow("trainer.contract.schedules:constant", "Constant", "Stays at its peak after the warm-up."),
+    "restarts": ScheduleRow(
+        "trainer.contract.schedules:restarts",
+        "Cosine with restarts",
+        "Falls along half a cosine, several times, each from the peak.",
+        reads=("schedule.cycles",),
+    ),
+    "polynomial": ScheduleRow(
+        "trainer.contract.schedules:polynomial",
+        "Polynomial",
+        "Falls as a power of what is left: 1 is linear, 2 falls early, 0.5 falls late.",
+        reads=("schedule.power",),
+    ),
 }
 
 WEIGHTINGS = {
@@ -184,6 +308,8 @@ SAMPLERS = {
     ),
 }
 
+DOTTED = ("optimizer.name",)  # settings that also take the dotted name of a class
+
 CHOICES: dict[str, Mapping[str, Row]] = {
     "optimizer.name": OPTIMIZERS,
     "schedule.name": SCHEDULES,
@@ -209,11 +335,39 @@ def pick(setting: str, name: str) -> Any:
         UserError: an unknown name, with what there is and the nearest right one.
     """
     table = CHOICES[setting]
+    if setting in DOTTED and re.fullmatch(r"\w+(\.\w+)+", name):
+        return dotted(name)
     if name not in table:
         near = difflib.get_close_matches(name.lower(), {key.lower(): key for key in table}, n=1)
         hint = f"Did you mean {near[0]}? " if near else ""
-        raise UserError(f"'{name}' is not known", setting, f"{hint}There is: {', '.join(table)}.")
+        more = ", or the dotted name of a class" if setting in DOTTED else ""
+        raise UserError(f"'{name}' is not known", setting, f"{hint}There is: {', '.join(table)}{more}.")
     return table[name]
+
+
+def dotted(name: str) -> OptimizerRow:
+    """A row for `package.module.Class`; it is handed each matrix by itself, and its own defaults."""
+    module, _, attribute = name.rpartition(".")
+    return OptimizerRow(f"{module}:{attribute}", attribute, f"The class {name}.", sensible=(0.0, float("inf")))
+
+
+def optimizer_row(name: str) -> OptimizerRow:
+    """The row of an optimiser. Raises UserError for an unknown name."""
+    row: OptimizerRow = pick("optimizer.name", name)
+    return row
+
+
+def check_package(row: OptimizerRow) -> None:
+    """Look for the package that an optimiser comes from, without importing it.
+
+    Raises:
+        UserError: it is not installed; says how to.
+    """
+    module = row.path.partition(":")[0].partition(".")[0]
+    if importlib.util.find_spec(module) is None:
+        fix = f"Run: python -m pip install {row.package or module}"
+        raise UserError(f"{row.title} needs the package {row.package or module}, which is not installed",
+                        "optimizer.name", fix)  # fmt: skip
 
 
 def check_choices(config: "RunConfig") -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
-from trainer.contract.catalog import WEIGHTINGS, check_choices
+from trainer.contract.catalog import OPTIMIZERS, WEIGHTINGS, check_choices
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
 from trainer.contract.known_as import KNOWN_AS
@@ -47,6 +47,7 @@ def compose(layers: Iterable[Layer], without_effect: Idle = "refuse") -> RunConf
 
     steps, epochs and views are one choice: giving one in a later layer drops the others of earlier layers. In the same
     way a later choice drops what earlier layers say for another one: a preset's huber_c, where loss=l1 is asked for.
+    Naming another optimiser in a later layer changes the learning rates of earlier layers to what it needs.
 
     Args:
         layers: the first counts least.
@@ -109,6 +110,8 @@ def _merge(merged: dict[str, dict[str, Any]], layer: Layer) -> None:
                 raise UserError(problem, section, "They are one choice: leave the others out.")
             for name in LENGTHS:
                 target.pop(name, None)
+        if section == "optimizer" and "name" in values:
+            _carry_rates(target, str(values["name"]))
         target.update(values)
 
 
@@ -123,6 +126,20 @@ def _with_weighting(layer: Layer, before: Layer) -> Layer:
     elif before.get("objective", {}).get("weighting") not in reading:
         values = {**values, "weighting": "min_snr"}
     return {**layer, "objective": values}
+
+
+def _carry_rates(earlier: dict[str, Any], name: str) -> None:
+    """A rate of an earlier layer was meant for its optimiser: for another one it is changed in the proportion that the
+    catalogue's rates have. One that finds the rate itself is left to do so.
+    """
+    old, new = OPTIMIZERS.get(str(earlier.get("name", "adamw"))), OPTIMIZERS.get(name)
+    if old is None or new is None or old is new:
+        return
+    for key in ("learning_rate", "text_encoder_learning_rate", "text_encoder_2_learning_rate"):
+        rate = earlier.get(key)
+        if isinstance(rate, int | float):
+            found = "auto" if new.one_rate or old.one_rate else float(f"{rate * new.rate / old.rate:.3g}")
+            earlier[key] = found
 
 
 def _explain(error: ValidationError) -> UserError:

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from trainer.contract.catalog import OPTIMIZERS, optimizer_row
 from trainer.contract.config import RunConfig
+from trainer.contract.rates import part_rate, passed
+from trainer.contract.schedules import schedule_name
 
-# Effective rates (learning rate x alpha / rank) of optimisers whose steps are as long as the rate, whatever the
-# gradient. What people publish for SD 1.5 and SDXL lies between 2e-5 and 5e-4; the small practice base takes more.
-USUAL = {"adamw": (1e-5, 1e-3)}
-PRACTICE = 10.0  # times more
-LEAST_PATH = 5e-3  # effective rate x steps: fifty steps at 1e-4, of which one sees nothing
+PRACTICE = 10.0  # times more than usual is taken by the small practice base
+LEAST_STEPS = 50  # at an optimiser's own rate: of fewer one sees nothing
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Remark:
 
 def peak_rate(config: RunConfig) -> float:
     """Peak learning rate of the UNet's matrices."""
-    return config.optimizer.learning_rate
+    return part_rate(config, "unet")
 
 
 def effective_rate(config: RunConfig) -> float:
@@ -46,11 +46,10 @@ def rate_words(config: RunConfig) -> str:
 
 
 def _rate(config: RunConfig, steps: int | None) -> Iterator[Remark]:
-    if config.optimizer.name not in USUAL:
-        return
-    least, most = USUAL[config.optimizer.name]
+    row = optimizer_row(config.optimizer.name)
+    least, most = row.sensible
     most *= PRACTICE if config.model.base == "demo" else 1
-    rate, words, usual = effective_rate(config), rate_words(config), f"usual is {least:g} to {most:g}"
+    rate, words, usual = effective_rate(config), rate_words(config), f"usual is {least:g} to {most:g} with {row.title}"
     setting, up, down = "optimizer.learning_rate", "Raise it", "Lower it"
     if config.adapter.alpha_value != config.adapter.rank:
         up, down = f"{up}, or set adapter.alpha=auto", f"{down}, or set adapter.alpha=auto"
@@ -58,9 +57,28 @@ def _rate(config: RunConfig, steps: int | None) -> Iterator[Remark]:
         yield Remark(setting, f"{words} is likely to do nothing; {usual}. {up}.")
     elif rate > most:
         yield Remark(setting, f"{words} is likely to fry the model; {usual}. {down}.")
-    elif steps is not None and rate * steps < LEAST_PATH:
+    elif steps is not None and rate * steps < LEAST_STEPS * row.rate:
         times = f"{steps} step{'s' * (steps != 1)}"
         yield Remark("training.steps", f"{times} at an {words} are likely to do nothing. Train longer.")
+
+
+def _optimizer(config: RunConfig, steps: int | None) -> Iterator[Remark]:
+    row, ratio = optimizer_row(config.optimizer.name), config.optimizer.lora_plus_ratio
+    if row.averages and schedule_name(config) != "constant":
+        yield Remark("schedule.name", f"{row.title} does without a schedule and learns less with one. Set it to auto.")
+    if ratio > 1 and (rate := effective_rate(config) * ratio) > row.sensible[1]:
+        text = f"B learns at {rate:g}, usual is up to {row.sensible[1]:g}. Lower it, or the learning rate."
+        yield Remark("optimizer.lora_plus_ratio", text)
+    if config.optimizer.name not in OPTIMIZERS:  # where all rows take a setting, no rule says that a class does not
+        for setting in {name for known in OPTIMIZERS.values() for name in passed(known)} - set(passed(row)):
+            if config.value(setting) != type(config.optimizer).model_fields[setting.partition(".")[2]].default:
+                yield Remark(setting, f"has no effect with {row.title}. Give it in optimizer.arguments.")
+
+
+def _average(config: RunConfig, steps: int | None) -> Iterator[Remark]:
+    if config.training.ema and not config.export.ema:
+        text = "the average is kept, but neither samples nor file use it. Set export.ema=true too."
+        yield Remark("training.ema", text)
 
 
 def _zero_terminal(config: RunConfig, steps: int | None) -> Iterator[Remark]:
@@ -84,6 +102,8 @@ def _longer_than_the_run(config: RunConfig, steps: int | None) -> Iterator[Remar
 
 CHECKS: tuple[Callable[[RunConfig, int | None], Iterator[Remark]], ...] = (
     _rate,
+    _optimizer,
+    _average,
     _zero_terminal,
     _longer_than_the_run,
 )

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.contract.catalog import CHOICES
+from trainer.contract.catalog import CHOICES, OPTIMIZERS, optimizer_row
 from trainer.contract.config import RunConfig
+from trainer.contract.rates import part_rate, passed
 
 
 @dataclass(frozen=True)
@@ -88,17 +89,44 @@ def _read_by_choices() -> Iterator[OnlyWith]:
             yield OnlyWith(setting, (among(choice, *readers),))
 
 
+def _passed_to_optimizers() -> Iterator[OnlyWith]:
+    """What not every row takes; a class by its dotted name takes what its own arguments say."""
+
+    def taken(setting: str) -> Callable[[str], bool]:
+        return lambda name: setting in passed(optimizer_row(name))
+
+    for setting in dict.fromkeys(name for row in OPTIMIZERS.values() for name in passed(row)):
+        readers = [name for name, row in OPTIMIZERS.items() if setting in passed(row)]
+        if len(readers) < len(OPTIMIZERS):
+            yield OnlyWith(setting, (Need("optimizer.name", " or ".join(readers), taken(setting), readers[0]),))
+
+
+def _several_rates(config: RunConfig) -> bool:
+    parts = ("unet", "text_encoder", "text_encoder_2") if config.adapter.text_encoder else ("unet",)
+    one = optimizer_row(config.optimizer.name).one_rate
+    return one and len({part_rate(config, part) for part in parts}) > 1
+
+
 GPU = among("model.device", "auto", "cuda")
 DRAWN = Need("sampling.every", "not never", lambda value: value != "never", "auto")
 BENT = tuple(name for name, row in CHOICES["objective.loss"].items() if "objective.huber_c" in row.reads)
 
 ONLY_WITH: tuple[OnlyWith, ...] = (
     *_read_by_choices(),
+    *_passed_to_optimizers(),
     OnlyWith("dataset.mask_floor", (among("dataset.masks", True),)),
     OnlyWith(
         "dataset.keep_tokens", (among("dataset.shuffle", "auto", "on"), above("dataset.tag_dropout", 0, example=0.1))
     ),
-    OnlyWith("optimizer.text_encoder_learning_rate", (among("adapter.text_encoder", True),)),
+    *(
+        OnlyWith(setting, (among("adapter.text_encoder", True),))
+        for setting in (
+            "optimizer.text_encoder_learning_rate",
+            "optimizer.text_encoder_2_learning_rate",
+            "adapter.text_encoder_until",
+        )
+    ),
+    OnlyWith("export.ema", (above("training.ema", 0, example=0.999),)),
     OnlyWith("objective.pyramid_discount", (above("objective.pyramid_iterations", 0, example=6),)),
     OnlyWith(
         "objective.stratified",
@@ -114,6 +142,24 @@ ONLY_WITH: tuple[OnlyWith, ...] = (
 )
 
 CLASHES: tuple[Clash, ...] = (
+    Clash(
+        ("optimizer.lora_plus_ratio", "optimizer.name"),
+        lambda config: optimizer_row(config.optimizer.name).one_rate and config.optimizer.lora_plus_ratio != 1,
+        "an optimiser that finds the rate itself finds one for all matrices, and LoRA+ asks for two",
+        "Set it to 1, or take another optimiser.",
+    ),
+    Clash(
+        ("optimizer.text_encoder_learning_rate", "optimizer.name"),
+        _several_rates,
+        "an optimiser that finds the rate itself finds one for all parts, and different ones are asked for",
+        "Set the text encoders' rates to auto.",
+    ),
+    Clash(
+        ("training.ema", "optimizer.name"),
+        lambda config: bool(config.training.ema) and optimizer_row(config.optimizer.name).averages,
+        "this optimiser keeps an average of its own, and training.ema asks for another",
+        "Set it to 0, or take another optimiser.",
+    ),
     Clash(
         ("objective.noise_offset", "objective.pyramid_iterations"),
         lambda config: bool(config.objective.noise_offset and config.objective.pyramid_iterations),

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from trainer.contract.config.section import Section
+from trainer.contract.config.section import Section, Until
 
 
 class AdapterSection(Section):
@@ -19,6 +19,9 @@ class AdapterSection(Section):
         description="UNet layers that learn: attention, with feed-forward, or with the projections around them too.",
     )
     text_encoder: bool = Field(False, description="Also train the text encoder's attention and MLP projections.")
+    text_encoder_until: Until = Field(
+        "end", description="When the text encoder stops learning: steps, share of the run, epochs, or `end`."
+    )
     init: Literal["kaiming", "gaussian"] = Field("kaiming", description="How A starts; B always starts at zero.")
 
     @property
