@@ -94,7 +94,7 @@ def test_what_is_hardly_meant_is_said(sections, word):
 def test_a_preset_s_rate_is_translated_for_another_optimiser():
     preset = {"optimizer": {"learning_rate": 2e-3, "text_encoder_learning_rate": 1e-3}}
     lion = config(preset, optimizer={"name": "lion"}).optimizer
-    assert (lion.learning_rate, lion.text_encoder_learning_rate) == (4e-4, 2e-4)
+    assert (lion.learning_rate, lion.text_encoder_learning_rate) == (6e-4, 3e-4)
     assert config(preset, optimizer={"name": "prodigy"}).optimizer.learning_rate == "auto"
     assert config(preset, optimizer={"name": "torch.optim.NAdam"}).optimizer.learning_rate == 2e-3
     assert config(preset, optimizer={"name": "lion", "learning_rate": 1e-5}).optimizer.learning_rate == 1e-5
