@@ -3,20 +3,14 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from trainer.contract.catalog import SCHEDULES, optimizer_row, pick
+from trainer.contract.catalog import optimizer_row
 from trainer.contract.errors import UserError
 from trainer.contract.schedules import schedule_name
 
 if TYPE_CHECKING:
     from trainer.contract.config import RunConfig
 
-# Arguments of an optimiser -> settings of `[optimizer]` that they are made of.
-PASSED = {
-    "betas": ("beta1", "beta2"),
-    "eps": ("epsilon",),
-    "momentum": ("beta1",),
-    "weight_decay": ("weight_decay",),
-}
+PRACTICE = 10.0  # times the usual rates: the small practice base takes more
 
 
 def part_rate(config: "RunConfig", part: str) -> float:
@@ -45,6 +39,20 @@ def _factor(config: "RunConfig", group: str) -> float:
     return config.optimizer.lora_plus_ratio if group.endswith(".B") else 1.0
 
 
+def effective_rate(config: "RunConfig") -> float:
+    """Learning rate x alpha / rank: how fast the update of a weight grows; one that is found is found for any alpha."""
+    options = config.adapter
+    scale = 1.0 if optimizer_row(config.optimizer.name).one_rate else options.alpha_value / options.rank
+    return part_rate(config, "unet") * scale
+
+
+def usual_rates(config: "RunConfig") -> tuple[float, float]:
+    """The least and the most that is usual for the optimiser, as an effective rate."""
+    row = optimizer_row(config.optimizer.name)
+    low, high = row.sensible
+    return low, high * (PRACTICE if config.model.base == "demo" and not row.one_rate else 1.0)
+
+
 def check_rates(config: "RunConfig") -> None:
     """Refuse rates and averages that contradict each other or the optimiser.
 
@@ -69,12 +77,12 @@ def rate_warnings(config: "RunConfig") -> list[str]:
     """Sentences about rates that are allowed, but hardly meant."""
     options, row = config.optimizer, optimizer_row(config.optimizer.name)
     said = []
-    rate, (low, high) = part_rate(config, "unet"), row.sensible
+    rate, (low, high) = effective_rate(config), usual_rates(config)
     if not low <= rate <= high:
         effect = "will do next to nothing" if rate < low else "is likely to destroy the adapter"
         said.append(
-            f"optimizer.learning_rate: {rate:g} {effect} with {row.title}; auto takes {row.rate:g}, usual is "
-            f"{low:g} to {high:g}"
+            f"optimizer.learning_rate: an effective rate of {rate:g} (rate x alpha / rank) {effect} with {row.title}; "
+            f"usual is {low:g} to {high:g}, auto takes {row.rate:g}"
         )
     if row.averages and schedule_name(config) != "constant":
         said.append(f"schedule.name: {row.title} does without a schedule and learns less with one; set it to auto")
@@ -84,26 +92,8 @@ def rate_warnings(config: "RunConfig") -> list[str]:
         said.append("export.ema: no average is kept; set training.ema too, for example to 0.999")
     if config.adapter.text_encoder_until != "end" and not config.adapter.text_encoder:
         said.append("adapter.text_encoder_until: the text encoder is not trained; set adapter.text_encoder too")
-    said += [f"{name} has no effect with {title}" for name, title in _idle(config)]
     if options.lora_plus_ratio > 1 and rate * options.lora_plus_ratio > high:
         said.append(
             f"optimizer.lora_plus_ratio: B learns at {rate * options.lora_plus_ratio:g}, usual is up to {high:g}"
         )
     return said
-
-
-def _idle(config: "RunConfig") -> list[tuple[str, str]]:
-    """Settings that were changed and that the chosen optimiser or schedule does not take, with its title."""
-    row, schedule = optimizer_row(config.optimizer.name), pick("schedule.name", schedule_name(config))
-    taken = {f"optimizer.{name}" for passed in row.passes for name in PASSED[passed]}
-    taken |= {f"schedule.{name}" for name in schedule.options}
-    could = {f"optimizer.{name}": row.title for names in PASSED.values() for name in names}
-    could |= {f"schedule.{name}": schedule.title for other in SCHEDULES.values() for name in other.options}
-    changed = [name for name in could if _changed(config, name)]
-    return [(name, could[name]) for name in changed if name not in taken]
-
-
-def _changed(config: "RunConfig", name: str) -> bool:
-    section, _, key = name.partition(".")
-    values = getattr(config, section)
-    return bool(getattr(values, key) != type(values).model_fields[key].default)

@@ -37,7 +37,7 @@ def test_auto_is_the_row_s_rate_and_is_not_warned_of(name):
     assert rate_warnings(found) == []
     low, high = OPTIMIZERS[name].sensible
     for rate, word in ((low / 2, "next to nothing"), (high * 2, "destroy")):
-        (said,) = rate_warnings(config(optimizer={"name": name, "learning_rate": rate}))
+        (said,) = rate_warnings(config(model={"base": "x/y"}, optimizer={"name": name, "learning_rate": rate}))
         assert word in said and "auto takes" in said
 
 
@@ -65,11 +65,23 @@ def test_contradictions_are_refused(sections, words):
         assert word in str(caught.value)
 
 
-def test_what_is_taken_is_not_warned_of():
-    assert rate_warnings(config(optimizer={"beta1": 0.8, "beta2": 0.9, "epsilon": 1e-6, "weight_decay": 0.1})) == []
-    assert (
-        rate_warnings(config(optimizer={"name": "sgd", "beta1": 0.8}, schedule={"name": "restarts", "cycles": 2})) == []
+def test_a_rate_counts_with_alpha_and_rank_and_the_practice_base_takes_more():
+    sd, options = {"base": "x/y"}, {"learning_rate": 4e-3}
+    (said,) = rate_warnings(config(model=sd, optimizer=options))
+    assert "destroy" in said and "0.001" in said
+    assert rate_warnings(config(model=sd, optimizer=options, adapter={"rank": 16, "alpha": 4})) == []
+    assert rate_warnings(config(model={"base": "demo"}, optimizer=options)) == []
+    (said,) = rate_warnings(config(model=sd, adapter={"rank": 64, "alpha": 1}))
+    assert "next to nothing" in said
+    assert rate_warnings(config(model=sd, optimizer={"name": "prodigy"}, adapter={"rank": 64, "alpha": 1})) == []
+
+
+def test_rows_say_which_settings_they_read():
+    assert OPTIMIZERS["adamw"].reads == tuple(
+        f"optimizer.{name}" for name in ("beta1", "beta2", "epsilon", "weight_decay")
     )
+    assert OPTIMIZERS["sgd"].reads == ("optimizer.beta1", "optimizer.weight_decay")
+    assert optimizer_row("torch.optim.NAdam").reads == ()
 
 
 @pytest.mark.parametrize(
@@ -79,11 +91,7 @@ def test_what_is_taken_is_not_warned_of():
         ({"export": {"ema": True}}, "training.ema"),
         ({"adapter": {"text_encoder_until": "50%"}}, "text_encoder"),
         ({"optimizer": {"name": "schedulefree"}, "schedule": {"name": "cosine"}}, "schedule.name"),
-        ({"optimizer": {"name": "sgd", "beta2": 0.95}}, "optimizer.beta2 has no effect with SGD"),
-        ({"optimizer": {"name": "torch.optim.NAdam", "weight_decay": 0.1}}, "weight_decay has no effect with NAdam"),
-        ({"schedule": {"cycles": 5}}, "schedule.cycles has no effect with Cosine"),
-        ({"schedule": {"name": "restarts", "power": 3.0}}, "schedule.power has no effect"),
-        ({"optimizer": {"learning_rate": 2e-3, "lora_plus_ratio": 16}}, "lora_plus_ratio"),
+        ({"optimizer": {"learning_rate": 2e-3, "lora_plus_ratio": 16}, "model": {"base": "demo"}}, "lora_plus_ratio"),
     ],
 )
 def test_what_is_hardly_meant_is_said(sections, word):
