@@ -23,7 +23,8 @@ from trainer.contract.files import replace_atomic
 from trainer.contract.latents import free
 from trainer.contract.length import Length
 from trainer.contract.preflight import Preflight
-from trainer.contract.remarks import effective_rate, remarks
+from trainer.contract.rates import effective_rate
+from trainer.contract.remarks import remarks
 from trainer.contract.rundir import FOREGROUND, RunDir, State
 from trainer.data.cache import Cache
 from trainer.device import ran_out

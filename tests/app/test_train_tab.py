@@ -25,7 +25,7 @@ def test_what_cannot_be_trained_is_said_and_no_run_is_made(tmp_path):
 def test_the_rates_follow_the_optimiser_that_is_chosen():
     assert _rates("demo", "style", "adamw") == ["0.002", "auto", "auto"]
     assert _rates("demo", "style", "prodigy") == ["auto", "auto", "auto"]
-    assert _rates("demo", "style", "lion") == ["0.0004", "auto", "auto"]
+    assert _rates("demo", "style", "lion") == ["0.0006", "auto", "auto"]
 
 
 def test_a_package_that_is_missing_is_said_before_anything_waits(tmp_path, monkeypatch):

@@ -42,13 +42,14 @@ class OptimizerRow(Row):
         graph: what a CUDA graph may hold: the whole step, forward and backward only, or nothing. All step beside the
             graph: they take their rates, and most of them counts or sums, from the host, which a replay would freeze.
         rate: learning rate for `auto`, for a LoRA whose alpha is its rank.
-        sensible: rates below do next to nothing, rates above are likely to destroy the adapter.
+        sensible: effective rates (rate x alpha / rank) on SD 1.5 and SDXL: those below do next to nothing, those above
+            are likely to destroy the adapter.
         package: to be installed with pip; "" where it comes with the product.
         whole: elementwise, so that it can be handed a group's matrices as one flat tensor: a few kernels instead of
             some for each matrix.
         one_rate: it finds the rate itself, one for all groups.
         bytes: that it keeps on the device for each trained number: moments, an fp32 gradient where the class wants one.
-        passes: settings of `[optimizer]` that become arguments.
+        passes: arguments that are made of settings of `[optimizer]`, see `PASSED`.
         arguments: over the class's own defaults; `optimizer.arguments` goes over these.
         averages: it keeps an average of the matrices and is asked for it (`train` and `eval` of its class).
         schedule: for `auto`.
@@ -65,19 +66,6 @@ class OptimizerRow(Row):
     arguments: tuple[tuple[str, Any], ...] = ()
     averages: bool = False
     schedule: str = "cosine"
-
-
-@dataclass(frozen=True)
-class ScheduleRow(Row):
-    """The shape of a learning rate over a run.
-
-    Its function takes what it reads as keyword arguments.
-    """
-
-    @property
-    def options(self) -> tuple[str, ...]:
-        """Settings of `[schedule]` that the function takes."""
-        return tuple(name.partition(".")[2] for name in self.reads)
 
 
 @dataclass(frozen=True)
@@ -118,31 +106,44 @@ ADAPTERS = {
     "lora": Row("trainer.adapters.lora:attach", "LoRA", "Two small matrices beside each layer (arXiv 2106.09685)."),
 }
 
-ADAM = ("betas", "eps", "weight_decay")
+# Arguments of an optimiser -> settings of `[optimizer]` that they are made of.
+PASSED = {
+    "betas": ("beta1", "beta2"),
+    "eps": ("epsilon",),
+    "momentum": ("beta1",),
+    "weight_decay": ("weight_decay",),
+}
+
+
+def _passing(*arguments: str) -> dict[str, Any]:
+    settings = [f"optimizer.{setting}" for name in arguments for setting in PASSED[name]]
+    return {"passes": arguments, "reads": tuple(settings)}
+
+
 OPTIMIZERS = {
     "adamw": OptimizerRow(
         "trainer.optim.flat:adamw",
         "AdamW",
         "Adam with decoupled weight decay (arXiv 1711.05101), one flat slice a group. What most recipes are made for.",
         bytes=8,
-        passes=ADAM,
+        **_passing("betas", "eps", "weight_decay"),
     ),
     "adamw8bit": OptimizerRow(
         "bitsandbytes.optim:AdamW8bit",
         "AdamW 8-bit",
-        "AdamW with moments in 8 bits (arXiv 2110.02861): a little less memory.",
+        "AdamW with moments in 8 bits (arXiv 2110.02861): saves two bytes for each trained number.",
         package="bitsandbytes",
         whole=True,
         bytes=6,
-        passes=ADAM,
+        **_passing("betas", "eps", "weight_decay"),
     ),
     "adafactor": OptimizerRow(
         "pytorch_optimizer:AdaFactor",
         "Adafactor",
-        "Second moments as a row and a column (arXiv 1804.04235), at a given rate, no first moment: least memory.",
+        "Second moments as a row and a column for each matrix, no first (arXiv 1804.04235); the rate is given.",
         package="pytorch-optimizer",
         bytes=12,
-        passes=("weight_decay",),
+        **_passing("weight_decay"),
         arguments=(("betas", (None, 0.999)), ("scale_parameter", False), ("relative_step", False)),
     ),
     "prodigy": OptimizerRow(
@@ -155,35 +156,37 @@ OPTIMIZERS = {
         whole=True,
         one_rate=True,
         bytes=20,
-        passes=ADAM,
+        **_passing("betas", "eps", "weight_decay"),
         # What its authors advise for diffusion models and for schedules with a warm-up.
         arguments=(("use_bias_correction", True), ("safeguard_warmup", True)),
     ),
     "lion": OptimizerRow(
         "trainer.optim.flat:lion",
         "Lion",
-        "Steps by the sign of the momentum (arXiv 2302.06675), one flat slice a group. Wants a fifth of AdamW's rate.",
-        rate=2e-5,
-        sensible=(1e-7, 2e-3),
+        "Steps by the sign of the momentum (arXiv 2302.06675), one flat slice a group. Wants a third of AdamW's rate.",
+        rate=3e-5,
+        sensible=(3e-6, 3e-4),
         bytes=4,
-        passes=("betas", "weight_decay"),
+        **_passing("betas", "weight_decay"),
     ),
     "came": OptimizerRow(
         "pytorch_optimizer:CAME",
         "CAME",
-        "Adafactor that trusts steps by how steady they are (arXiv 2307.02047).",
+        "Adafactor that goes further where steps are steady (arXiv 2307.02047). Wants a tenth of AdamW's rate.",
+        rate=1e-5,
+        sensible=(1e-6, 1e-4),
         package="pytorch-optimizer",
-        passes=("weight_decay",),
+        **_passing("weight_decay"),
     ),
     "schedulefree": OptimizerRow(
         "schedulefree:AdamWScheduleFree",
         "Schedule-free AdamW",
         "Averages instead of lowering the rate (arXiv 2405.15682): good at any moment, whatever the length.",
         rate=2e-4,
-        sensible=(1e-5, 5e-3),
+        sensible=(2e-5, 2e-3),
         package="schedulefree",
         whole=True,
-        passes=ADAM,
+        **_passing("betas", "eps", "weight_decay"),
         averages=True,
         schedule="constant",
     ),
@@ -192,27 +195,27 @@ OPTIMIZERS = {
         "SGD with momentum",
         "The plain gradient, carried on (beta1 is the momentum). For comparisons: its rate is hard to find.",
         rate=0.1,
-        sensible=(1e-4, 10.0),
+        sensible=(1e-3, 1.0),
         whole=True,
         bytes=8,
-        passes=("momentum", "weight_decay"),
+        **_passing("momentum", "weight_decay"),
     ),
 }
 
 SCHEDULES = {
-    "auto": ScheduleRow(
+    "auto": Row(
         "trainer.contract.schedules:cosine", "Automatic", "Cosine; constant where the optimiser needs no other."
     ),
-    "cosine": ScheduleRow("trainer.contract.schedules:cosine", "Cosine", "Falls along half a cosine."),
-    "linear": ScheduleRow("trainer.contract.schedules:linear", "Linear", "Falls in a straight line."),
-    "constant": ScheduleRow("trainer.contract.schedules:constant", "Constant", "Stays at its peak after the warm-up."),
-    "restarts": ScheduleRow(
+    "cosine": Row("trainer.contract.schedules:cosine", "Cosine", "Falls along half a cosine."),
+    "linear": Row("trainer.contract.schedules:linear", "Linear", "Falls in a straight line."),
+    "constant": Row("trainer.contract.schedules:constant", "Constant", "Stays at its peak after the warm-up."),
+    "restarts": Row(
         "trainer.contract.schedules:restarts",
         "Cosine with restarts",
         "Falls along half a cosine, several times, each from the peak.",
         reads=("schedule.cycles",),
     ),
-    "polynomial": ScheduleRow(
+    "polynomial": Row(
         "trainer.contract.schedules:polynomial",
         "Polynomial",
         "Falls as a power of what is left: 1 is linear, 2 falls early, 0.5 falls late.",

@@ -3,18 +3,12 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from trainer.contract.catalog import OptimizerRow, optimizer_row
+from trainer.contract.catalog import optimizer_row
 
 if TYPE_CHECKING:
     from trainer.contract.config import RunConfig
 
-# Arguments of an optimiser -> settings of `[optimizer]` that they are made of.
-PASSED = {
-    "betas": ("beta1", "beta2"),
-    "eps": ("epsilon",),
-    "momentum": ("beta1",),
-    "weight_decay": ("weight_decay",),
-}
+PRACTICE = 10.0  # times the usual rates: the small practice base takes more
 
 
 def part_rate(config: "RunConfig", part: str) -> float:
@@ -43,6 +37,15 @@ def _factor(config: "RunConfig", group: str) -> float:
     return config.optimizer.lora_plus_ratio if group.endswith(".B") else 1.0
 
 
-def passed(row: OptimizerRow) -> tuple[str, ...]:
-    """Settings that become arguments of an optimiser, as `section.key`."""
-    return tuple(f"optimizer.{name}" for argument in row.passes for name in PASSED[argument])
+def effective_rate(config: "RunConfig") -> float:
+    """Learning rate x alpha / rank: how fast the update of a weight grows; one that is found is found for any alpha."""
+    options = config.adapter
+    scale = 1.0 if optimizer_row(config.optimizer.name).one_rate else options.alpha_value / options.rank
+    return part_rate(config, "unet") * scale
+
+
+def usual_rates(config: "RunConfig") -> tuple[float, float]:
+    """The least and the most that is usual for the optimiser, as an effective rate."""
+    row = optimizer_row(config.optimizer.name)
+    low, high = row.sensible
+    return low, high * (PRACTICE if config.model.base == "demo" and not row.one_rate else 1.0)

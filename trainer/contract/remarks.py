@@ -3,12 +3,11 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from trainer.contract.catalog import OPTIMIZERS, optimizer_row
+from trainer.contract.catalog import optimizer_row
 from trainer.contract.config import RunConfig
-from trainer.contract.rates import part_rate, passed
+from trainer.contract.rates import effective_rate, part_rate, usual_rates
 from trainer.contract.schedules import schedule_name
 
-PRACTICE = 10.0  # times more than usual is taken by the small practice base
 LEAST_STEPS = 50  # at an optimiser's own rate: of fewer one sees nothing
 
 
@@ -28,27 +27,16 @@ class Remark:
         return f"{self.setting}: {self.text}"
 
 
-def peak_rate(config: RunConfig) -> float:
-    """Peak learning rate of the UNet's matrices."""
-    return part_rate(config, "unet")
-
-
-def effective_rate(config: RunConfig) -> float:
-    """Learning rate x alpha / rank: how fast the update of a weight grows, whatever alpha and rank are."""
-    return peak_rate(config) * config.adapter.alpha_value / config.adapter.rank
-
-
 def rate_words(config: RunConfig) -> str:
     """The effective rate and what it is made of."""
     options = config.adapter
-    made = f"{peak_rate(config):g} x alpha {options.alpha_value:g} / rank {options.rank}"
+    made = f"{part_rate(config, 'unet'):g} x alpha {options.alpha_value:g} / rank {options.rank}"
     return f"effective rate {effective_rate(config):.3g} ({made})"
 
 
 def _rate(config: RunConfig, steps: int | None) -> Iterator[Remark]:
     row = optimizer_row(config.optimizer.name)
-    least, most = row.sensible
-    most *= PRACTICE if config.model.base == "demo" else 1
+    least, most = usual_rates(config)
     rate, words, usual = effective_rate(config), rate_words(config), f"usual is {least:g} to {most:g} with {row.title}"
     setting, up, down = "optimizer.learning_rate", "Raise it", "Lower it"
     if config.adapter.alpha_value != config.adapter.rank:
@@ -66,13 +54,9 @@ def _optimizer(config: RunConfig, steps: int | None) -> Iterator[Remark]:
     row, ratio = optimizer_row(config.optimizer.name), config.optimizer.lora_plus_ratio
     if row.averages and schedule_name(config) != "constant":
         yield Remark("schedule.name", f"{row.title} does without a schedule and learns less with one. Set it to auto.")
-    if ratio > 1 and (rate := effective_rate(config) * ratio) > row.sensible[1]:
-        text = f"B learns at {rate:g}, usual is up to {row.sensible[1]:g}. Lower it, or the learning rate."
+    if ratio > 1 and (rate := effective_rate(config) * ratio) > (most := usual_rates(config)[1]):
+        text = f"B learns at {rate:g}, usual is up to {most:g}. Lower it, or the learning rate."
         yield Remark("optimizer.lora_plus_ratio", text)
-    if config.optimizer.name not in OPTIMIZERS:  # where all rows take a setting, no rule says that a class does not
-        for setting in {name for known in OPTIMIZERS.values() for name in passed(known)} - set(passed(row)):
-            if config.value(setting) != type(config.optimizer).model_fields[setting.partition(".")[2]].default:
-                yield Remark(setting, f"has no effect with {row.title}. Give it in optimizer.arguments.")
 
 
 def _average(config: RunConfig, steps: int | None) -> Iterator[Remark]:

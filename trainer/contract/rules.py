@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.contract.catalog import CHOICES, OPTIMIZERS, optimizer_row
+from trainer.contract.catalog import CHOICES, optimizer_row
 from trainer.contract.config import RunConfig
-from trainer.contract.rates import part_rate, passed
+from trainer.contract.rates import part_rate
 
 
 @dataclass(frozen=True)
@@ -89,31 +89,21 @@ def _read_by_choices() -> Iterator[OnlyWith]:
             yield OnlyWith(setting, (among(choice, *readers),))
 
 
-def _passed_to_optimizers() -> Iterator[OnlyWith]:
-    """What not every row takes; a class by its dotted name takes what its own arguments say."""
-
-    def taken(setting: str) -> Callable[[str], bool]:
-        return lambda name: setting in passed(optimizer_row(name))
-
-    for setting in dict.fromkeys(name for row in OPTIMIZERS.values() for name in passed(row)):
-        readers = [name for name, row in OPTIMIZERS.items() if setting in passed(row)]
-        if len(readers) < len(OPTIMIZERS):
-            yield OnlyWith(setting, (Need("optimizer.name", " or ".join(readers), taken(setting), readers[0]),))
-
-
 def _several_rates(config: RunConfig) -> bool:
     parts = ("unet", "text_encoder", "text_encoder_2") if config.adapter.text_encoder else ("unet",)
     one = optimizer_row(config.optimizer.name).one_rate
     return one and len({part_rate(config, part) for part in parts}) > 1
 
 
+AVERAGING = Need(
+    "optimizer.name", "one that keeps an average", lambda name: optimizer_row(name).averages, "schedulefree"
+)
 GPU = among("model.device", "auto", "cuda")
 DRAWN = Need("sampling.every", "not never", lambda value: value != "never", "auto")
 BENT = tuple(name for name, row in CHOICES["objective.loss"].items() if "objective.huber_c" in row.reads)
 
 ONLY_WITH: tuple[OnlyWith, ...] = (
     *_read_by_choices(),
-    *_passed_to_optimizers(),
     OnlyWith("dataset.mask_floor", (among("dataset.masks", True),)),
     OnlyWith(
         "dataset.keep_tokens", (among("dataset.shuffle", "auto", "on"), above("dataset.tag_dropout", 0, example=0.1))
@@ -126,7 +116,7 @@ ONLY_WITH: tuple[OnlyWith, ...] = (
             "adapter.text_encoder_until",
         )
     ),
-    OnlyWith("export.ema", (above("training.ema", 0, example=0.999),)),
+    OnlyWith("export.ema", (above("training.ema", 0, example=0.999), AVERAGING)),
     OnlyWith("objective.pyramid_discount", (above("objective.pyramid_iterations", 0, example=6),)),
     OnlyWith(
         "objective.stratified",

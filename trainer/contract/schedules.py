@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from trainer.contract.catalog import ScheduleRow, optimizer_row, pick, resolve
+from trainer.contract.catalog import optimizer_row, pick, resolve
 
 if TYPE_CHECKING:
     from trainer.contract.config import RunConfig
@@ -59,8 +59,9 @@ def share(config: "RunConfig", total: int) -> Callable[[int], float]:
     `schedule.final`.
     """
     options = config.schedule
-    row: ScheduleRow = pick("schedule.name", schedule_name(config))
-    shape: Shape = partial(resolve(row), **{name: getattr(options, name) for name in row.options})
+    row = pick("schedule.name", schedule_name(config))
+    taken = [name.partition(".")[2] for name in row.reads]
+    shape: Shape = partial(resolve(row), **{name: getattr(options, name) for name in taken})
     warmup = warmup_steps(options.warmup, total)
 
     def at(step: int) -> float:

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from trainer.adapters.arena import Arena, Slot
-from trainer.contract.catalog import OptimizerRow, check_package, optimizer_row, resolve
+from trainer.contract.catalog import PASSED, OptimizerRow, check_package, optimizer_row, resolve
 from trainer.contract.config import OptimizerSection, RunConfig
 from trainer.contract.errors import UserError
-from trainer.contract.rates import PASSED, peak_rates
+from trainer.contract.rates import peak_rates
 from trainer.optim.average import Averaged
 from trainer.optim.foreign import Foreign
 from trainer.optim.scaling import LossScale

@@ -71,7 +71,7 @@ def test_contradictions_are_refused(sections, words):
     "sections",
     [
         {"optimizer": {"name": "sgd", "beta2": 0.95}},
-        {"optimizer": {"name": "torch.optim.NAdam", "beta1": 0.8}},
+        {"optimizer": {"name": "torch.optim.NAdam", "weight_decay": 0.1}},
         {"schedule": {"cycles": 5}},
         {"schedule": {"name": "restarts", "power": 3.0}},
         {"export": {"ema": True}},
@@ -88,12 +88,30 @@ def test_what_is_taken_is_not_spoken_of():
     assert remarks(config(optimizer={"name": "sgd", "beta1": 0.8}, schedule={"name": "restarts", "cycles": 2})) == []
 
 
+def test_a_rate_counts_with_alpha_and_rank_and_the_practice_base_takes_more():
+    options = {"learning_rate": 4e-3}
+    (said,) = remarks(config(optimizer=options))
+    assert "fry" in said.text and "0.001" in said.text
+    assert remarks(config(optimizer=options, adapter={"rank": 16, "alpha": 4})) == []
+    assert remarks(config(model={"base": "demo"}, optimizer=options)) == []
+    (said,) = remarks(config(adapter={"rank": 64, "alpha": 1}))
+    assert "do nothing" in said.text
+    assert remarks(config(optimizer={"name": "prodigy"}, adapter={"rank": 64, "alpha": 1})) == []
+
+
+def test_rows_say_which_settings_they_read():
+    assert OPTIMIZERS["adamw"].reads == tuple(
+        f"optimizer.{name}" for name in ("beta1", "beta2", "epsilon", "weight_decay")
+    )
+    assert OPTIMIZERS["sgd"].reads == ("optimizer.beta1", "optimizer.weight_decay")
+    assert optimizer_row("torch.optim.NAdam").reads == ()
+
+
 @pytest.mark.parametrize(
     ("sections", "setting", "word"),
     [
         ({"training": {"ema": 0.99}}, "training.ema", "export.ema"),
         ({"optimizer": {"name": "schedulefree"}, "schedule": {"name": "cosine"}}, "schedule.name", "auto"),
-        ({"optimizer": {"name": "torch.optim.NAdam", "weight_decay": 0.1}}, "optimizer.weight_decay", "NAdam"),
         ({"optimizer": {"learning_rate": 5e-4, "lora_plus_ratio": 16}}, "optimizer.lora_plus_ratio", "B learns"),
     ],
 )
@@ -105,7 +123,7 @@ def test_what_is_hardly_meant_is_said(sections, setting, word):
 def test_a_preset_s_rate_is_translated_for_another_optimiser():
     preset = {**TEXT, "optimizer": {"learning_rate": 2e-3, "text_encoder_learning_rate": 1e-3}}
     lion = config(preset, optimizer={"name": "lion"}).optimizer
-    assert (lion.learning_rate, lion.text_encoder_learning_rate) == (4e-4, 2e-4)
+    assert (lion.learning_rate, lion.text_encoder_learning_rate) == (6e-4, 3e-4)
     assert config(preset, optimizer={"name": "prodigy"}).optimizer.learning_rate == "auto"
     assert config(preset, optimizer={"name": "torch.optim.NAdam"}).optimizer.learning_rate == 2e-3
     assert config(preset, optimizer={"name": "lion", "learning_rate": 1e-5}).optimizer.learning_rate == 1e-5

@@ -4,7 +4,8 @@ import pytest
 
 from trainer.contract.catalog import FAMILIES
 from trainer.contract.compose import compose, load_preset, parse_assignments, presets
-from trainer.contract.remarks import effective_rate, remarks
+from trainer.contract.rates import effective_rate
+from trainer.contract.remarks import remarks
 
 SD = {"model": {"base": "someone/sd"}, "dataset": {"path": "pictures"}}
 

@@ -15,7 +15,7 @@ ALWAYS = {  # or as the pictures and the base are, which `gather` and the famili
     "dataset": "path resolution max_upscale crop background trigger class_word caption_prefix caption_suffix "
     "caption_chunks shuffle tag_dropout caption_dropout flip masks regularisation_weight",
     "adapter": "method rank alpha dropout targets text_encoder init",
-    "optimizer": "name learning_rate lora_plus_ratio weight_decay clip_norm arguments",
+    "optimizer": "name learning_rate lora_plus_ratio clip_norm arguments",
     "schedule": "name warmup final",
     "objective": "weighting loss noise_offset pyramid_iterations input_perturbation timesteps min_timestep "
     "max_timestep prior",
@@ -29,7 +29,8 @@ ALWAYS = {  # or as the pictures and the base are, which `gather` and the famili
 def failing(need: Need) -> object:
     """A value that a need does not accept: the setting's default, or another one."""
     item = form.field(need.setting)
-    words = item.words or [value for value in (item.default, item.bounds[0], True, False) if value is not None]
+    words = [*item.words, "torch.optim.NAdam"] if need.setting == "optimizer.name" else item.words
+    words = words or [value for value in (item.default, item.bounds[0], True, False) if value is not None]
     return next(value for value in words if not need.holds(value))
 
 

@@ -18,7 +18,8 @@ def config(ema=0.9, used=True, name="sgd"):
                 "training": {"ema": ema},
                 "export": {"ema": used},
             }
-        ]
+        ],
+        "keep",
     )
 
 
