@@ -234,7 +234,7 @@ def _content(folder: Path, entry: Entry) -> str | bytes:
 def _turn_away_nameless(finds: Finds) -> None:
     """Reject pictures whose paths no text file can hold."""
     nameless = [item for item in finds.items if legible(item.place.path) != item.place.path]
-    finds.items = [item for item in finds.items if item not in nameless]
+    finds.items = [item for item in finds.items if legible(item.place.path) == item.place.path]
     reason = "Its name is no valid text, so no set can refer to it. Rename it, or let it be copied."
     finds.rejected += [Rejected(item.source, reason) for item in nameless]
 

@@ -215,7 +215,8 @@ def test_a_picture_is_one_whatever_it_is_called(tmp_path):
     assert captions(tmp_path / "out") == dict.fromkeys(("p.zip", "q.psd", "r.txt", "s.csv", "w.png", "w.txt"), ())
     found = reasons(report)
     assert ".dng files are not supported" in found["raw.dng"] and "only zips are" in found["more.rar"]
-    assert import_pictures([given / "p.zip"], tmp_path / "single").accepted == ("p.zip",)
+    single = import_pictures([given / "p.zip", given / "r.txt"], tmp_path / "single")
+    assert set(single.accepted) == {"p.zip", "r.txt"}
     assert {path.name for path in foreign_files(given)} == {"raw.dng"}
 
 
