@@ -42,7 +42,10 @@ Colour = tuple[int, int, int]
 WHITE: Colour = (255, 255, 255)
 ORIENTATION = 0x0112  # EXIF tag; from 5 on the picture lies on its side
 # What Pillow raises on a header that is damaged, of another format, or too large.
-BAD_HEADER = (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error, Image.DecompressionBombError)
+BAD_HEADER = (
+    OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError,
+    struct.error, Image.DecompressionBombError,
+)  # fmt: skip
 
 # How files begin that may be pictures whatever they are called: (offset, bytes).
 _JPEG = b"\xff\xd8\xff"
@@ -218,7 +221,7 @@ def _has_more(image: Image.Image) -> bool:
         return False
     try:
         return bool(getattr(image, "is_animated", False))
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error):
+    except BAD_HEADER:
         return True  # there is something behind the first frame, and it is damaged
 
 
@@ -227,7 +230,7 @@ def _upright(image: Image.Image) -> tuple[Image.Image, bool]:
     try:
         turned = image.getexif().get(ORIENTATION, 1) != 1
         return (ImageOps.exif_transpose(image) if turned else image), turned
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
+    except BAD_HEADER:
         return image, False  # damaged EXIF says nothing about the pixels, which are loaded already
 
 
