@@ -27,7 +27,7 @@ from trainer.pictures.album import (
     open_album,
     read_folder,
 )
-from trainer.pictures.captions import legible
+from trainer.pictures.captions import legible, printable
 from trainer.pictures.decode import read_bytes
 from trainer.pictures.listing import natural_key
 from trainer.pictures.sandbox import work
@@ -127,9 +127,9 @@ def import_pictures(
     accepted, duplicates = _fill(finds, folder, options, on_progress) if finds.items else ([], [])
     return ImportReport(
         accepted=tuple(entry.name for entry in accepted),
-        duplicates=tuple(Duplicate(*map(legible, one)) for one in duplicates),
-        rejected=tuple(Rejected(*map(legible, one)) for one in finds.rejected),
-        notes=tuple(map(legible, finds.notes)),
+        duplicates=tuple(Duplicate(*map(printable, one)) for one in duplicates),
+        rejected=tuple(Rejected(*map(printable, one)) for one in finds.rejected),
+        notes=tuple(map(printable, finds.notes)),
         ids=tuple(entry.id for entry in accepted),
         others=finds.others,
     )
@@ -252,7 +252,7 @@ def _entry(item: Item, answer: dict[str, Any]) -> Entry:
     return Entry(
         id=answer.get("id") or identity(str(Path(item.place.path).resolve())),  # however the path is spelled
         file=answer.get("file") or outside,
-        name=legible(item.name),
+        name=printable(item.name),
         size=answer["size"],
         captions=item.captions,
         mask=answer["mask"],
