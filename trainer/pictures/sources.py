@@ -92,7 +92,9 @@ def _gather_single(given: Sequence[Path], finds: Finds) -> None:
         gather(_shelf(str(folder), PurePosixPath(), listed), finds)
     stems = {path.stem for here in folders.values() for path in here}
     alone = [path for stem, paths in texts.items() if stem not in stems for path in paths]
-    finds.notes += [f"{path}: there is no picture of that name." for path in alone]
+    if alone:
+        some = ", ".join(map(str, alone[:5])) + (", ..." if len(alone) > 5 else "")
+        finds.notes.append(f"{some}: there is no picture of that name.")
     finds.others += len(alone)
 
 
@@ -145,6 +147,7 @@ def _zip_files(source: Path, members: Sequence[zipfile.ZipInfo], finds: Finds) -
     left = max(MAX_ZIP_BYTES, MAX_RATIO * source.stat().st_size)
     files: list[File] = []
     astray: list[str] = []
+    unused: dict[str, list[PurePosixPath]] = {}
     named = [(_member_name(info), index) for index, info in enumerate(members) if not info.is_dir()]
     for name, index in sorted(named, key=lambda pair: (natural_key(pair[0]), pair[1])):
         info, suffix = members[index], name.suffix.lower()
@@ -160,7 +163,10 @@ def _zip_files(source: Path, members: Sequence[zipfile.ZipInfo], finds: Finds) -
             finds.rejected.append(Rejected(f"{source}/{name}", reason))
         else:
             finds.others += 1
-            finds.notes.append(f"{source}/{name} was not used: {reason}")
+            unused.setdefault(reason, []).append(name)
+    for reason, names in unused.items():
+        others = f" and {len(names) - 1} others were" if len(names) > 1 else " was"
+        finds.notes.append(f"{source}/{names[0]}{others} not used: {reason}")
     if astray:
         what = f"{len(astray)} names lead out of the zip" if len(astray) > 1 else "a name leads out of the zip"
         finds.notes.append(f"{source}: {what} ({astray[0]!r}); only what is behind that was kept of it.")
