@@ -187,8 +187,16 @@ def _load(data: bytes, background: Colour) -> Decoded:
         by = divisor(size)
         if by > 1:
             source.draft("", (size[0] // by, size[1] // by))  # a JPEG gets smaller by it, nothing else
+        _narrow_clear_colour(source)
         source.load()
         return _finish(source, background, size)
+
+
+def _narrow_clear_colour(source: Image.Image) -> None:
+    """Bring the transparent colour of a PNG to eight bits, where Pillow will bring the others there."""
+    clear, tiles = source.info.get("transparency"), getattr(source, "tile", [])
+    if isinstance(clear, tuple) and any("16" in str(tile.args) for tile in tiles):
+        source.info["transparency"] = tuple(level >> 8 for level in clear)
 
 
 @functools.cache
