@@ -19,7 +19,7 @@ from trainer.contract.config import Concept
 from trainer.contract.errors import UserError
 from trainer.contract.files import storage_error, write_atomic
 from trainer.contract.names import identity
-from trainer.pictures.captions import legible
+from trainer.pictures.captions import legible, printable
 from trainer.pictures.listing import begin_file, list_files, natural_key
 from trainer.pictures.shelves import File, Finds, Place, Shelf, gather
 
@@ -272,7 +272,7 @@ def read_folder(folder: Path) -> Album:
         raise UserError(f"The caption could not be read ({error.strerror or error}).", where, fix) from error
     entries, concepts = [], dict[str, Concept]()
     for item in finds.items:
-        place, name = PurePosixPath(item.name), legible(item.name)
+        place, name = PurePosixPath(item.name), printable(item.name)
         key, concept = concept_of_folder(PurePosixPath(name))
         if concept is not None:
             concepts[key] = concept

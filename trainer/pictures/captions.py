@@ -2,6 +2,7 @@
 
 import codecs
 import re
+import unicodedata
 from pathlib import Path
 
 CAPTION_SUFFIXES = (".txt", ".caption")  # the first that is there counts
@@ -77,6 +78,11 @@ def has_trigger(caption: str, trigger: str) -> bool:
 def legible(text: str) -> str:
     """Return `text` as UTF-8 can hold it: a file name may hold bytes that are no letters, JSON half a character."""
     return text.encode("utf-8", errors="replace").decode("utf-8")
+
+
+def printable(text: str) -> str:
+    """Return `text` as a terminal may show it: a file name may hold characters that clear it or write elsewhere."""
+    return "".join("?" if unicodedata.category(letter) == "Cc" else letter for letter in legible(text))
 
 
 def fold(text: str) -> str:

@@ -42,7 +42,10 @@ Colour = tuple[int, int, int]
 WHITE: Colour = (255, 255, 255)
 ORIENTATION = 0x0112  # EXIF tag; from 5 on the picture lies on its side
 # What Pillow raises on a header that is damaged, of another format, or too large.
-BAD_HEADER = (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error, Image.DecompressionBombError)
+BAD_HEADER = (
+    OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError,
+    struct.error, Image.DecompressionBombError,
+)  # fmt: skip
 
 # How files begin that may be pictures whatever they are called: (offset, bytes).
 _JPEG = b"\xff\xd8\xff"
@@ -184,8 +187,16 @@ def _load(data: bytes, background: Colour) -> Decoded:
         by = divisor(size)
         if by > 1:
             source.draft("", (size[0] // by, size[1] // by))  # a JPEG gets smaller by it, nothing else
+        _narrow_clear_colour(source)
         source.load()
         return _finish(source, background, size)
+
+
+def _narrow_clear_colour(source: Image.Image) -> None:
+    """Bring the transparent colour of a PNG to eight bits, where Pillow will bring the others there."""
+    clear, tiles = source.info.get("transparency"), getattr(source, "tile", [])
+    if isinstance(clear, tuple) and any("16" in str(tile.args) for tile in tiles):
+        source.info["transparency"] = tuple(level >> 8 for level in clear)
 
 
 @functools.cache
@@ -218,7 +229,7 @@ def _has_more(image: Image.Image) -> bool:
         return False
     try:
         return bool(getattr(image, "is_animated", False))
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error):
+    except BAD_HEADER:
         return True  # there is something behind the first frame, and it is damaged
 
 
@@ -227,7 +238,7 @@ def _upright(image: Image.Image) -> tuple[Image.Image, bool]:
     try:
         turned = image.getexif().get(ORIENTATION, 1) != 1
         return (ImageOps.exif_transpose(image) if turned else image), turned
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
+    except BAD_HEADER:
         return image, False  # damaged EXIF says nothing about the pixels, which are loaded already
 
 

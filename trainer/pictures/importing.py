@@ -25,7 +25,7 @@ from trainer.pictures.album import (
     locate,
     read_folder,
 )
-from trainer.pictures.captions import legible
+from trainer.pictures.captions import legible, printable
 from trainer.pictures.decode import read_bytes
 from trainer.pictures.listing import natural_key
 from trainer.pictures.newcomers import at_work, make_for_import
@@ -126,9 +126,9 @@ def import_pictures(
     accepted, duplicates = _fill(finds, folder, options, on_progress) if finds.items else ([], [])
     return ImportReport(
         accepted=tuple(entry.name for entry in accepted),
-        duplicates=tuple(Duplicate(*map(legible, one)) for one in duplicates),
-        rejected=tuple(Rejected(*map(legible, one)) for one in finds.rejected),
-        notes=tuple(map(legible, finds.notes)),
+        duplicates=tuple(Duplicate(*map(printable, one)) for one in duplicates),
+        rejected=tuple(Rejected(*map(printable, one)) for one in finds.rejected),
+        notes=tuple(map(printable, finds.notes)),
         ids=tuple(entry.id for entry in accepted),
         others=finds.others,
     )
@@ -231,7 +231,7 @@ def _content(folder: Path, entry: Entry) -> str | bytes:
 def _turn_away_nameless(finds: Finds) -> None:
     """Reject pictures whose paths no text file can hold."""
     nameless = [item for item in finds.items if legible(item.place.path) != item.place.path]
-    finds.items = [item for item in finds.items if item not in nameless]
+    finds.items = [item for item in finds.items if legible(item.place.path) == item.place.path]
     reason = "Its name is no valid text, so no set can refer to it. Rename it, or let it be copied."
     finds.rejected += [Rejected(item.source, reason) for item in nameless]
 
@@ -249,7 +249,7 @@ def _entry(item: Item, answer: dict[str, Any]) -> Entry:
     return Entry(
         id=answer.get("id") or identity(str(Path(item.place.path).resolve())),  # however the path is spelled
         file=answer.get("file") or outside,
-        name=legible(item.name),
+        name=printable(item.name),
         size=answer["size"],
         captions=item.captions,
         mask=answer["mask"],

@@ -26,7 +26,7 @@ except ImportError:  # Windows has no such limits: there only the time is watche
     resource = None  # type: ignore[assignment]
 
 SECONDS = 20.0  # for one job
-STARTS = 3  # tries to begin a worker that somebody else ends
+STARTS = 6  # tries to begin a worker that somebody else ends
 START_SECONDS = 120.0  # for a worker to begin, on a busy machine with a cold disk
 MEMORY = 4 * 2**30  # address space of a worker: Pillow's largest picture, twice over, and its libraries
 WORKERS = min(4, os.cpu_count() or 2)

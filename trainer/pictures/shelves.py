@@ -4,6 +4,7 @@ import os
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -245,8 +246,9 @@ def _listed(
 
 def _only(pictures: Iterable[File], listing: File) -> File | None:
     """The one of these pictures that lies beside a listing or below; None where it is not one."""
-    below = [file for file in pictures if file.name.is_relative_to(listing.name.parent)]
-    return below[0] if len(below) == 1 else None
+    below = (file for file in pictures if file.name.is_relative_to(listing.name.parent))
+    found = list(islice(below, 2))
+    return found[0] if len(found) == 1 else None
 
 
 def _mention(notes: list[str], shelf: Shelf, files: Sequence[File], what: str) -> None:

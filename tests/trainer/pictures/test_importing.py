@@ -408,3 +408,11 @@ def test_texts_that_say_nothing_or_too_much_cost_no_picture(tmp_path):
     assert (found["empty.png"], found["book.png"]) == (("said",), ())
     assert found["long.png"] == ("y" * MOST_LETTERS,)
     assert "book.txt was not used: The file has 2 MiB" in "".join(report.notes) and "long.txt" in "".join(report.notes)
+
+
+def test_names_cannot_write_to_the_terminal(tmp_path):
+    members = {"\x1b[2Jgood.png": encoded("red"), "\x1b]0;bad\x07.png": "no picture", "\x9bnote\r.txt": "alone"}
+    report = import_pictures([zipped(tmp_path / "in.zip", members)], tmp_path / "out")
+    assert report.accepted == ("?[2Jgood.png",) and report.rejected[0].source.endswith("/?]0;bad?.png")
+    said = "".join((*report.notes, *captions(tmp_path / "out"), *report.rejected[0]))
+    assert "?note?.txt" in said and not set(said) & {"\x1b", "\x07", "\r", "\x9b"}
