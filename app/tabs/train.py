@@ -10,7 +10,7 @@ import gradio as gr
 from app import form
 from app.jobs import queue
 from app.settings import change_settings, load_settings
-from app.views import live, sets
+from app.views import eyes, live, sets
 from app.views.bases import BASES, note_html, shelf
 from app.views.page import Page, edited, in_turn, kindly, quiet
 from trainer.contract.compose import LENGTHS, compose, load_preset, presets
@@ -182,7 +182,7 @@ def _wire(
     page: Page, essential: Components, advanced: Components, toml: gr.Code, marks: gr.HTML, summary: gr.HTML
 ) -> None:
     """What follows from what: the preset fills the form, the form shows what differs and the file it makes."""
-    inputs = {*essential.values(), *advanced.values()}
+    inputs, shown = {*essential.values(), *advanced.values()}, [toml, marks, page.seen]
 
     def fill(base: str, name: str) -> Any:
         preset = _preset(base, name)
@@ -192,7 +192,7 @@ def _wire(
         radio = gr.Radio([(PRESETS.get(key, key), key) for key in known], value=chosen)
         return radio, length, unit, *(form.to_page(form.field(key), form.value_of(preset, key)) for key in advanced)
 
-    def show(values: dict[Any, Any]) -> tuple[str, str]:
+    def show(values: dict[Any, Any]) -> tuple[Any, ...]:
         given = _values(values, essential, advanced)
         preset = _preset(given["base"], given["preset"])
         try:
@@ -200,23 +200,24 @@ def _wire(
         except UserError as error:
             lines = str(error).splitlines()
             said = "<br>".join(html.escape(line) for line in lines)
-            return "\n".join(f"# {line}" for line in lines), f'<div class="changed wrong">{said}</div>'
-        return form.as_toml(config), _marks(form.changed(config, preset))
+            return "\n".join(f"# {line}" for line in lines), f'<div class="changed wrong">{said}</div>', gr.skip()
+        seen = eyes.key_of(config, eyes.kind_of(config.model.base))
+        return form.as_toml(config), _marks(form.changed(config, preset)), seen
 
     base, preset = essential["base"], essential["preset"]
     filled = gr.on(
         [base.change, preset.input], kindly(fill), [base, preset],
         [preset, essential["length"], essential["unit"], *advanced.values()], **quiet(),
     )  # fmt: skip
-    filled.then(show, inputs, [toml, marks], **in_turn("train-form"))
+    filled.then(show, inputs, shown, **in_turn("train-form"))
     typed = edited(*(component for component in (essential | advanced).values() if component not in (base, preset)))
-    gr.on(typed, show, inputs, [toml, marks], **in_turn("train-form"))
+    gr.on(typed, show, inputs, shown, **in_turn("train-form"))
     page.dataset.change(
         lambda path: (gr.Dropdown(sets.choices(page.home), value=path), sets.summary_html(page.home, path)),
         page.dataset, [essential["dataset"], summary], **quiet(),
     )  # fmt: skip
     page.blocks.load(lambda: _first(page), None, [essential["dataset"], summary], **quiet()).then(
-        show, inputs, [toml, marks], **in_turn("train-form")
+        show, inputs, shown, **in_turn("train-form")
     )
 
 
