@@ -1,7 +1,6 @@
 """Config -> Run: the only place that builds one, and the only reader of the whole config."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -24,7 +23,7 @@ from trainer.data.cache import Cache, build_cache
 from trainer.data.order import Order
 from trainer.data.store import store_of
 from trainer.data.texts import Words, encode_now, read_texts
-from trainer.device import Engine, choose_attention, choose_engine, choose_layout, processes, ran_out
+from trainer.device import Engine, choose_attention, choose_engine, choose_layout, processes, room
 from trainer.families.locate import load_family
 from trainer.graph import Graphed
 from trainer.kernels.check import trouble
@@ -209,7 +208,8 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     engine = with_kernels(run, choose_engine(config, run.engine()).apply())
     if config.engine.base == "nf4":
         bitsandbytes()  # says so now if it is missing
-    with _no_rung_helps():
+    # Text encoders and VAE are the same on every rung of the memory ladder.
+    with room("to load this model", "engine.memory", "Close what else uses the card, or take a smaller model."):
         family = load_family(config.model, engine)
         pixels = config.training.batch_size * latent_pixels(family, config)
         family.engine = choose_layout(engine, pixels)
@@ -259,18 +259,6 @@ def with_kernels(run: RunDir, engine: Engine) -> Engine:
         run.emit("notice", text=text)
         engine = replace(engine, compile=False)
     return engine
-
-
-@contextmanager
-def _no_rung_helps() -> Iterator[None]:
-    """Text encoders and VAE are the same on every rung of the memory ladder."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not ran_out(error):
-            raise
-        problem = "the GPU has too little free memory to load this model"
-        raise UserError(problem, "engine.memory", "Close what else uses the card, or take a smaller model.") from error
 
 
 def load_adapted(run: RunDir, family: Family, config: RunConfig, pixels: int) -> tuple[Engine, LoraAdapter]:

@@ -10,7 +10,7 @@ import gradio as gr
 from app import form
 from app.jobs import queue
 from app.settings import change_settings, load_settings
-from app.views import live, sets
+from app.views import eyes, live, sets
 from app.views.bases import BASES, note_html, shelf
 from app.views.lengths import lengths_html, planned_or_none
 from app.views.notes import Note, notes, notes_of, style
@@ -204,7 +204,8 @@ def _noted(said: list[Note]) -> str:
 
 def _wire(page: Page, essential: Components, advanced: Components, told: Components, summary: gr.HTML) -> None:
     """What follows from what: the preset fills the form, the form shows what differs and the file it makes."""
-    inputs, outputs = {*essential.values(), *advanced.values()}, [told[name] for name in ("toml", "marks", "lengths")]
+    inputs = {*essential.values(), *advanced.values()}
+    outputs = [*(told[name] for name in ("toml", "marks", "lengths")), page.seen]
 
     def fill(base: str, name: str) -> Any:
         preset = _preset(base, name)
@@ -214,7 +215,7 @@ def _wire(page: Page, essential: Components, advanced: Components, told: Compone
         radio = gr.Radio([(PRESETS.get(key, key), key) for key in known], value=chosen)
         return radio, length, unit, *(form.to_page(form.field(key), form.value_of(preset, key)) for key in advanced)
 
-    def show(values: dict[Any, Any]) -> tuple[str, str, str]:
+    def show(values: dict[Any, Any]) -> tuple[Any, ...]:
         given = _values(values, essential, advanced)
         preset = _preset(given["base"], given["preset"])
         try:
@@ -223,10 +224,11 @@ def _wire(page: Page, essential: Components, advanced: Components, told: Compone
             lines = str(error).splitlines()
             said = "<br>".join(html.escape(line) for line in lines)
             wrong = f'<div class="changed wrong">{said}</div>'
-            return "\n".join(f"# {line}" for line in lines), wrong, _noted(notes_of(error))
+            return "\n".join(f"# {line}" for line in lines), wrong, _noted(notes_of(error)), gr.skip()
         length = planned_or_none(config) if given["dataset"] else None
-        noted = _noted(notes(config, length.steps if length else None))
-        return form.as_toml(config), _marks(form.changed(config, preset)), noted + lengths_html(config, length)
+        noted = _noted(notes(config, length.steps if length else None)) + lengths_html(config, length)
+        seen = eyes.key_of(config, eyes.kind_of(config.model.base))
+        return form.as_toml(config), _marks(form.changed(config, preset)), noted, seen
 
     base, preset = essential["base"], essential["preset"]
     filled = gr.on(

@@ -12,7 +12,7 @@ from tests.tiny import make_pictures
 def test_what_cannot_be_trained_is_said_and_no_run_is_made(tmp_path):
     folder = make_pictures(tmp_path / "datasets" / "mine", 1)
     with gr.Blocks() as blocks, gr.Tabs() as tabs, gr.Tab("Train") as tab:
-        page = Page(tmp_path, blocks, tabs, gr.Textbox(), gr.Textbox(), gr.Textbox(), tab)
+        page = Page(tmp_path, blocks, tabs, gr.Textbox(), gr.Textbox(), gr.Textbox(), gr.Textbox(), tab)
     asked = {"dataset": str(folder), "preset": "style", "base": "demo", "trigger": "", "length": 10, "unit": "steps"}
     values = {**asked, "name": "", "dataset.tag_dropout": 0.1}
     names = {name: name for name in values}

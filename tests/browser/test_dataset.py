@@ -130,7 +130,7 @@ def twelve(page: Page, site: Site, tmp_path: Path) -> list[Path]:
 
 
 def test_work_on_a_set(page: Page, site: Site, twelve: list[Path]) -> None:
-    for part in (by_keyboard, many_at_once, selected, a_fix, the_crop, trigger_word):
+    for part in (by_keyboard, many_at_once, selected, a_fix, the_crop, as_train_has_it, a_share, trigger_word):
         part(page, site)
 
 
@@ -242,6 +242,31 @@ def the_crop(page: Page, site: Site) -> None:
     page.locator("#dataset-unfocus").click()
     expect(kept).to_have_attribute("x", middle)
     assert entries(site, "twelve")[4].focus is None
+
+
+def as_train_has_it(page: Page, site: Site) -> None:
+    page.get_by_role("tab", name="Train", exact=True).click()
+    page.locator("#all-settings > button").click()
+    page.locator("#all-settings").get_by_role("button", name="Pictures ▼", exact=True).click()
+    page.locator("#set-dataset-resolution input").fill("96, 128")
+    page.keyboard.press("Tab")
+    page.get_by_role("tab", name="Dataset", exact=True).click()
+    expect(page.locator("#dataset-eye input")).to_have_value("As in Train: 96, 128 px")
+    expect(page.locator("#dataset-stage .kept")).to_have_count(2)
+    expect(page.locator("#dataset-stage figcaption")).to_contain_text("128")
+
+
+def a_share(page: Page, site: Site) -> None:
+    page.locator("#dataset-concepts > button").click()
+    page.locator("#concept-name input").fill("few")
+    page.keyboard.press("Enter")
+    page.locator("#concept-put").click()
+    expect(page.locator("#concept-table [data-testid=cell-0-2]")).to_contain_text("8%")
+    page.locator("#concept-table [data-testid=cell-0-6]").dblclick()
+    page.keyboard.type("50%")
+    page.keyboard.press("Enter")
+    expect(page.locator("#concept-table [data-testid=cell-0-2]")).to_contain_text("50%")
+    assert open_album(site.home / "datasets" / "twelve").concepts["few"].share == 0.5
 
 
 def trigger_word(page: Page, site: Site) -> None:
