@@ -165,7 +165,7 @@ def _as_sent(report: ImportReport, tree: Path) -> ImportReport:
 
 def _use_sample(home: Path, key: str) -> Iterator[Any]:
     """Copy a sample set among the user's own, once: the copy may be edited."""
-    target = home / "datasets" / f"sample-{key}"
+    target = home / "datasets" / f"{sets.COPY}{key}"
     if target.is_dir() and sets.has_pictures(str(target)):
         yield _chosen(home, target), "", news()
         return
