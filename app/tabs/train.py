@@ -82,6 +82,8 @@ def _essential(page: Page, base: str, preset_name: str, preset: RunConfig) -> tu
         note = gr.HTML(note_html(base), padding=False)
         trigger = gr.Textbox(label="Trigger word", placeholder="none", elem_id="train-trigger",
                              info="A rare word that calls the subject in prompts. A style can do without.")  # fmt: skip
+        warning = gr.HTML("", elem_id="train-trigger-note", padding=False)
+        trigger.change(sets.trigger_note_html, trigger, warning, **in_turn("train-trigger-note"))
         with gr.Row():
             number = gr.Number(length, label="Length", minimum=0, elem_id="train-length", min_width=90, scale=2)
             kind = gr.Dropdown(UNITS, value=unit, label="counted in", elem_id="train-unit", min_width=150, scale=3)
@@ -230,15 +232,22 @@ def _wire(page: Page, essential: Components, advanced: Components, told: Compone
         seen = eyes.key_of(config, eyes.kind_of(config.model.base))
         return form.as_toml(config), _marks(form.changed(config, preset)), noted, seen
 
-    base, preset = essential["base"], essential["preset"]
-    filled = gr.on(
-        [base.change, preset.input], kindly(fill), [base, preset],
-        [preset, essential["length"], essential["unit"], *advanced.values()], **quiet(),
-    )  # fmt: skip
-    filled.then(show, inputs, outputs, **in_turn("train-form"))
-    advanced["optimizer.name"].input(
-        kindly(_rates), [base, preset, advanced["optimizer.name"]], [advanced[key] for key in RATES], **quiet()
-    ).then(show, inputs, outputs, **in_turn("train-form"))
+    def fit(path: str | None, base: str, chosen: str) -> Any:
+        """A sample set brings the preset that it is there for."""
+        name = sets.teaches(path)
+        return fill(base, name) if name not in ("", chosen) else gr.skip()
+
+    base, preset, dataset = essential["base"], essential["preset"], essential["dataset"]
+    form_of = [preset, essential["length"], essential["unit"], *advanced.values()]
+    rates_of = [advanced[key] for key in RATES]
+    for filled in (
+        gr.on([base.change, preset.input], kindly(fill), [base, preset], form_of, **quiet()),
+        dataset.change(kindly(fit), [dataset, base, preset], form_of, **quiet()),
+        advanced["optimizer.name"].input(
+            kindly(_rates), [base, preset, advanced["optimizer.name"]], rates_of, **quiet()
+        ),
+    ):
+        filled.then(show, inputs, outputs, **in_turn("train-form"))
     typed = edited(*(component for component in (essential | advanced).values() if component not in (base, preset)))
     gr.on(typed, show, inputs, outputs, **in_turn("train-form"))
     page.dataset.change(

@@ -103,7 +103,7 @@ def test_an_upload_goes_where_it_was_dropped(page: Page, site: Site, tmp_path: P
     new_set(page, "second")
     page.unroute("**/uploads/*/*/*")  # what was held goes on
     expect(page.locator("#dataset-report")).to_contain_text("first: 4 added")
-    eventually(lambda: len(entries(site, "first")) == 8, page, 300)
+    eventually(lambda: len(entries(site, "first")) == 8, page)
     expect(page.locator("#dataset-report")).to_contain_text("first: 4 added")
     expect(page.locator("#dataset-set input")).to_have_value("second")
     assert not entries(site, "second")
@@ -270,13 +270,22 @@ def a_share(page: Page, site: Site) -> None:
 
 
 def trigger_word(page: Page, site: Site) -> None:
+    field(page, "dataset-trigger").fill("red dog")
+    expect(page.locator("#dataset-trigger-note")).to_contain_text("“red dog” is a common word")
     field(page, "dataset-trigger").fill("sks")
+    expect(page.locator("#dataset-trigger-note .warning")).to_have_count(0)
     field(page, "dataset-class").fill("dog")
     field(page, "dataset-class").blur()
     eventually(lambda: open_album(site.home / "datasets" / "twelve").class_word == "dog", page)
     page.get_by_role("tab", name="Train", exact=True).click()
     expect(field(page, "train-trigger")).to_have_value("sks")
     assert open_album(site.home / "datasets" / "twelve").trigger == "sks"
+    taught = page.locator("#train-preset input:checked")
+    expect(taught).to_have_value("style")
+    page.get_by_role("tab", name="Dataset", exact=True).click()
+    page.locator("#dataset-sample-subject").click()
+    page.get_by_role("tab", name="Train", exact=True).click()
+    expect(taught).to_have_value("subject")
 
 
 def test_nothing_typed_is_lost(page: Page, site: Site, twelve: list[Path]) -> None:
@@ -337,7 +346,7 @@ def by_itself(page: Page, site: Site) -> None:
     assert asked == ["beforeunload"]
 
 
-def eventually(holds: Callable[[], bool], page: Page, times: int = 50) -> None:
+def eventually(holds: Callable[[], bool], page: Page, times: int = 300) -> None:
     for _ in range(times):
         if holds():
             return

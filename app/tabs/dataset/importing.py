@@ -70,7 +70,7 @@ def build(desk: Desk) -> None:
     ends += [
         drop.sent(sent, page.dataset, shown, trigger_mode="multiple", **busy),  # one may be sent while another is read
         add.click(from_place, [place, how, page.dataset], shown, **busy),
-        page.blocks.load(lambda: _chosen(page.home, _first_shown(page.home)), None, chosen, **quiet())
+        page.blocks.load(lambda: _opened(page.home), None, chosen, **quiet())
         .then(lambda: (yield from _again(page.home)), None, shown, **quiet()),
     ]  # fmt: skip
     for end in ends:
@@ -109,6 +109,12 @@ def _first(page: Page, key: str) -> str | None:
 
 def _chosen(home: Path, path: Path | None) -> gr.Dropdown:
     return gr.Dropdown(_listed(home), value=str(path) if path else None)
+
+
+def _opened(home: Path) -> Any:
+    """The set that a page opens with. Where there is none, one may be on its way already, which stays chosen."""
+    first = _first_shown(home)
+    return _chosen(home, first) if first else gr.skip()
 
 
 def _first_shown(home: Path) -> Path | None:
@@ -165,7 +171,7 @@ def _as_sent(report: ImportReport, tree: Path) -> ImportReport:
 
 def _use_sample(home: Path, key: str) -> Iterator[Any]:
     """Copy a sample set among the user's own, once: the copy may be edited."""
-    target = home / "datasets" / f"sample-{key}"
+    target = home / "datasets" / f"{sets.COPY}{key}"
     if target.is_dir() and sets.has_pictures(str(target)):
         yield _chosen(home, target), "", news()
         return
