@@ -3,6 +3,7 @@
 import difflib
 import inspect
 import io
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import Any
 
@@ -46,8 +47,11 @@ def plain(arena: Arena, options: OptimizerSection) -> Optimizer:
         return kind(arena, options)
     if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
         raise UserError(f"{options.name} is not a torch.optim.Optimizer", "optimizer.name", "Name such a class.")
-    _check_arguments(kind, row, options)
+    known = _known(kind)
+    _check_arguments(known, row, options)
     passed = {name: _passed(name, options) for name in row.passes}
+    if "lr" in known:
+        passed["lr"] = row.rate if options.learning_rate == "auto" else options.learning_rate
     try:
         with redirect_stdout(io.StringIO()):  # some have something to say there
             arguments = {**passed, **dict(row.arguments), **options.arguments}
@@ -63,11 +67,18 @@ def _passed(name: str, options: OptimizerSection) -> Any:
     return values if len(values) > 1 else values[0]
 
 
-def _check_arguments(kind: type, row: OptimizerRow, options: OptimizerSection) -> None:
-    """Some classes take anything and pass over what they do not know; a misspelt argument would have no effect."""
+def _known(kind: type) -> list[str]:
+    """Arguments of a class and of those it is made from; the first two are itself and the parameters."""
     makers = [base.__init__ for base in kind.__mro__ if base not in (torch.optim.Optimizer, object)]
-    known = [name for maker in makers for name in inspect.signature(maker).parameters]
+    return [name for maker in makers for name in inspect.signature(maker).parameters]
+
+
+def _check_arguments(known: Sequence[str], row: OptimizerRow, options: OptimizerSection) -> None:
+    """Some classes take anything and pass over what they do not know; a misspelt argument would have no effect."""
     for name in options.arguments:
+        if name == "lr":
+            problem = f"{row.title} is given its rate by the schedule, step by step"
+            raise UserError(problem, "optimizer.arguments", "Set optimizer.learning_rate instead of lr.")
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"Did you mean {near[0]}?" if near else f"It has: {', '.join(dict.fromkeys(known[2:]))}."

@@ -16,7 +16,7 @@ class Foreign:
     Args:
         arena: is stepped.
         kind: the class.
-        arguments: for it, beside parameters and learning rates.
+        arguments: for it, beside the parameters. Its rate is given anew with every step.
         whole: hand it each group as one flat tensor, not matrix by matrix. The room between matrices is zero, gets no
             gradient, and stays zero under any elementwise rule.
         finds: it finds the learning rate itself.
@@ -35,7 +35,7 @@ class Foreign:
             views = [(arena.master[part], self._grad[part])] if whole else [self._views(name) for name in members]
             parameters = [_parameter(*pair) for pair in views]
             self._names |= dict(zip(members, parameters, strict=True))
-            groups.append({"params": parameters, "lr": 1.0})
+            groups.append({"params": parameters})
         self.optimizer = kind(groups, **arguments)
         self._train()
 

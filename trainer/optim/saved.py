@@ -80,7 +80,7 @@ def pack(optimizer: torch.optim.Optimizer, names: Mapping[str, Tensor]) -> dict[
     state = {}
     for key, value in optimizer.state.items():
         name = by_parameter[id(key)] if isinstance(key, Tensor) else f"/{key}"
-        if value:
+        if not isinstance(value, Mapping) or value:
             state[name] = told(value, name)
     groups = [options(group, index) for index, group in enumerate(optimizer.param_groups)]
     text = json.dumps({"state": state, "groups": groups})

@@ -222,6 +222,8 @@ class Strange(torch.optim.SGD):
         ({"name": "came", "arguments": {"clip": 2}}, ["no argument 'clip'", "It has", "clip_threshold"]),
         ({"name": "prodigy", "arguments": {"d0": -1}}, ["d0"]),
         ({"name": "lion", "arguments": {"d0": 1}}, ["optimizer.arguments"]),
+        ({"name": "came", "arguments": {"lr": 1e-3}}, ["optimizer.learning_rate instead"]),
+        ({"name": "transformers.optimization.Adafactor"}, ["Adafactor", "relative_step"]),
     ],
 )
 def test_what_cannot_be_trained_with_says_so_before_anything_is_loaded(options, words):
