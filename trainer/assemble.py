@@ -85,10 +85,10 @@ class AssembledRun:
 
     def restore(self) -> int:
         """See `trainer.protocols.Run`."""
-        found, step = load_latest(self.chores.run), 0
+        found, step = load_latest(self.chores.run, self.chores.report.said), 0
         if found is not None:
-            step, tensors = found
-            restore(tensors, self.tensors())
+            step = found.step
+            restore(found.tensors, self.tensors())
             self.adapter.arena.publish()
         self.chores.report.told("measuring a step", 0, 1)
         seconds = seconds_per_step(self, step, self.engine.device) if step < self.total else 0.0

@@ -128,7 +128,7 @@ def test_a_stop_that_was_asked_for_saves_and_ends_with_130(tmp_path, tiny_sd, ti
     )
     assert main(["train", str(run.path)]) == 130
     assert run.status().state == State.STOPPED
-    step, tensors = load_latest(run)
+    step, tensors, _ = load_latest(run)
     assert step == run.status().step == 5 and tensors["count"] == 5
 
 
