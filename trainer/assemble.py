@@ -31,6 +31,7 @@ from trainer.objectives.chosen import Objective
 from trainer.objectives.diffusion import alphas_cumprod
 from trainer.optim import LossScale, clip_gradient, warmup_steps
 from trainer.pictures.length import planned_steps
+from trainer.pictures.origin import check_origin
 from trainer.preflight import seconds_per_step
 from trainer.protocols import Batch, Family, Optimizer, Report, Text
 from trainer.sampling import encode_pairs
@@ -88,7 +89,7 @@ class AssembledRun:
         found, step = load_latest(self.chores.run, self.chores.report.said), 0
         if found is not None:
             step = found.step
-            restore(found.tensors, self.tensors())
+            restore(found, self.tensors())
             self.adapter.arena.publish()
         self.chores.report.told("measuring a step", 0, 1)
         seconds = seconds_per_step(self, step, self.engine.device) if step < self.total else 0.0
@@ -188,6 +189,7 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
         torch.OutOfMemoryError: the UNet and its adapter do not fit, stored as engine.json says.
     """
     config = run.config()
+    check_origin(run)
     run.write_status(State.PREPARING, message="loading the base model")
     report.told("loading the base model", 0, 1)
     for remark in remarks(config):

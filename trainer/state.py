@@ -12,12 +12,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from trainer.contract.checkpoints import ABOUT, MANIFEST, PREFIX, TENSORS, fault, flush, folder_name, manifest
+from trainer.contract.checkpoints import ABOUT, MANIFEST, PREFIX, SUCCEEDS, TENSORS, fault, flush, folder_name, manifest
 from trainer.contract.checkpoints import list_checkpoints as folders
 from trainer.contract.errors import UserError
 from trainer.contract.files import storage_error
 from trainer.contract.rundir import RunDir
 
+MASTER = "master"  # the adapter, as the optimiser sees it
 LEAST = 2  # checkpoints kept, whatever is asked: the newest may turn out to be damaged
 
 
@@ -140,17 +141,21 @@ def _put_aside(path: Path) -> None:
     path.rename(aside)
 
 
-def restore(tensors: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
-    """Copy saved tensors into live ones of the same names.
+def restore(found: Checkpoint, into: Mapping[str, Tensor]) -> None:
+    """Copy saved tensors into live ones of the same names; of another run's, the adapter only.
 
     Raises:
         UserError: names or shapes differ: the checkpoint belongs to another config.
     """
+    tensors = found.tensors
+    if SUCCEEDS in found.about:
+        tensors, into = ({name: those[name] for name in (MASTER,) if name in those} for those in (tensors, into))
     if tensors.keys() != into.keys() or any(tensors[name].shape != into[name].shape for name in into):
+        other = found.about.get(SUCCEEDS)
         raise UserError(
-            "the checkpoint does not fit the run's config",
+            f"the adapter of {other} does not fit this run's settings" if other else "the checkpoint does not fit",
             "checkpoints",
-            "Start a new run; this one was changed by hand.",
+            "Start a new run with these settings: atelier train.",
         )
     with torch.no_grad():
         for name, tensor in into.items():

@@ -16,11 +16,12 @@ from trainer.contract.config import RunConfig
 from trainer.contract.errors import EXIT_DONE, EXIT_STOPPED, UserError
 from trainer.contract.home import find_dataset, find_home
 from trainer.contract.preflight import others, preflight_of
-from trainer.contract.rundir import ACTIVE, RunDir, State, create_run, find_run, list_runs, steps
+from trainer.contract.rundir import ACTIVE, RunDir, State, create_run, find_run, list_runs, steps, successor
 from trainer.formats.bases import check_base, preset_shelf
 from trainer.pictures.album import is_own, open_album
 from trainer.pictures.decode import PICTURE_SUFFIXES
 from trainer.pictures.gather import gather
+from trainer.pictures.origin import accept_pictures
 
 STOP_SECONDS = 60.0
 
@@ -110,14 +111,26 @@ def _with_sets(home: Path, config: RunConfig) -> RunConfig:
 
 def resume(
     run: Annotated[str, typer.Argument(help="Name or folder of the run.")],
+    as_new: Annotated[
+        bool, typer.Option("--as-new", help="A new run with the same settings, from what this one has learned.")
+    ] = False,
+    as_begun: Annotated[
+        bool, typer.Option("--as-begun", help="With the pictures and captions it began with, though they changed.")
+    ] = False,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
     """Go on with a run from its last save, bit for bit as if it had never stopped."""
-    found = find_run(find_home(data_dir), run)
-    if found.status().state == State.DONE and found.adapter_file.exists():
+    home = find_home(data_dir)
+    found = find_run(home, run)
+    if as_new:
+        found = successor(home, found)
+        notes.print(f"run: {found.path}", soft_wrap=True)
+    elif found.status().state == State.DONE and found.adapter_file.exists():
         answer(as_json, f"{found.name} is finished already: {found.adapter_file}", **summary(found))
         return
+    if as_begun:
+        accept_pictures(found)
     _foreground(found, as_json)
 
 

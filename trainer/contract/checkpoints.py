@@ -12,10 +12,12 @@ never loaded.
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 TENSORS, ABOUT, MANIFEST = "state.safetensors", "state.json", "manifest.json"
 PREFIX = "step-"
+SUCCEEDS = "succeeds"  # in state.json: the run whose adapter this is, where a new run goes on from it
 
 
 def folder_name(step: int) -> str:
@@ -66,3 +68,25 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def hand_on(old: Path, name: str, new: Path) -> bool:
+    """Let a new run begin with what another has learned: its adapter, with a fresh optimiser and schedule.
+
+    Args:
+        old: `checkpoints/` of the other run.
+        name: the other run's.
+        new: `checkpoints/` of the new run.
+
+    Returns:
+        Whether there was a whole checkpoint to begin with.
+    """
+    whole = next((path for path in reversed(list_checkpoints(old)) if not fault(path)), None)
+    if whole is None:
+        return False
+    folder = new / folder_name(0)
+    folder.mkdir()
+    shutil.copyfile(whole / TENSORS, folder / TENSORS)
+    (folder / ABOUT).write_text(json.dumps({"step": 0, SUCCEEDS: name}), "utf-8")
+    (folder / MANIFEST).write_bytes(manifest(folder))
+    return True

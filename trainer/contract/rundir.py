@@ -2,12 +2,13 @@
 
     config.toml     what was asked, frozen
     engine.json     choices the engine made once (threads, device, number type), reused on resume
+    origin.json     digests of what the run is made of: settings, base, pictures, captions; compared on resume
     status.json     state, process, step, total, heartbeat; replaced as a whole
     events.jsonl    one JSON object a line, appended: steps, samples, saves, notices
     log.txt         what the process printed
     requests/       empty files that ask the trainer for something: stop, save
     samples/        pictures drawn while training
-    checkpoints/    step-000300/ folders that a resume starts from
+    checkpoints/    step-000300/ folders that a resume starts from, see `trainer.contract.checkpoints`
     export/         finished adapter files
 
 After a crash and a resume some steps stand twice in events.jsonl: readers take the last value of a step and ignore a
@@ -16,6 +17,7 @@ torn last line.
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +27,7 @@ from typing import Any
 
 import psutil
 
+from trainer.contract.checkpoints import hand_on
 from trainer.contract.compose import from_toml, to_toml
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
@@ -225,6 +228,19 @@ def create_run(home: Path, name: str, config: RunConfig) -> RunDir:
         write_atomic(path / "config.toml", to_toml(config))
         return run
     raise UserError(f"there are ten thousand runs called '{base}'", str(runs), "Give another --name.")
+
+
+def successor(home: Path, run: RunDir) -> RunDir:
+    """Make a new run with the settings of another, that goes on from what that one has learned.
+
+    Raises:
+        UserError: the other run has saved nothing yet.
+    """
+    new = create_run(home, run.name, run.config())
+    if not hand_on(run.checkpoints, run.name, new.checkpoints):
+        shutil.rmtree(new.path)
+        raise UserError("this run has no checkpoint to go on from", run.name, "Start a new run: atelier train.")
+    return new
 
 
 def find_run(home: Path, name: str) -> RunDir:
