@@ -29,7 +29,7 @@ from trainer.kernels.check import trouble
 from trainer.memory import plan
 from trainer.objectives.chosen import Objective
 from trainer.objectives.diffusion import alphas_cumprod
-from trainer.optim import LossScale, clip_gradient, warmup_steps
+from trainer.optim import Guard, LossScale, clip_gradient, warmup_steps
 from trainer.pictures.length import planned_steps
 from trainer.pictures.origin import check_origin
 from trainer.preflight import seconds_per_step
@@ -70,6 +70,8 @@ class AssembledRun:
         rates = {"unet": optimizer.learning_rate}
         self._peaks = {group: rates.get(group.partition(".")[0], optimizer.text_encoder_rate) for group in arena.groups}
         self._scale = self.optimizer if isinstance(self.optimizer, LossScale) else None
+        self._guard = self.optimizer if isinstance(self.optimizer, Guard) else None
+        self.chores.shown_at = self._shown_at
         self._learn: Callable[[Batch], Tensor] = self._forward_backward
         if self.engine.graph:
             self._learn = Graphed(
@@ -112,7 +114,8 @@ class AssembledRun:
     def zero(self) -> Tensor:
         """See `trainer.protocols.Run`."""
         self.adapter.arena.added.zero_()
-        return torch.zeros((), device=self.engine.device)
+        self._loss = torch.zeros((), device=self.engine.device)  # the loop adds to it
+        return self._loss
 
     def learn(self, micro_step: int) -> Tensor:
         """See `trainer.protocols.Run`."""
@@ -149,6 +152,8 @@ class AssembledRun:
     def clip(self) -> Tensor:
         """See `trainer.protocols.Run`."""
         limit = self.config.optimizer.clip_norm
+        if self._guard:
+            return self._guard.clip(limit, self._loss)
         return self._scale.clip(limit) if self._scale else clip_gradient(self.adapter.arena, limit)
 
     def rates(self, step: int) -> Mapping[str, float]:
@@ -163,6 +168,12 @@ class AssembledRun:
         """See `trainer.protocols.Run`. A step that was left out has no numbers."""
         if not (self._scale and self._scale.skipped):
             self.chores.record(step, loss, norm, self.rates(step - 1)["unet.B"])
+
+    def _shown_at(self, step: int) -> list[str]:
+        """Names of the pictures that a step learned from."""
+        micros = range((step - 1) * self.accumulation, step * self.accumulation)
+        rows = (self.batches.cache.pictures[number] for micro in micros for number in self.batches.order.batch(micro))
+        return list(dict.fromkeys(row.name for row in rows))
 
     def due(self, step: int) -> bool:
         """See `trainer.protocols.Run`."""
@@ -210,8 +221,7 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     report.told("loading the UNet", 0, 1)
     engine, adapter = load_adapted(run, family, config, pixels)
     optimizer: Optimizer = resolve(pick("optimizer.name", config.optimizer.name))(adapter.arena, config.optimizer)
-    if engine.dtype == torch.float16:
-        optimizer = LossScale(optimizer, adapter.arena)
+    optimizer = (LossScale if engine.dtype == torch.float16 else Guard)(optimizer, adapter.arena)
     turns = [picture.turn for picture in cache.pictures]
     order = Order(turns, config.training.batch_size, config.training.seed, *processes(engine))
     total = total_steps(config, cache, order)

@@ -15,7 +15,7 @@ from torch import Tensor
 from trainer.contract.checkpoints import ABOUT, MANIFEST, PREFIX, SUCCEEDS, TENSORS, fault, flush, folder_name, manifest
 from trainer.contract.checkpoints import list_checkpoints as folders
 from trainer.contract.errors import UserError
-from trainer.contract.files import storage_error
+from trainer.contract.files import storage_error, system_error, with_room
 from trainer.contract.rundir import RunDir
 
 MASTER = "master"  # the adapter, as the optimiser sees it
@@ -56,12 +56,18 @@ def save_checkpoint(
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     refuse_non_finite(held, f"the checkpoint of step {step}")
     final = run.checkpoints / folder_name(step)
-    partial = run.checkpoints / f".{final.name}.{os.getpid()}"
+    with_room(lambda: _write(final, held, {**(about or {}), "step": step}))
+    _prune(run, max(keep, LEAST))
+    return final
+
+
+def _write(final: Path, held: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    partial = final.with_name(f".{final.name}.{os.getpid()}")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        save_file(held, partial / TENSORS)
-        (partial / ABOUT).write_text(json.dumps({**(about or {}), "step": step}), "utf-8")
+        save_file(dict(held), partial / TENSORS)
+        (partial / ABOUT).write_text(json.dumps(about), "utf-8")
         flush(partial / TENSORS)
         flush(partial / ABOUT)
         (partial / MANIFEST).write_bytes(manifest(partial))
@@ -69,13 +75,10 @@ def save_checkpoint(
         flush(partial)
         shutil.rmtree(final, ignore_errors=True)  # left there by a run that was continued from an earlier step
         partial.rename(final)
-        flush(run.checkpoints)
+        flush(final.parent)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        reason = error if isinstance(error, OSError) else _disk_error(str(error))
-        raise storage_error(reason, final) from error
-    _prune(run, max(keep, LEAST))
-    return final
+        raise storage_error(error if isinstance(error, OSError) else system_error(str(error)), final) from error
 
 
 def _prune(run: RunDir, keep: int) -> None:
@@ -97,12 +100,6 @@ def refuse_non_finite(tensors: Mapping[str, Tensor], what: str) -> None:
             "optimizer.learning_rate",
             "The last good checkpoint stands. Start again with a third of the learning rate.",
         )
-
-
-def _disk_error(text: str) -> OSError:
-    """safetensors hands an operating system error on as text: `... (os error 28)`."""
-    number = text.rpartition("os error ")[2].rstrip(")} ")
-    return OSError(int(number) if number.isdigit() else 0, text)
 
 
 def list_checkpoints(run: RunDir) -> list[Path]:

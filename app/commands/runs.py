@@ -11,6 +11,7 @@ from rich.table import Table
 
 from app.commands.options import Base, DataDir, Json, about_base, answer, console, notes
 from app.commands.processes import run_foreground, told_by
+from app.jobs.executors import local
 from trainer.contract.compose import DEFAULT_PRESET, Layer, compose, load_preset, parse_assignments
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import EXIT_DONE, EXIT_STOPPED, UserError
@@ -134,6 +135,21 @@ def resume(
     _foreground(found, as_json)
 
 
+def _end_if_it_hangs(run: RunDir) -> None:
+    """End a run that shows no sign of life; what was learned since its last save is learned again by a resume.
+
+    Raises:
+        UserError: it lives, and only needs longer.
+    """
+    status = run.status()
+    if time.time() - status.heartbeat < STOP_SECONDS:
+        raise UserError(
+            f"it has not stopped after {STOP_SECONDS:.0f} s", run.name, "It will at its next step; look at log.txt."
+        )
+    local.stop(f"{status.pid}:{status.pid_started}")
+    run.take_request("stop")
+
+
 def _foreground(run: RunDir, as_json: bool) -> None:
     began = time.monotonic()
     code = run_foreground(["train", str(run.path)], quiet=as_json)
@@ -198,10 +214,7 @@ def stop(
     deadline = time.monotonic() + STOP_SECONDS
     while found.status().state in ACTIVE:
         if time.monotonic() > deadline:
-            raise UserError(
-                f"it has not stopped after {STOP_SECONDS:.0f} s",
-                found.name,
-                "It will at its next step; look at log.txt.",
-            )
+            _end_if_it_hangs(found)
+            break
         time.sleep(0.1)
     answer(as_json, f"{found.name}: {found.status().message}", **summary(found))

@@ -77,7 +77,7 @@ def test_dates_places_of_sets_that_are_gone_and_lengths_do_not_count(trained):
 
 
 def test_it_goes_on_as_it_began_when_that_is_wanted(trained):
-    run, base, pictures, whole = trained
+    run, _, pictures, whole = trained
     (pictures / "1.txt").write_text("other words")
     accept_pictures(run)
     assert main(["train", str(run.path)]) == 0 and run.adapter_file.read_bytes() == whole

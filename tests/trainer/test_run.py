@@ -115,7 +115,8 @@ def test_a_loss_that_is_no_number_stops_the_run_with_advice(tmp_path, tiny_sd, t
     store.put(view.latents, {"mean": torch.full((4, 8, 8), 1e30), "std": torch.ones(4, 8, 8)})
     assert main(["train", str(run.path)]) == 2
     assert "learning rate" in capsys.readouterr().err
-    assert run.status().state == State.FAILED and "no longer a number" in run.status().message
+    assert run.status().state == State.FAILED and "3 steps in a row" in run.status().message
+    assert "huge.png" in run.status().message
     assert not run.adapter_file.exists()
 
 

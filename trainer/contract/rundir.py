@@ -31,7 +31,7 @@ from trainer.contract.checkpoints import hand_on
 from trainer.contract.compose import from_toml, to_toml
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
-from trainer.contract.files import write_atomic
+from trainer.contract.files import append_line, write_atomic, write_sign
 from trainer.contract.names import safe_name
 
 
@@ -41,13 +41,14 @@ class State(StrEnum):
     CREATED = "created"  # the folder is there, no process has started
     PREPARING = "preparing"  # loading the base, reading pictures
     TRAINING = "training"
+    PAUSED = "paused"  # the disk is full; it goes on by itself when there is room
     STOPPED = "stopped"  # by the user, saved; can be resumed
     DONE = "done"
     FAILED = "failed"  # `message` says why, `fix` what to do; can be resumed
     LOST = "lost"  # says it is running, but its process is gone; never written, only read
 
 
-ACTIVE = (State.PREPARING, State.TRAINING)
+ACTIVE = (State.PREPARING, State.TRAINING, State.PAUSED)
 
 # Set by a program that trains in the foreground: the trainer saves and stops when that program is gone.
 FOREGROUND = "ATELIER_FOREGROUND"
@@ -153,14 +154,12 @@ class RunDir:
         signature = {"pid": os.getpid(), "pid_started": own.create_time(), "heartbeat": time.time()}
         cleared = {"message": "", "fix": ""}
         status = replace(self.status(), state=state, **{**signature, **cleared, **changes})
-        write_atomic(self.path / "status.json", json.dumps(asdict(status), indent=1))
+        write_sign(self.path / "status.json", json.dumps(asdict(status), indent=1))
         return status
 
     def emit(self, kind: str, **values: Any) -> None:
         """Append one event."""
-        line = json.dumps({"kind": kind, "time": round(time.time(), 3), **values})
-        with (self.path / "events.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
+        append_line(self.path / "events.jsonl", json.dumps({"kind": kind, "time": round(time.time(), 3), **values}))
 
     def events(self, offset: int = 0) -> Iterator[dict[str, Any]]:
         """Yield whole events from a byte offset on; a torn last line is left for later."""
@@ -178,6 +177,10 @@ class RunDir:
         folder = self.path / "requests"
         folder.mkdir(exist_ok=True)
         (folder / what).touch()
+
+    def asked(self, what: str) -> bool:
+        """Whether `what` is asked for and not taken yet."""
+        return (self.path / "requests" / what).exists()
 
     def take_request(self, what: str) -> bool:
         """Return whether `what` was asked for, and forget it."""

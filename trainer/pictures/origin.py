@@ -19,7 +19,15 @@ from trainer.pictures.gather import Picture, gather
 
 NAME = "origin.json"
 CHANGEABLE = ("training.steps", "training.epochs", "training.views", "training.save_every", "training.threads")
-SECTIONS = ("model", "dataset", "adapter", "optimizer", "schedule", "objective", "training")  # the others change no step
+SECTIONS = (
+    "model",
+    "dataset",
+    "adapter",
+    "optimizer",
+    "schedule",
+    "objective",
+    "training",
+)  # the others change no step
 PIECES, PIECE = 8, 64 * 2**10  # of a file, in bytes: enough to tell two apart without reading gigabytes
 READERS = 8
 NAMED = 3  # differences of a kind that are told one by one
