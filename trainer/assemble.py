@@ -10,6 +10,7 @@ from torch import Tensor
 from trainer.adapters.lora import LoraAdapter
 from trainer.chores import Chores
 from trainer.compiling import settle
+from trainer.contract.amendments import amended, pending, place, read_amendments, write_down
 from trainer.contract.catalog import ADAPTERS, pick, resolve
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
@@ -66,7 +67,9 @@ class AssembledRun:
         training, optimizer, arena = self.config.training, self.config.optimizer, self.adapter.arena
         self.accumulation = training.accumulation
         self._shape: Callable[[float], float] = resolve(pick("schedule.name", self.config.schedule.name))
-        self._warmup = warmup_steps(self.config.schedule.warmup, self.total)
+        self._first, self._amendments = self.total, read_amendments(self.chores.run)
+        if self._amendments:
+            self._change_length(self._amendments[-1].total)
         rates = {"unet": optimizer.learning_rate}
         self._peaks = {group: rates.get(group.partition(".")[0], optimizer.text_encoder_rate) for group in arena.groups}
         self._scale = self.optimizer if isinstance(self.optimizer, LossScale) else None
@@ -93,6 +96,7 @@ class AssembledRun:
             step = found.step
             restore(found, self.tensors())
             self.adapter.arena.publish()
+        self._amend(step)
         self.chores.report.told("measuring a step", 0, 1)
         seconds = seconds_per_step(self, step, self.engine.device) if step < self.total else 0.0
         if self.engine.compile and step < self.total:
@@ -158,10 +162,9 @@ class AssembledRun:
 
     def rates(self, step: int) -> Mapping[str, float]:
         """See `trainer.protocols.Run`."""
-        if step < self._warmup:
-            share = (step + 1) / (self._warmup + 1)
-        else:
-            share = self._shape((step - self._warmup) / max(1, self.total - self._warmup))
+        at, total = place(self._first, self._amendments, step)
+        warmup = warmup_steps(self.config.schedule.warmup, total)
+        share = (at + 1) / (warmup + 1) if at < warmup else self._shape((at - warmup) / max(1, total - warmup))
         return {group: peak * share for group, peak in self._peaks.items()}
 
     def record(self, step: int, loss: Tensor, norm: Tensor) -> None:
@@ -181,7 +184,23 @@ class AssembledRun:
 
     def attend(self, step: int) -> bool:
         """See `trainer.protocols.Run`."""
+        self._amend(step)
         return self.chores.attend(step, self.tensors())
+
+    def _amend(self, step: int) -> None:
+        """Take a change that is asked for; it counts from here on, and again in every resume."""
+        run, wanted = self.chores.run, pending(self.chores.run)
+        if wanted is None:
+            return
+        self.config = amended(self.config, [wanted])
+        total = max(step, total_steps(self.config, self.batches.cache, self.batches.order))
+        self._amendments = write_down(run, replace(wanted, step=step, total=total))
+        run.emit("amended", step=step, total=total, changes=wanted.changes, rate=wanted.rate)
+        self._change_length(total)
+
+    def _change_length(self, total: int) -> None:
+        self.total = total
+        self.chores.change(self.config, total)
 
     def finish(self, step: int) -> None:
         """See `trainer.protocols.Run`."""
@@ -201,6 +220,8 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     """
     config = run.config()
     check_origin(run)
+    begun = config
+    config = amended(config, [*read_amendments(run), *filter(None, [pending(run)])])
     run.write_status(State.PREPARING, message="loading the base model")
     report.told("loading the base model", 0, 1)
     for remark in remarks(config):
@@ -224,7 +245,7 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     optimizer = (LossScale if engine.dtype == torch.float16 else Guard)(optimizer, adapter.arena)
     turns = [picture.turn for picture in cache.pictures]
     order = Order(turns, config.training.batch_size, config.training.seed, *processes(engine))
-    total = total_steps(config, cache, order)
+    total = total_steps(begun, cache, order)
     signal = alphas_cumprod(family.scheduler).to(engine.device)
     objective = Objective(config.objective, family.prediction, signal)
     batches = Batches(cache, words.rows, order, config, len(signal), engine.device, words.host)

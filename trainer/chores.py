@@ -89,6 +89,10 @@ class Chores:
     _cover: bytes | None = None
 
     def __post_init__(self) -> None:
+        self._choose_rhythm()
+        self._parent = os.getppid() if os.environ.get(FOREGROUND) else None
+
+    def _choose_rhythm(self) -> None:
         self._save_every = interval(self.config.training.save_every, self.total, self.steps_per_epoch)
         every = self.config.sampling.every
         # Until the first picture is timed, as if it took no time.
@@ -96,7 +100,11 @@ class Chores:
         kept = self.run.engine().get("samples") if every == "auto" else None
         self._rounds = Rounds(interval(asked, self.total, self.steps_per_epoch), len(self.prompts))
         self._rounds = Rounds(**kept) if kept else self._rounds
-        self._parent = os.getppid() if os.environ.get(FOREGROUND) else None
+
+    def change(self, config: RunConfig, total: int) -> None:
+        """Go on with other samples, checkpoints, or another length, see `trainer.contract.amendments`."""
+        self.config, self.total = config, total
+        self._choose_rhythm()
 
     def begin(self, step: int, seconds: float, tensors: Mapping[str, Tensor]) -> None:
         """Say that training starts after `step` steps, and what it will take.

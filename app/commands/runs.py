@@ -3,7 +3,7 @@
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 import typer
 from rich.markup import escape
@@ -12,6 +12,7 @@ from rich.table import Table
 from app.commands.options import Base, DataDir, Json, about_base, answer, console, notes
 from app.commands.processes import run_foreground, told_by
 from app.jobs.executors import local
+from trainer.contract.amendments import Rate, ask
 from trainer.contract.compose import DEFAULT_PRESET, Layer, compose, load_preset, parse_assignments
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import EXIT_DONE, EXIT_STOPPED, UserError
@@ -118,16 +119,31 @@ def resume(
     as_begun: Annotated[
         bool, typer.Option("--as-begun", help="With the pictures and captions it began with, though they changed.")
     ] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A change from here on: training.steps=400, training.save_every, sampling.*"),
+    ] = None,
+    rate: Annotated[
+        str, typer.Option(help="Where it gets longer: `hold` the final rate, or `rewarm`: the schedule anew.")
+    ] = "hold",
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Go on with a run from its last save, bit for bit as if it had never stopped."""
+    """Go on with a run from its last save, bit for bit as if it had never stopped; --set changes its length, its
+    checkpoints and its samples, also while it runs."""
     home = find_home(data_dir)
     found = find_run(home, run)
+    if rate not in get_args(Rate):
+        raise UserError(f"there is no rate '{rate}'", "--rate", f"Give one of: {', '.join(get_args(Rate))}.")
+    if set_ and not as_new:
+        ask(found, parse_assignments(set_), cast(Rate, rate))
+        if found.status().state in ACTIVE:
+            answer(as_json, f"{found.name}: it changes after this step.", **summary(found))
+            return
     if as_new:
         found = successor(home, found)
         notes.print(f"run: {found.path}", soft_wrap=True)
-    elif found.status().state == State.DONE and found.adapter_file.exists():
+    elif not set_ and found.status().state == State.DONE and found.adapter_file.exists():
         answer(as_json, f"{found.name} is finished already: {found.adapter_file}", **summary(found))
         return
     if as_begun:

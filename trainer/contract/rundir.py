@@ -6,7 +6,8 @@
     status.json     state, process, step, total, heartbeat; replaced as a whole
     events.jsonl    one JSON object a line, appended: steps, samples, saves, notices
     log.txt         what the process printed
-    requests/       empty files that ask the trainer for something: stop, save
+    amendments.jsonl  what was changed later, with the step, see `trainer.contract.amendments`
+    requests/       files that ask the trainer for something: stop, save, amend
     samples/        pictures drawn while training
     checkpoints/    step-000300/ folders that a resume starts from, see `trainer.contract.checkpoints`
     export/         finished adapter files

@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, astuple
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ def _told(what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
 def _base(config: RunConfig) -> dict[str, str]:
     base = find_base(config.model.base)  # None for a Hub id, which its revision tells
     places = [*([base] if base else []), *([Path(config.model.vae).expanduser()] if config.model.vae else [])]
-    files = {}
+    files: dict[str, Path] = {}
     for place in places:
         own = sorted(place.rglob("*.safetensors")) + sorted(place.rglob("*.json")) if place.is_dir() else [place]
         files |= {path.relative_to(place.parent).as_posix(): path for path in own if path.is_file()}
@@ -130,7 +130,7 @@ def _pictures(config: RunConfig) -> dict[str, str]:
 
 def _picture(picture: Picture) -> tuple[str, str]:
     entry = picture.entry
-    share = astuple(picture.share) if picture.share else None
+    share = tuple(picture.share) if picture.share else None
     shown = (picture.background, picture.flip, picture.repeats, picture.prior, share, entry.focus)
     files = [digest_of(path) for path in (picture.path, picture.mask) if path]
     what = (entry.captions, asdict(picture.wording), shown, files)
