@@ -1,5 +1,6 @@
 """Config -> Run: the only place that builds one, and the only reader of the whole config."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
@@ -9,7 +10,9 @@ from torch import Tensor
 from trainer.adapters.lora import LoraAdapter
 from trainer.chores import Chores
 from trainer.compiling import settle
+from trainer.contract.amendments import amended, pending, place, read_amendments, write_down
 from trainer.contract.catalog import ADAPTERS, optimizer_row, resolve
+from trainer.contract.checkpoints import SUCCEEDS
 from trainer.contract.config import RunConfig, interval
 from trainer.contract.errors import UserError
 from trainer.contract.ladder import RUNGS
@@ -32,12 +35,13 @@ from trainer.objectives.chosen import Objective
 from trainer.objectives.diffusion import alphas_cumprod
 from trainer.optim.build import build, rehearse
 from trainer.optim.saved import load_around
-from trainer.optim.scaling import LossScale, clip_gradient
+from trainer.optim.scaling import Guard, LossScale, clip_gradient
 from trainer.pictures.length import planned_steps
+from trainer.pictures.origin import check_origin
 from trainer.preflight import seconds_per_step
 from trainer.protocols import Batch, Family, Optimizer, Report, Text
 from trainer.sampling import encode_pairs
-from trainer.state import load_latest
+from trainer.state import MASTER, Checkpoint, load_latest
 from trainer.weights.nf4 import bitsandbytes
 
 
@@ -67,12 +71,16 @@ class AssembledRun:
     def __post_init__(self) -> None:
         arena = self.adapter.arena
         self.accumulation = self.config.training.accumulation
-        self._share = share(self.config, self.total)
+        self._first, self._amendments = self.total, read_amendments(self.chores.run)
+        if self._amendments:
+            self._change_length(self._amendments[-1].total)
         self._peaks = peak_rates(self.config, arena.groups)
-        until = interval(self.config.adapter.text_encoder_until, self.total, self.chores.steps_per_epoch)
-        self._settled = self.total if until is None else until  # step from which on the text encoders learn no more
+        until = interval(self.config.adapter.text_encoder_until, self._first, self.chores.steps_per_epoch)
+        self._settled = math.inf if until is None else until  # step from which on the text encoders learn no more
         self.chores.shown = self.optimizer.shown
         self._scale = self.optimizer if isinstance(self.optimizer, LossScale) else None
+        self._guard = self.optimizer if isinstance(self.optimizer, Guard) else None
+        self.chores.shown_at = self._shown_at
         self._learn: Callable[[Batch], Tensor] = self._forward_backward
         if self.engine.graph and optimizer_row(self.config.optimizer.name).graph != "none":
             self._learn = Graphed(
@@ -85,16 +93,15 @@ class AssembledRun:
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything a checkpoint holds; the rest is a function of the config and the step."""
-        return {"master": self.adapter.arena.master, **self.optimizer.state()}
+        return {MASTER: self.adapter.arena.master, **self.optimizer.state()}
 
     def restore(self) -> int:
         """See `trainer.protocols.Run`."""
-        found, step = load_latest(self.chores.run), 0
+        found, step = load_latest(self.chores.run, self.chores.report.said), 0
         if found is not None:
-            step, tensors = found
-            mine = {"master": self.adapter.arena.master}
-            load_around(self.optimizer, mine, tensors)
-            self.adapter.arena.publish()
+            step = found.step
+            take_back(found, self.optimizer, self.adapter)
+        self._amend(step)
         self.chores.report.told("measuring a step", 0, 1)
         seconds = seconds_per_step(self, step, self.engine.device) if step < self.total else 0.0
         if self.engine.compile and step < self.total:
@@ -116,7 +123,8 @@ class AssembledRun:
     def zero(self) -> Tensor:
         """See `trainer.protocols.Run`."""
         self.adapter.arena.added.zero_()
-        return torch.zeros((), device=self.engine.device)
+        self._loss = torch.zeros((), device=self.engine.device)  # the loop adds to it
+        return self._loss
 
     def learn(self, micro_step: int) -> Tensor:
         """See `trainer.protocols.Run`."""
@@ -161,6 +169,8 @@ class AssembledRun:
     def clip(self) -> Tensor:
         """See `trainer.protocols.Run`."""
         limit = self.config.optimizer.clip_norm
+        if self._guard:
+            return self._guard.clip(limit, self._loss)
         return self._scale.clip(limit) if self._scale else clip_gradient(self.adapter.arena, limit)
 
     def rates(self, step: int) -> Mapping[str, float]:
@@ -168,11 +178,21 @@ class AssembledRun:
         share, learning = self._share(step), step < self._settled
         return {group: peak * share for group, peak in self._peaks.items() if learning or _of_unet(group)}
 
+    def _share(self, step: int) -> float:
+        at, total = place(self._first, self._amendments, step)
+        return share(self.config, total)(at)
+
     def record(self, step: int, loss: Tensor, norm: Tensor) -> None:
         """See `trainer.protocols.Run`. A step that was left out has no numbers."""
         if not (self._scale and self._scale.skipped):
             rate = self._share(step - 1) * part_rate(self.config, "unet") * self.optimizer.found()
             self.chores.record(step, loss, norm, rate)
+
+    def _shown_at(self, step: int) -> list[str]:
+        """Names of the pictures that a step learned from."""
+        micros = range((step - 1) * self.accumulation, step * self.accumulation)
+        rows = (self.batches.cache.pictures[number] for micro in micros for number in self.batches.order.batch(micro))
+        return list(dict.fromkeys(row.name for row in rows))
 
     def due(self, step: int) -> bool:
         """See `trainer.protocols.Run`."""
@@ -180,11 +200,45 @@ class AssembledRun:
 
     def attend(self, step: int) -> bool:
         """See `trainer.protocols.Run`."""
+        self._amend(step)
         return self.chores.attend(step, self.tensors)
+
+    def _amend(self, step: int) -> None:
+        """Take a change that is asked for; it counts from here on, and again in every resume."""
+        run, wanted = self.chores.run, pending(self.chores.run)
+        if wanted is None:
+            return
+        self.config = amended(self.config, [wanted])
+        total = max(step, total_steps(self.config, self.batches.cache, self.batches.order))
+        self._amendments = write_down(run, replace(wanted, step=step, total=total))
+        run.emit("amended", step=step, total=total, changes=wanted.changes, rate=wanted.rate)
+        self._change_length(total)
+
+    def _change_length(self, total: int) -> None:
+        self.total = total
+        self.chores.change(self.config, total)
 
     def finish(self, step: int) -> None:
         """See `trainer.protocols.Run`."""
         self.chores.finish(step, self.tensors)
+
+
+def take_back(found: Checkpoint, optimizer: Optimizer, adapter: LoraAdapter) -> None:
+    """Put a checkpoint into a run that was just made; of another run's, the adapter only.
+
+    Raises:
+        UserError: it belongs to other settings.
+    """
+    arena, other = adapter.arena, found.about.get(SUCCEEDS)
+    if other is None:
+        load_around(optimizer, {MASTER: arena.master}, found.tensors)
+    else:
+        saved = found.tensors.get(MASTER)
+        if saved is None or saved.shape != arena.master.shape:
+            problem = f"the adapter of {other} does not fit this run's settings"
+            raise UserError(problem, "checkpoints", "Start a new run with these settings: atelier train.")
+        arena.master.copy_(saved)
+    arena.publish()
 
 
 def assemble(run: RunDir, report: Report) -> AssembledRun:
@@ -199,6 +253,9 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
         torch.OutOfMemoryError: the UNet and its adapter do not fit, stored as engine.json says.
     """
     config = run.config()
+    check_origin(run)
+    begun = config
+    config = amended(config, [*read_amendments(run), *filter(None, [pending(run)])])
     run.write_status(State.PREPARING, message="loading the base model")
     report.told("loading the base model", 0, 1)
     rehearse(config)
@@ -222,7 +279,7 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     engine, adapter = load_adapted(run, family, config, pixels)
     turns = [picture.turn for picture in cache.pictures]
     order = Order(turns, config.training.batch_size, config.training.seed, *processes(engine))
-    total = total_steps(config, cache, order)
+    total = total_steps(begun, cache, order)
     signal = alphas_cumprod(family.scheduler).to(engine.device)
     objective = Objective(config.objective, family.prediction, signal)
     batches = Batches(cache, words.rows, order, config, len(signal), engine.device, words.host)

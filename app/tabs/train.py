@@ -232,17 +232,17 @@ def _wire(page: Page, essential: Components, advanced: Components, told: Compone
         seen = eyes.key_of(config, eyes.kind_of(config.model.base))
         return form.as_toml(config), _marks(form.changed(config, preset)), noted, seen
 
-    def fit(path: str | None, base: str, chosen: str) -> Any:
-        """A sample set brings the preset that it is there for."""
-        name = sets.teaches(path)
-        return fill(base, name) if name not in ("", chosen) else gr.skip()
-
     base, preset, dataset = essential["base"], essential["preset"], essential["dataset"]
     form_of = [preset, essential["length"], essential["unit"], *advanced.values()]
     rates_of = [advanced[key] for key in RATES]
     for filled in (
         gr.on([base.change, preset.input], kindly(fill), [base, preset], form_of, **quiet()),
-        dataset.change(kindly(fit), [dataset, base, preset], form_of, **quiet()),
+        dataset.change(
+            kindly(lambda path, base, chosen: fill(base, name) if (name := _fit(path, chosen)) else gr.skip()),
+            [dataset, base, preset],
+            form_of,
+            **quiet(),
+        ),
         advanced["optimizer.name"].input(
             kindly(_rates), [base, preset, advanced["optimizer.name"]], rates_of, **quiet()
         ),
@@ -257,6 +257,12 @@ def _wire(page: Page, essential: Components, advanced: Components, told: Compone
     page.blocks.load(lambda: _first(page), None, [essential["dataset"], summary], **quiet()).then(
         show, inputs, outputs, **in_turn("train-form")
     )
+
+
+def _fit(path: str | None, chosen: str) -> str:
+    """The preset that a sample set is there for, "" where it is chosen already."""
+    name = sets.teaches(path)
+    return "" if name == chosen else name
 
 
 def _rates(base: str, preset: str, optimizer: str) -> list[form.Plain]:

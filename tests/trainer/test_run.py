@@ -125,7 +125,8 @@ def test_a_loss_that_is_no_number_stops_the_run_with_advice(tmp_path, tiny_sd, t
     store.put(view.latents, {"mean": torch.full((4, 8, 8), 1e30), "std": torch.ones(4, 8, 8)})
     assert main(["train", str(run.path)]) == 2
     assert "learning rate" in capsys.readouterr().err
-    assert run.status().state == State.FAILED and "no longer a number" in run.status().message
+    assert run.status().state == State.FAILED and "3 steps in a row" in run.status().message
+    assert "huge.png" in run.status().message
     assert not run.adapter_file.exists()
 
 
@@ -138,7 +139,7 @@ def test_a_stop_that_was_asked_for_saves_and_ends_with_130(tmp_path, tiny_sd, ti
     )
     assert main(["train", str(run.path)]) == 130
     assert run.status().state == State.STOPPED
-    step, tensors = load_latest(run)
+    step, tensors, _ = load_latest(run)
     assert step == run.status().step == 5 and tensors["count"] == 5
 
 

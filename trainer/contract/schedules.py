@@ -52,7 +52,7 @@ def schedule_name(config: "RunConfig") -> str:
     return optimizer_row(config.optimizer.name).schedule if name == "auto" else name
 
 
-def share(config: "RunConfig", total: int) -> Callable[[int], float]:
+def share(config: "RunConfig", total: int) -> Callable[[float], float]:
     """The schedule of a run of `total` steps: step -> share of the peak rate, for the step that follows it.
 
     The warm-up is a straight line that reaches the peak with the first step after it; the shape then falls to
@@ -64,7 +64,7 @@ def share(config: "RunConfig", total: int) -> Callable[[int], float]:
     shape: Shape = partial(resolve(row), **{name: getattr(options, name) for name in taken})
     warmup = warmup_steps(options.warmup, total)
 
-    def at(step: int) -> float:
+    def at(step: float) -> float:
         if step < warmup:
             return (step + 1) / (warmup + 1)
         return options.final + (1 - options.final) * shape((step - warmup) / max(1, total - warmup))

@@ -16,12 +16,12 @@ from trainer.contract.errors import UserError
 from trainer.contract.rates import peak_rates
 from trainer.optim.average import Averaged
 from trainer.optim.foreign import Foreign
-from trainer.optim.scaling import LossScale
+from trainer.optim.scaling import Guard, LossScale
 from trainer.protocols import Optimizer
 
 
 def build(arena: Arena, config: RunConfig) -> Optimizer:
-    """The optimiser of a run, with an average and a loss scale around it where there are such.
+    """The optimiser of a run, with a guard or a loss scale around it, and an average where one is asked for.
 
     Raises:
         UserError: see `plain`.
@@ -29,7 +29,7 @@ def build(arena: Arena, config: RunConfig) -> Optimizer:
     optimizer, decay = plain(arena, config.optimizer), config.training.ema
     if decay:
         optimizer = Averaged(optimizer, arena, decay, config.export.ema)
-    return LossScale(optimizer, arena) if arena.work.dtype == torch.float16 else optimizer
+    return (LossScale if arena.work.dtype == torch.float16 else Guard)(optimizer, arena)
 
 
 def plain(arena: Arena, options: OptimizerSection) -> Optimizer:

@@ -31,6 +31,54 @@ def clip_gradient(arena: Arena, limit: float) -> Tensor:
     return norm
 
 
+class Guard:
+    """Leaves out a step whose loss or gradient is not finite: nothing of it ever gets into the adapter.
+
+    Stands where the optimiser stands. On a CPU the optimiser is not called. On a GPU, where asking would make the host
+    wait in every step, the device puts zeros in the place of the gradient: the optimiser's momentum goes on, the step
+    adds nothing of its own.
+    """
+
+    def __init__(self, optimizer: Optimizer, arena: Arena) -> None:
+        self.optimizer, self.arena = optimizer, arena
+        self._skip = False
+
+    @torch.no_grad()
+    def clip(self, limit: float, loss: Tensor) -> Tensor:
+        """As `clip_gradient`; `loss` is the step's, a scalar on the device. The norm tells what was found."""
+        norm = clip_gradient(self.arena, limit) + torch.zeros_like(loss).where(loss.isfinite(), torch.nan)
+        if self.arena.grad.is_cuda:
+            self.arena.grad.masked_fill_(~norm.isfinite(), 0.0)
+        else:
+            self._skip = not bool(norm.isfinite())
+        return norm
+
+    def step(self, rates: Mapping[str, float]) -> None:
+        """See `trainer.protocols.Optimizer`."""
+        if not self._skip:
+            self.optimizer.step(rates)
+
+    def found(self) -> float:
+        """See `trainer.protocols.Optimizer`."""
+        return self.optimizer.found()
+
+    def settle(self, groups: Sequence[str]) -> None:
+        """See `trainer.protocols.Optimizer`."""
+        self.optimizer.settle(groups)
+
+    def shown(self) -> Tensor | None:
+        """See `trainer.protocols.Optimizer`."""
+        return self.optimizer.shown()
+
+    def state(self) -> dict[str, Tensor]:
+        """See `trainer.protocols.Optimizer`."""
+        return self.optimizer.state()
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """See `trainer.protocols.Optimizer`."""
+        self.optimizer.load(state)
+
+
 class LossScale:
     """fp16 training of an arena (Micikevicius et al., arXiv 1710.03740).
 

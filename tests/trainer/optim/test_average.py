@@ -31,7 +31,7 @@ def test_the_decay_grows_to_what_was_asked_for():
 def test_two_updates_by_hand():
     arena = filled()
     arena.master.fill_(1.0)
-    optimizer = build(arena, config())
+    optimizer = build(arena, config()).optimizer  # within the guard
     assert isinstance(optimizer, Averaged)
     rates = dict.fromkeys(arena.groups, 1.0)
     arena.grad.fill_(-1.0)
