@@ -118,7 +118,10 @@ def resume(
     ] = False,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A change from here on: training.steps=400, training.save_every, sampling.*"),
+        typer.Option(
+            "--set",
+            help="From here on: training.steps=400, training.save_every, sampling.*; with --as-new, any setting.",
+        ),
     ] = None,
     rate: Annotated[
         str, typer.Option(help="Where it gets longer: `hold` the final rate, or `rewarm`: the schedule anew.")
@@ -138,7 +141,7 @@ def resume(
             answer(as_json, f"{found.name}: it changes after this step.", **summary(found))
             return
     if as_new:
-        found = successor(home, found)
+        found = successor(home, found, parse_assignments(set_ or []))
         notes.print(f"run: {found.path}", soft_wrap=True)
     elif not set_ and found.status().state == State.DONE and found.adapter_file.exists():
         answer(as_json, f"{found.name} is finished already: {found.adapter_file}", **summary(found))

@@ -316,6 +316,14 @@ def test_a_run_whose_terminal_is_killed_saves_and_goes_on_when_resumed(tmp_path,
     assert done.returncode == 0, done.stderr
     assert next(event for event in reversed(list(run.events())) if event["kind"] == "start")["step"] == stopped
     assert last_object(done)["step"] == 400
+    wrong = atelier(home, "resume", "r", "--set", "adapter.rank=4")
+    assert wrong.returncode == 2 and "cannot change" in wrong.stderr
+    wrong = atelier(home, "resume", "r", "--set", "training.steps=402", "--rate", "fast")
+    assert wrong.returncode == 2 and "rewarm" in wrong.stderr
+    longer = atelier(home, "resume", "r", "--set", "training.steps=402", "--rate", "rewarm", "--json")
+    assert longer.returncode == 0 and last_object(longer)["step"] == 402, longer.stderr
+    anew = atelier(home, "resume", "r", "--as-new", "--set", "training.steps=2", "--json")
+    assert anew.returncode == 0 and (last_object(anew)["name"], last_object(anew)["step"]) == ("r-2", 2), anew.stderr
 
 
 def test_inspect_and_export(tmp_path):

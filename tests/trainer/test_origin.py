@@ -96,8 +96,8 @@ def test_a_run_that_has_learned_nothing_takes_what_is_there_now(trained):
 def test_a_new_run_goes_on_from_what_was_learned(trained, tmp_path):
     run, _, pictures, _ = trained
     (pictures / "1.txt").write_text("other words")
-    new = successor(tmp_path / "home", run)
-    assert new.path != run.path
+    new = successor(tmp_path / "home", run, {"training": {"batch_size": 1}})
+    assert new.path != run.path and new.config().training.batch_size == 1
     first = load_latest(new)
     assert first.step == 0 and torch.equal(first.tensors[MASTER], load_latest(run).tensors[MASTER])
     assert main(["train", str(new.path)]) == 0

@@ -30,7 +30,7 @@ from typing import Any
 import psutil
 
 from trainer.contract.checkpoints import hand_on
-from trainer.contract.compose import from_toml, to_toml
+from trainer.contract.compose import Layer, compose, from_toml, to_toml
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
 from trainer.contract.files import append_line, write_atomic, write_sign
@@ -240,13 +240,14 @@ def create_run(home: Path, name: str, config: RunConfig) -> RunDir:
     raise UserError(f"there are ten thousand runs called '{base}'", str(runs), "Give another --name.")
 
 
-def successor(home: Path, run: RunDir) -> RunDir:
-    """Make a new run with the settings of another, that goes on from what that one has learned.
+def successor(home: Path, run: RunDir, changes: Layer) -> RunDir:
+    """Make a new run with the settings of another and some changes, that goes on from what that one has learned.
 
     Raises:
-        UserError: the other run has saved nothing yet.
+        UserError: a change is not allowed, or the other run has saved nothing yet.
     """
-    new = create_run(home, run.name, run.config())
+    config = compose([run.config().model_dump(exclude_none=True), changes], "keep")
+    new = create_run(home, run.name, config)
     if not hand_on(run.checkpoints, run.name, new.checkpoints):
         shutil.rmtree(new.path)
         raise UserError("this run has no checkpoint to go on from", run.name, "Start a new run: atelier train.")
