@@ -223,10 +223,7 @@ def _wire(page: Page, essential: Components, advanced: Components, told: Compone
         try:
             config = _config({**given, "dataset": given["dataset"] or "-"}, preset)
         except UserError as error:
-            lines = str(error).splitlines()
-            said = "<br>".join(html.escape(line) for line in lines)
-            wrong = f'<div class="changed wrong">{said}</div>'
-            return "\n".join(f"# {line}" for line in lines), wrong, _noted(notes_of(error)), gr.skip()
+            return *_refused(error), gr.skip()
         length = planned_or_none(config) if given["dataset"] else None
         noted = _noted(notes(config, length.steps if length else None)) + lengths_html(config, length)
         seen = eyes.key_of(config, eyes.kind_of(config.model.base))
@@ -257,6 +254,13 @@ def _wire(page: Page, essential: Components, advanced: Components, told: Compone
     page.blocks.load(lambda: _first(page), None, [essential["dataset"], summary], **quiet()).then(
         show, inputs, outputs, **in_turn("train-form")
     )
+
+
+def _refused(error: UserError) -> tuple[str, str, str]:
+    """What stands in the places of the file, the marks and the notes while the form holds a mistake."""
+    lines = str(error).splitlines()
+    said = "<br>".join(html.escape(line) for line in lines)
+    return "\n".join(f"# {line}" for line in lines), f'<div class="changed wrong">{said}</div>', _noted(notes_of(error))
 
 
 def _fit(path: str | None, chosen: str) -> str:
