@@ -1,4 +1,4 @@
-"""torch's compiler on a GPU: through the blocks of diffusers, recorded, or given up aloud where their gradient differs."""
+"""torch's compiler on a GPU: used, or given up aloud where the gradient differs."""
 
 import pytest
 import torch
