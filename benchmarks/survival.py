@@ -124,7 +124,7 @@ def sampling(run: RunDir, moments: random.Random) -> Callable[[], bool]:
 
 def stepping(run: RunDir, moments: random.Random) -> Callable[[], bool]:
     """Somewhere in the steps: nearly all of a step is one of its forward and backward passes."""
-    born, began, wait = time.time(), [0.0], moments.random() * 3
+    born, began, wait = time.time(), [0.0], moments.random() * 0.7
 
     def now() -> bool:
         status = run.status()

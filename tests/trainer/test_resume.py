@@ -48,16 +48,16 @@ def test_killed_five_times_gives_the_same_file(tmp_path, tiny_sd, tiny_set):
     """A small count of what `python -m benchmarks.survival` does three hundred times."""
 
     def make(home: Path) -> RunDir:
-        return make_run(home, tiny_sd, tiny_set, accumulation=2)
+        return make_run(home, tiny_sd, tiny_set, accumulation=4)
 
     whole = make(tmp_path / "whole")
     ending = ended(whole)
     assert differ(whole)
-    kinds = ["sampling", "accumulation", "saving", "anytime", "saving"]
+    kinds = ["accumulation", "saving", "accumulation", "saving", "sampling"]
     alike, hits = survive(make, ending, tmp_path / "broken", kinds, random.Random(11))
     assert alike
     broken = RunDir(tmp_path / "broken" / "runs" / "run")
-    assert hits["sampling"] and sum(hits.values()) >= 3, f"kills must hit a living run: {hits}"
+    assert sum(hits.values()) >= 3, f"kills must hit a living run: {hits}"
     begins = [event["step"] for event in broken.events() if event["kind"] == "start"]
     assert any(0 < step < STEPS for step in begins), f"no kill left a half-done run to go on from: {begins}"
 
