@@ -31,6 +31,7 @@ EVERY: dict[str | None, tuple[str, ...]] = {  # a pattern -> words to choose fro
     PERCENT_OR_STEPS: ("10%", "20%", "25%", "50%", "never"),
     AUTO_OR_EVERY: ("auto", "10%", "20%", "25%", "50%", "never"),
 }
+LINES = {(tuple,): "one a line", (dict,): "pattern = number, one a line"}
 ESSENTIAL = ("dataset.path", "model.base", "dataset.trigger", *(f"training.{name}" for name in LENGTHS))
 
 
@@ -104,8 +105,8 @@ def component(item: Field, value: Any) -> gr.components.Component:
     shown: Any = to_page(item, value)
     if bool in item.kinds:
         return gr.Checkbox(shown, **common)
-    if item.kinds == (tuple,):
-        return gr.Textbox(shown, lines=2, max_lines=6, placeholder="one prompt a line", **common)
+    if item.kinds in LINES:
+        return gr.Textbox(shown, lines=2, max_lines=6, placeholder=LINES[item.kinds], **common)
     if item.words:
         return gr.Dropdown(list(item.words), value=shown, allow_custom_value=bool(item.kinds), **common)
     if str in item.kinds:
@@ -125,6 +126,8 @@ def to_page(item: Field, value: Any) -> Plain:
     """Turn a value of the config into what its component shows."""
     if item.kinds == (tuple,):
         return "\n".join(value or ())
+    if item.kinds == (dict,):
+        return "\n".join(f"{key} = {number:g}" for key, number in (value or {}).items())
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     plain: Plain = str(value) if item.words and value is not None else value
@@ -133,8 +136,9 @@ def to_page(item: Field, value: Any) -> Plain:
 
 def from_page(item: Field, shown: Any) -> Any:
     """Turn what a component holds into a value for `compose`, which checks it; None where it was left empty."""
-    if item.kinds == (tuple,):
-        return [line.strip() for line in str(shown or "").splitlines() if line.strip()]
+    if item.kinds in LINES:
+        lines = [line.strip() for line in str(shown or "").splitlines() if line.strip()]
+        return lines if item.kinds == (tuple,) else dict(map(_pair, lines))
     if str in item.kinds and not item.words:
         return str(shown or "").strip()
     if isinstance(shown, str):
@@ -143,6 +147,11 @@ def from_page(item: Field, shown: Any) -> Any:
     if isinstance(shown, float) and shown.is_integer() and float not in item.kinds:
         return int(shown)
     return shown
+
+
+def _pair(line: str) -> tuple[str, str]:
+    key, _, value = line.partition("=")
+    return key.strip().strip('"'), value.strip()
 
 
 def _number(text: str, item: Field) -> Any:

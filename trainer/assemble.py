@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from torch import Tensor
 
-from trainer.adapters.lora import LoraAdapter
+from trainer.adapters.adapter import Adapter
+from trainer.adapters.norms import NormLimit
+from trainer.adapters.sizes import parameters, sizes_of
 from trainer.chores import Chores
 from trainer.compiling import settle
-from trainer.contract.catalog import ADAPTERS, pick, resolve
+from trainer.contract.catalog import pick, resolve
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
 from trainer.contract.ladder import RUNGS
@@ -32,7 +34,7 @@ from trainer.objectives.diffusion import alphas_cumprod
 from trainer.optim import LossScale, clip_gradient, warmup_steps
 from trainer.pictures.length import planned_steps
 from trainer.preflight import seconds_per_step
-from trainer.protocols import Batch, Family, Optimizer, Report, Text
+from trainer.protocols import Batch, Family, Optimizer, Report, Target, Text
 from trainer.sampling import encode_pairs
 from trainer.state import load_latest, restore
 from trainer.weights.nf4 import bitsandbytes
@@ -51,7 +53,7 @@ class AssembledRun:
 
     config: RunConfig
     family: Family
-    adapter: LoraAdapter
+    adapter: Adapter
     optimizer: Optimizer
     batches: Batches
     chores: Chores
@@ -68,6 +70,7 @@ class AssembledRun:
         self._warmup = warmup_steps(self.config.schedule.warmup, self.total)
         rates = {"unet": optimizer.learning_rate}
         self._peaks = {group: rates.get(group.partition(".")[0], optimizer.text_encoder_rate) for group in arena.groups}
+        self._shown = next(group for group in reversed(arena.groups) if group.startswith("unet."))
         self._scale = self.optimizer if isinstance(self.optimizer, LossScale) else None
         self._learn: Callable[[Batch], Tensor] = self._forward_backward
         if self.engine.graph:
@@ -161,7 +164,7 @@ class AssembledRun:
     def record(self, step: int, loss: Tensor, norm: Tensor) -> None:
         """See `trainer.protocols.Run`. A step that was left out has no numbers."""
         if not (self._scale and self._scale.skipped):
-            self.chores.record(step, loss, norm, self.rates(step - 1)["unet.B"])
+            self.chores.record(step, loss, norm, self.rates(step - 1)[self._shown])
 
     def due(self, step: int) -> bool:
         """See `trainer.protocols.Run`."""
@@ -196,8 +199,10 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     engine = with_kernels(run, choose_engine(config, run.engine()).apply())
     if config.engine.base == "nf4":
         bitsandbytes()  # says so now if it is missing
+    resolve(pick("adapter.method", config.adapter.method))  # and this what it needs
     with _no_rung_helps():
         family = load_family(config.model, engine)
+        trained_layers(family, config)  # says now what is wrong with them
         pixels = config.training.batch_size * latent_pixels(family, config)
         family.engine = choose_layout(engine, pixels)
         cache = build_cache(run, store_of(run), family, report.told)
@@ -208,6 +213,8 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     report.told("loading the UNet", 0, 1)
     engine, adapter = load_adapted(run, family, config, pixels)
     optimizer: Optimizer = resolve(pick("optimizer.name", config.optimizer.name))(adapter.arena, config.optimizer)
+    if config.adapter.max_norm:
+        optimizer = NormLimit(optimizer, adapter, config.adapter.max_norm)
     if engine.dtype == torch.float16:
         optimizer = LossScale(optimizer, adapter.arena)
     turns = [picture.turn for picture in cache.pictures]
@@ -258,7 +265,7 @@ def _no_rung_helps() -> Iterator[None]:
         raise UserError(problem, "engine.memory", "Close what else uses the card, or take a smaller model.") from error
 
 
-def load_adapted(run: RunDir, family: Family, config: RunConfig, pixels: int) -> tuple[Engine, LoraAdapter]:
+def load_adapted(run: RunDir, family: Family, config: RunConfig, pixels: int) -> tuple[Engine, Adapter]:
     """Choose how the UNet is held, load it so, and put the adapter into it.
 
     Args:
@@ -272,13 +279,24 @@ def load_adapted(run: RunDir, family: Family, config: RunConfig, pixels: int) ->
     family.engine, found = choose_attention(family.engine, shapes)
     if found:
         run.emit("attention", **asdict(found))
-    targets = family.targets(options.targets, options.text_encoder)
-    trained = options.rank * sum(map(sum, family.widths(targets)))
+    targets, trained = trained_layers(family, config)
     engine = family.engine = plan(run, family.engine, family, pixels, trained)
     parts = {target.part: family.part(target.part) for target in targets}
-    adapter: LoraAdapter = resolve(ADAPTERS[options.method])(targets, parts, options, config.training.seed)
+    adapter: Adapter = resolve(pick("adapter.method", options.method))(targets, parts, options, config.training.seed)
     family.checkpoint(RUNGS[engine.rung].share)
     return engine, adapter
+
+
+def trained_layers(family: Family, config: RunConfig) -> tuple[list[Target], int]:
+    """The layers that get an update, and how many numbers are trained; the UNet is not loaded for it.
+
+    Raises:
+        UserError: a pattern fits no layer.
+    """
+    options = config.adapter
+    shapes = family.shapes(family.targets(options.targets, options.text_encoder, options.patterns))
+    sizes = sizes_of(shapes, options)
+    return list(sizes), parameters(shapes, sizes)
 
 
 def latent_pixels(family: Family, config: RunConfig) -> int:

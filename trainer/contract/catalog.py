@@ -44,6 +44,19 @@ class OptimizerRow(Row):
 
 
 @dataclass(frozen=True)
+class AdapterRow(Row):
+    """An adapter method.
+
+    Attributes:
+        mark: how a tensor's name in a file begins that only this method has; "" for LoRA.
+        formula: `module:attribute` of the `Method` that reads such a file.
+    """
+
+    mark: str = ""
+    formula: str = ""
+
+
+@dataclass(frozen=True)
 class SamplerRow(Row):
     """A sampler under A1111's name.
 
@@ -77,8 +90,47 @@ FAMILIES = {
     ),
 }
 
+_SIZE = ("adapter.alpha",)
+_LORA = (*_SIZE, "adapter.rslora", "adapter.init")
 ADAPTERS = {
-    "lora": Row("trainer.adapters.lora:attach", "LoRA", "Two small matrices beside each layer (arXiv 2106.09685)."),
+    "lora": AdapterRow(
+        "trainer.adapters.lora:attach",
+        "LoRA",
+        "Two small matrices beside each layer (arXiv 2106.09685).",
+        reads=(*_LORA, "adapter.dropout", "adapter.rank_dropout", "adapter.max_norm"),
+    ),
+    "dora": AdapterRow(
+        "trainer.adapters.dora:attach",
+        "DoRA",
+        "LoRA with the length of each column learned apart (arXiv 2402.09353). Slower. pip install lycoris-lora",
+        "dora_scale",
+        "trainer.adapters.dora:METHOD",
+        reads=_LORA,
+    ),
+    "loha": AdapterRow(
+        "trainer.adapters.loha:attach",
+        "LoHa",
+        "The product of two LoRA: a high rank in a small file (arXiv 2108.06098). pip install lycoris-lora",
+        "hada_",
+        "trainer.adapters.loha:METHOD",
+        reads=_SIZE,
+    ),
+    "lokr": AdapterRow(
+        "trainer.adapters.lokr:attach",
+        "LoKr",
+        "A Kronecker product: very small files (arXiv 2212.10650). pip install lycoris-lora",
+        "lokr_",
+        "trainer.adapters.lokr:METHOD",
+        reads=(*_SIZE, "adapter.factor"),
+    ),
+    "oft": AdapterRow(
+        "trainer.adapters.oft:attach",
+        "OFT",
+        "Turns the weights and keeps their lengths; rank is the size of a block (arXiv 2306.07280). "
+        "pip install lycoris-lora",
+        "oft_",
+        "trainer.adapters.oft:METHOD",
+    ),
 }
 
 OPTIMIZERS = {
@@ -196,9 +248,9 @@ CHOICES: dict[str, Mapping[str, Row]] = {
 }
 
 
-def resolve(row: Row) -> Any:
-    """Import what a row names."""
-    module, _, attribute = row.path.partition(":")
+def resolve(row: Row, path: str = "") -> Any:
+    """Import what a row names, or something else of it."""
+    module, _, attribute = (path or row.path).partition(":")
     return getattr(importlib.import_module(module), attribute)
 
 

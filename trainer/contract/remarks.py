@@ -30,13 +30,14 @@ class Remark:
 
 def effective_rate(config: RunConfig) -> float:
     """Learning rate x alpha / rank: how fast the update of a weight grows, whatever alpha and rank are."""
-    return config.optimizer.learning_rate * config.adapter.alpha_value / config.adapter.rank
+    return config.optimizer.learning_rate * config.adapter.scale
 
 
 def rate_words(config: RunConfig) -> str:
     """The effective rate and what it is made of."""
     options = config.adapter
-    made = f"{config.optimizer.learning_rate:g} x alpha {options.alpha_value:g} / rank {options.rank}"
+    rank = f"sqrt(rank {options.rank})" if options.rslora else f"rank {options.rank}"
+    made = f"{config.optimizer.learning_rate:g} x alpha {options.alpha_value:g} / {rank}"
     return f"effective rate {effective_rate(config):.3g} ({made})"
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.contract.catalog import CHOICES
-from trainer.contract.config import RunConfig
+from trainer.contract.config import AdapterSection, RunConfig
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,9 @@ def _read_by_choices() -> Iterator[OnlyWith]:
 
 GPU = among("model.device", "auto", "cuda")
 DRAWN = Need("sampling.every", "not never", lambda value: value != "never", "auto")
+SPATIAL = Need(  # convolutions may be among the layers
+    "adapter.targets", "everything or paths", lambda value: AdapterSection(targets=value).spatial, "everything"
+)
 BENT = tuple(name for name, row in CHOICES["objective.loss"].items() if "objective.huber_c" in row.reads)
 
 ONLY_WITH: tuple[OnlyWith, ...] = (
@@ -98,6 +101,10 @@ ONLY_WITH: tuple[OnlyWith, ...] = (
     OnlyWith(
         "dataset.keep_tokens", (among("dataset.shuffle", "auto", "on"), above("dataset.tag_dropout", 0, example=0.1))
     ),
+    OnlyWith("adapter.text_encoder_rank", (among("adapter.text_encoder", True),)),
+    OnlyWith("adapter.text_encoder_alpha", (among("adapter.text_encoder", True),)),
+    OnlyWith("adapter.conv_rank", (SPATIAL,)),
+    OnlyWith("adapter.conv_alpha", (SPATIAL,)),
     OnlyWith("optimizer.text_encoder_learning_rate", (among("adapter.text_encoder", True),)),
     OnlyWith("objective.pyramid_discount", (above("objective.pyramid_iterations", 0, example=6),)),
     OnlyWith(

@@ -58,7 +58,7 @@ def write_adapter(base: Path, path: Path, text_encoder: bool, size: float) -> No
     options = AdapterSection(rank=4, alpha=2.0, text_encoder=text_encoder)
     adapter = attach(family.targets("transformer", text_encoder), family.parts, options, seed=0)
     adapter.arena.master.normal_(std=size, generator=torch.Generator().manual_seed(1))
-    export_adapter(path, adapter.matrices(), family.layout(), adapter.alpha, FACTS, "fp16")
+    export_adapter(path, adapter.tensors(), family.layout(), FACTS, "fp16")
 
 
 @pytest.fixture(scope="module", params=["tiny, unet", "tiny, unet and text", "demo, unet and text"])
@@ -162,4 +162,4 @@ def test_a_value_that_fp16_cannot_hold_is_refused(tiny_sd):
     adapter = attach(family.targets("attention", False), family.parts, AdapterSection(rank=1), seed=0)
     adapter.arena.master[0] = 1e6
     with pytest.raises(UserError, match="fp16"):
-        kohya_tensors(adapter.matrices(), family.layout(), 1.0, "fp16")
+        kohya_tensors(adapter.tensors(), family.layout(), "fp16")
