@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from trainer.adapters.adapter import Adapter
 from trainer.adapters.norms import NormLimit
 from trainer.adapters.sizes import parameters, sizes_of
+from trainer.adapters.starting import check_start, start_from
 from trainer.chores import Chores
 from trainer.compiling import settle
 from trainer.contract.catalog import pick, resolve
@@ -36,7 +38,7 @@ from trainer.pictures.length import planned_steps
 from trainer.preflight import seconds_per_step
 from trainer.protocols import Batch, Family, Optimizer, Report, Target, Text
 from trainer.sampling import encode_pairs
-from trainer.state import load_latest, restore
+from trainer.state import list_checkpoints, load_latest, restore
 from trainer.weights.nf4 import bitsandbytes
 
 
@@ -200,6 +202,8 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     if config.engine.base == "nf4":
         bitsandbytes()  # says so now if it is missing
     resolve(pick("adapter.method", config.adapter.method))  # and this what it needs
+    if config.adapter.start and not list_checkpoints(run):
+        check_start(Path(config.adapter.start).expanduser(), config.adapter.method)
     with _no_rung_helps():
         family = load_family(config.model, engine)
         trained_layers(family, config)  # says now what is wrong with them
@@ -283,6 +287,9 @@ def load_adapted(run: RunDir, family: Family, config: RunConfig, pixels: int) ->
     engine = family.engine = plan(run, family.engine, family, pixels, trained)
     parts = {target.part: family.part(target.part) for target in targets}
     adapter: Adapter = resolve(pick("adapter.method", options.method))(targets, parts, options, config.training.seed)
+    if options.start and not list_checkpoints(run):  # what a checkpoint holds began with it
+        for sentence in start_from(Path(options.start).expanduser(), adapter, family.layout()):
+            run.emit("notice", text=sentence)
     family.checkpoint(RUNGS[engine.rung].share)
     return engine, adapter
 

@@ -50,7 +50,7 @@ class Adapter:
     def tensors(self) -> dict[Target, dict[str, Tensor]]:
         """Return fp32 copies per target, by what stands behind the module's name in a file, with its alpha."""
         return {
-            target: {name: tensor.clone() for name, tensor in self.named(self, target).items()}
-            | {"alpha": torch.tensor(self.sizes[target].alpha)}
+            target: {"alpha": torch.tensor(self.sizes[target].alpha)}
+            | {name: tensor.clone() for name, tensor in self.named(self, target).items()}
             for target in self.layers
         }

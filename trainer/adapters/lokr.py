@@ -14,10 +14,12 @@ NAMES = ("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b
 
 
 def start(shape: torch.Size, size: Size, options: AdapterSection) -> dict[str, Tensor]:
-    """See `Method`. Of a convolution's kernel all pixels are columns, as clients read it."""
+    """See `Method`. Of a convolution, factors are matrices, the pixels of the kernel in their columns, as LyCORIS' own
+    are."""
     factor = -1 if options.factor == "auto" else options.factor
     made = lokr.weight_gen(torch.empty(shape, device="meta"), size.rank, tucker=False, factor=factor)
-    return {name: tensor.flatten(1) for name, tensor in zip(NAMES, made, strict=True) if tensor is not None}
+    found = {name: tensor for name, tensor in zip(NAMES, made, strict=True) if tensor is not None}
+    return {name: tensor if name == "lokr_w2" else tensor.flatten(1) for name, tensor in found.items()}
 
 
 def update(weight: Tensor, tensors: merged.Tensors, alpha: float) -> Tensor:

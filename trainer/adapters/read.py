@@ -3,7 +3,7 @@
 What does not fit is named, never passed over in silence.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from trainer.formats.header import read_header
 from trainer.formats.kohya import match
 from trainer.protocols import Target
 
+NAMES = {"down": "lora_down.weight", "up": "lora_up.weight"}  # role -> as the methods call it
 CLIP_SKIPS = {str(skip) for skip in range(1, 13)}  # anything else in a file is nobody's clip skip
 
 
@@ -87,10 +88,17 @@ def read_adapter(path: Path, parts: Mapping[str, nn.Module]) -> AdapterFile:
     return AdapterFile(path, updates, (*matched.unmatched, *misfits), int(said) if said in CLIP_SKIPS else None)
 
 
+def method_of(roles: Iterable[str]) -> str:
+    """Which method's tensors these are, by what stands behind their modules' names."""
+    found = tuple(roles)
+    marked = (name for name, row in ADAPTERS.items() if row.mark and any(role.startswith(row.mark) for role in found))
+    return next(marked, "lora")
+
+
 def _update(held: Mapping[str, Tensor], weight: Tensor) -> Update | None:
     """What a layer's tensors add to a weight; None where they are of another layer's sizes."""
-    row = next((row for row in ADAPTERS.values() if row.mark and any(name.startswith(row.mark) for name in held)), None)
-    if row is not None:
+    row = ADAPTERS[method_of(held)]
+    if row.formula:
         return _whole_update(resolve(row, row.formula), held, weight)
     down, up = held["down"], held["up"]
     # Without alpha every client takes a scale of 1.
@@ -99,8 +107,7 @@ def _update(held: Mapping[str, Tensor], weight: Tensor) -> Update | None:
 
 def _whole_update(method: Any, held: Mapping[str, Tensor], weight: Tensor) -> Update | None:
     """A matrix of any other method, as if it were a LoRA of full rank, so that it can be mixed like one."""
-    names = {"down": "lora_down.weight", "up": "lora_up.weight"}
-    tensors = {names.get(role, role): tensor for role, tensor in held.items()}
+    tensors = {NAMES.get(role, role): tensor for role, tensor in held.items()}
     alpha = float(tensors.pop("alpha", _rank(tensors)))
     try:
         change = method.update(weight.float(), tensors, alpha).float()

@@ -3,6 +3,7 @@
 A LoRA's layer becomes three tensors: `.lora_down.weight`, `.lora_up.weight` and a scalar `.alpha`.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from trainer.contract.errors import UserError
 from trainer.contract.files import write_atomic
-from trainer.formats.kohya import ALPHA, module_names
+from trainer.formats.kohya import ALPHA, UP, module_names
 from trainer.formats.metadata import AdapterFacts, adapter_metadata, sign
 from trainer.protocols import Target
 
@@ -34,7 +35,7 @@ def kohya_tensors(adapter: Tensors, layout: Layout, dtype: str) -> dict[str, Ten
     """
     tensors = {}
     names = module_names(layout)
-    for target, held in adapter.items():
+    for target, held in _of_one_alpha(adapter).items():
         stem = names[target.part, target.path]
         for ending, tensor in held.items():
             cast = tensor.to(DTYPES[dtype]).cpu().contiguous()
@@ -48,6 +49,22 @@ def kohya_tensors(adapter: Tensors, layout: Layout, dtype: str) -> dict[str, Ten
                 )
             tensors[f"{stem}.{ending}"] = cast
     return tensors
+
+
+def _of_one_alpha(adapter: Tensors) -> Tensors:
+    """Give all layers of a LoRA the alpha that most of them have; `up` makes up for it.
+
+    diffusers takes alphas of an SD 1.x's attention for those of other layers where they are not all the same.
+    """
+    alphas = Counter(float(held["alpha"]) for held in adapter.values())
+    if len(alphas) < 2 or not all(UP.strip(".") in held for held in adapter.values()):
+        return adapter
+    alpha = alphas.most_common(1)[0][0]
+    up = UP.strip(".")
+    return {
+        target: {**held, up: held[up] * (held["alpha"] / alpha), "alpha": torch.tensor(alpha)}
+        for target, held in adapter.items()
+    }
 
 
 def export_adapter(path: Path, adapter: Tensors, layout: Layout, facts: AdapterFacts, dtype: str) -> None:

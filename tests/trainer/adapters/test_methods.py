@@ -11,14 +11,19 @@ from safetensors.torch import load_file
 from tests.tiny import make_pictures, make_tiny_sd
 from tests.tiny_sdxl import make_tiny_sdxl
 from trainer.__main__ import main
+from trainer.adapters import dora
 from trainer.adapters.adapter import Adapter
 from trainer.adapters.read import read_adapter
+from trainer.adapters.sizes import Size
+from trainer.adapters.starting import check_start, start_from
 from trainer.contract.catalog import ADAPTERS, resolve
 from trainer.contract.compose import compose
 from trainer.contract.config import AdapterSection, ModelSection
+from trainer.contract.errors import UserError
 from trainer.contract.rundir import RunDir, State, create_run
 from trainer.device import Engine
 from trainer.families.locate import load_family
+from trainer.formats.kohya import module_names
 from trainer.preview.mixer import Mixer
 from trainer.protocols import Family
 from trainer.state import load_latest
@@ -118,7 +123,7 @@ def test_its_file_holds_every_layer_under_names_that_clients_read(case):
     assert len(stems) == len(family.targets("everything", True))
     assert all(stem.startswith(("lora_unet_", "lora_te")) for stem in stems)
     assert any(name.endswith(NAMES[case.method]) for name in tensors)
-    assert all(f"{stem}.alpha" in tensors for stem in stems)
+    assert {tensors[f"{stem}.alpha"].item() for stem in stems} == {1000.0 if case.method == "oft" else 4.0}
     found = read_adapter(case.run.adapter_file, family.parts)
     assert found.unmatched == () and len(found.updates) == len(stems)
 
@@ -143,3 +148,75 @@ def test_the_file_draws_what_was_trained_and_merges_to_the_same(case):
     _, saved = load_latest(case.run)
     adapter.arena.master.copy_(saved["master"])
     torch.testing.assert_close(answer(trained), drawn[:1], rtol=1e-3, atol=1e-4)
+
+
+def started(case: Case, file: Path, **options) -> tuple[Family, list[str]]:
+    family = opened(case.base)
+    settings = AdapterSection(**{"method": case.method, **OPTIONS, **options})
+    targets = family.targets(settings.targets, settings.text_encoder)
+    check_start(file, settings.method)
+    adapter = resolve(ADAPTERS[case.method])(targets, family.parts, settings, 5)
+    return family, start_from(file, adapter, family.layout())
+
+
+def drawn_by(case: Case, file: Path) -> torch.Tensor:
+    family = opened(case.base)
+    mixer = Mixer(family.parts)
+    mixer.load((read_adapter(file, family.parts),))
+    mixer.set([[1.0]], torch.device("cpu"))
+    return answer(family)
+
+
+def test_a_run_that_starts_from_its_file_starts_with_its_picture(case):
+    file = case.run.adapter_file
+    family, said = started(case, file)
+    assert said == []
+    torch.testing.assert_close(answer(family), drawn_by(case, file), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("case", ["lora", "dora"], indirect=True)
+def test_a_larger_rank_and_another_scale_start_with_the_same_picture(case):
+    family, _ = started(case, case.run.adapter_file, rank=7, alpha=3.0)
+    torch.testing.assert_close(answer(family), drawn_by(case, case.run.adapter_file), rtol=1e-3, atol=1e-4)
+    with pytest.raises(UserError, match="larger one"):
+        started(case, case.run.adapter_file, rank=2)
+
+
+@pytest.mark.parametrize("case", ["lora", "lokr"], indirect=True)
+def test_what_only_one_of_them_has_is_named_and_another_method_refused(case):
+    _, said = started(case, case.run.adapter_file, targets="attention", text_encoder=False)
+    assert len(said) == 1 and "are left out" in said[0] and ("conv" in said[0] or "text_encoder" in said[0])
+    with pytest.raises(UserError, match=f"adapter.method={case.method}"):
+        check_start(case.run.adapter_file, "loha")
+
+
+@pytest.mark.parametrize("case", ["loha", "lokr", "oft"], indirect=True)
+def test_lycoris_own_modules_read_a_layer_to_the_same_weight(case):
+    from lycoris.modules import get_module, make_module  # noqa: PLC0415 - slow
+
+    family = opened(case.base)
+    found = read_adapter(case.run.adapter_file, family.parts)
+    tensors, names = load_file(case.run.adapter_file), module_names(family.layout())
+    for target, update in list(found.updates.items())[::7]:
+        base = family.parts[target.part].get_submodule(target.path)
+        stem = names[target.part, target.path]
+        own = {name: tensor for name, tensor in tensors.items() if name.startswith(f"{stem}.")}
+        kind, weights = get_module(own, stem)
+        theirs = make_module(kind, weights, stem, base)
+        whole = theirs.get_merged_weight(shape=base.weight.shape)[0].view_as(base.weight)
+        mine = base.weight + (update.up.flatten(1) @ update.down.flatten(1)).view_as(base.weight)
+        torch.testing.assert_close(mine, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_dora_is_the_formula_of_the_paper():
+    """W' = m V / |V| over each input's column, V = W + BA (arXiv 2402.09353, equation 5), by hand."""
+    weight = torch.tensor([[3.0, 0.0], [4.0, 2.0]])
+    held = {"lora_down.weight": torch.tensor([[0.0, 1.0]]), "lora_up.weight": torch.tensor([[1.5], [0.0]])}
+    held["dora_scale"] = torch.tensor([[10.0, 5.0]])
+    # V = [[3, 1.5], [4, 2]]: columns of lengths 5 and 2.5
+    wanted = torch.tensor([[6.0, 3.0], [8.0, 4.0]])
+    torch.testing.assert_close(weight + dora.update(weight, held, 1.0), wanted)
+    begin = dora.start(torch.Size((2, 2)), Size(1, 1.0), AdapterSection())
+    assert not dora.update(weight, dora.trained(weight, begin), 1.0).any(), "exactly the base"
+    there = dora.restored(weight, held)
+    torch.testing.assert_close(dora.trained(weight, there)["dora_scale"], held["dora_scale"])

@@ -14,7 +14,7 @@ ALWAYS = {  # or as the pictures and the base are, which `gather` and the famili
     "model": "base revision vae prediction zero_terminal_snr clip_skip dtype device",
     "dataset": "path resolution max_upscale crop background trigger class_word caption_prefix caption_suffix "
     "caption_chunks shuffle tag_dropout caption_dropout flip masks regularisation_weight",
-    "adapter": "method rank ranks alphas module_dropout targets text_encoder",
+    "adapter": "method rank ranks alphas module_dropout targets text_encoder start",
     "optimizer": "name learning_rate weight_decay beta1 beta2 epsilon clip_norm",
     "schedule": "name warmup",
     "objective": "weighting loss noise_offset pyramid_iterations input_perturbation timesteps min_timestep "

@@ -52,11 +52,12 @@ class Case:
     text_encoder: bool
 
 
-def write_adapter(base: Path, path: Path, text_encoder: bool, size: float) -> None:
+def write_adapter(base: Path, path: Path, text_encoder: bool, size: float, targets: str = "transformer") -> None:
     """An adapter with a plain effect: both matrices random, of standard deviation `size`."""
     family = load_family(ModelSection(base=str(base)), ENGINE)
-    options = AdapterSection(rank=4, alpha=2.0, text_encoder=text_encoder)
-    adapter = attach(family.targets("transformer", text_encoder), family.parts, options, seed=0)
+    options = AdapterSection(rank=4, alpha=2.0, text_encoder=text_encoder, conv_rank=3, ranks={"mid_block.*": 2})
+    options = options if targets == "everything" else AdapterSection(rank=4, alpha=2.0, text_encoder=text_encoder)
+    adapter = attach(family.targets(targets, text_encoder), family.parts, options, seed=0)
     adapter.arena.master.normal_(std=size, generator=torch.Generator().manual_seed(1))
     export_adapter(path, adapter.tensors(), family.layout(), FACTS, "fp16")
 
@@ -102,6 +103,19 @@ def diffusers_picture(base, file, scale: float | None) -> np.ndarray:
         output_type="pil",
     ).images[0]
     return np.asarray(image, dtype=np.float32)
+
+
+def test_diffusers_draws_the_same_picture_with_convolutions_and_ranks_by_block(tiny_sd, tmp_path):
+    file = tmp_path / "mine.safetensors"
+    write_adapter(tiny_sd, file, True, 0.3, "everything")
+    tensors = load_file(file)
+    assert tensors["lora_unet_down_blocks_0_resnets_0_conv1.lora_down.weight"].shape == (3, 16, 3, 3)
+    assert tensors["lora_unet_down_blocks_0_resnets_0_conv1.lora_up.weight"].shape == (16, 3, 1, 1)
+    assert tensors["lora_unet_mid_block_resnets_0_conv1.lora_down.weight"].shape == (2, 32, 3, 3)
+    assert "lora_unet_down_blocks_0_downsamplers_0_conv.lora_down.weight" in tensors
+    theirs = diffusers_picture(tiny_sd, file, 1.0)
+    assert np.abs(theirs - diffusers_picture(tiny_sd, file, None)).mean() > 2
+    assert np.abs(ours(tiny_sd, file, tmp_path, 1.0) - theirs).max() <= 1
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.5])

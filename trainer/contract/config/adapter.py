@@ -62,6 +62,7 @@ class AdapterSection(Section):
         "`*.attn2.to_?, mid_block.*`.",
     )
     text_encoder: bool = Field(False, description="Also train the text encoder's attention and MLP projections.")
+    start: str = Field("", description="Adapter file to train on from: its layers, its rank or a larger one.")
     init: Literal["kaiming", "gaussian"] = Field("kaiming", description="How A starts; B always starts at zero.")
 
     @property
