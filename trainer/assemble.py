@@ -199,11 +199,7 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
         run.emit("notice", text=str(remark))
         report.said(str(remark))
     engine = with_kernels(run, choose_engine(config, run.engine()).apply())
-    if config.engine.base == "nf4":
-        bitsandbytes()  # says so now if it is missing
-    resolve(pick("adapter.method", config.adapter.method))  # and this what it needs
-    if config.adapter.start and not list_checkpoints(run):
-        check_start(Path(config.adapter.start).expanduser(), config.adapter.method)
+    _say_what_is_missing(run, config)
     with _no_rung_helps():
         family = load_family(config.model, engine)
         trained_layers(family, config)  # says now what is wrong with them
@@ -232,6 +228,16 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     return AssembledRun(
         config, family, adapter, optimizer, batches, chores, objective, words.table, words.tokens, total, engine
     )
+
+
+def _say_what_is_missing(run: RunDir, config: RunConfig) -> None:
+    """Look for packages and files that the run needs, before any weight is loaded. Raises UserError."""
+    options = config.adapter
+    if config.engine.base == "nf4":
+        bitsandbytes()
+    resolve(pick("adapter.method", options.method))
+    if options.start and not list_checkpoints(run):
+        check_start(Path(options.start).expanduser(), options.method)
 
 
 def training_side(family: Family, config: RunConfig) -> int:

@@ -33,6 +33,7 @@ def adapter_facts(
         rank=adapter.rank,
         alpha=adapter.scale * adapter.rank,
         dropout=adapter.dropout,
+        method=adapter.method,
         network_args=_network_args(adapter),
         has_text_encoder=adapter.text_encoder,
         trigger=config.dataset.trigger,
@@ -61,6 +62,8 @@ def adapter_facts(
 def _network_args(adapter: AdapterSection) -> dict[str, object]:
     """What is not as it is by default, under kohya's names where it has one."""
     found: dict[str, object] = {"targets": adapter.targets}
+    if adapter.method != "lora":
+        found |= {"algo": "locon", "dora_wd": True} if adapter.method == "dora" else {"algo": adapter.method}
     if adapter.spatial:
         rank = adapter.rank if adapter.conv_rank == "auto" else adapter.conv_rank
         alpha = adapter.scale * rank if adapter.conv_alpha == "auto" else adapter.conv_alpha

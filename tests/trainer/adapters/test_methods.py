@@ -1,6 +1,9 @@
 """Every adapter method of the catalogue on tiny real models: two steps, a resume, a file, and what it draws."""
 
+import json
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from trainer.contract.errors import UserError
 from trainer.contract.rundir import RunDir, State, create_run
 from trainer.device import Engine
 from trainer.families.locate import load_family
+from trainer.formats.header import read_header
 from trainer.formats.kohya import module_names
 from trainer.preview.mixer import Mixer
 from trainer.protocols import Family
@@ -114,6 +118,13 @@ def test_a_run_that_was_resumed_gives_the_same_file(case, tmp_path):
     again.write_status(State.STOPPED, step=1)
     assert main(["train", str(again.path)]) == 0
     assert again.adapter_file.read_bytes() == case.run.adapter_file.read_bytes()
+
+
+def test_its_file_says_which_method_it_is(case):
+    metadata = read_header(case.run.adapter_file).metadata
+    own = {"lora": None, "dora": "locon"}.get(case.method, case.method)
+    assert json.loads(metadata["ss_network_args"]).get("algo") == own
+    assert metadata["ss_network_module"] == ("networks.lora" if case.method == "lora" else "lycoris.kohya")
 
 
 def test_its_file_holds_every_layer_under_names_that_clients_read(case):
@@ -220,3 +231,36 @@ def test_dora_is_the_formula_of_the_paper():
     assert not dora.update(weight, dora.trained(weight, begin), 1.0).any(), "exactly the base"
     there = dora.restored(weight, held)
     torch.testing.assert_close(dora.trained(weight, there)["dora_scale"], held["dora_scale"])
+
+
+@pytest.mark.parametrize("case", ["lora"], indirect=True)
+def test_a_run_goes_on_from_a_file_and_needs_it_no_more_once_it_has_saved(case, tmp_path):
+    file = tmp_path / "before.safetensors"
+    shutil.copy(case.run.adapter_file, file)
+    told = {**case.run.config().model_dump(exclude_none=True), "optimizer": {"learning_rate": 1e-9}}
+    told["adapter"] |= {"start": str(file), "rank": 6}
+    run = create_run(tmp_path, "run", compose([told], "keep"))
+    assert main(["train", str(run.path)]) == 0
+    torch.testing.assert_close(drawn_by(case, run.adapter_file), drawn_by(case, file), rtol=1e-3, atol=1e-4)
+    written = run.adapter_file.read_bytes()
+    file.unlink()
+    shutil.rmtree(run.checkpoints / "step-000002")
+    run.write_status(State.STOPPED, step=1)
+    assert main(["train", str(run.path)]) == 0
+    assert run.adapter_file.read_bytes() == written
+    fresh = create_run(tmp_path, "fresh", compose([told], "keep"))
+    assert main(["train", str(fresh.path)]) == 2
+    assert "there is no file" in fresh.status().message
+
+
+def test_without_lycoris_a_sentence_says_how_to_get_it():
+    code = (
+        "import sys; sys.modules['lycoris'] = None\n"
+        "from trainer.contract.catalog import ADAPTERS, resolve\n"
+        "from trainer.contract.errors import UserError\n"
+        "resolve(ADAPTERS['lora'])\n"
+        "try: resolve(ADAPTERS['loha'])\n"
+        "except UserError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "pip install lycoris-lora" in done.stdout
