@@ -22,6 +22,7 @@ from trainer.formats.header import read_header
 from trainer.formats.metadata import AdapterFacts
 from trainer.preview.answer import answer
 from trainer.preview.engine import PreviewEngine
+from trainer.protocols import Target
 
 ENGINE = Engine(torch.device("cpu"), torch.float32, 1)
 FACTS = AdapterFacts(
@@ -177,3 +178,12 @@ def test_a_value_that_fp16_cannot_hold_is_refused(tiny_sd):
     adapter.arena.master[0] = 1e6
     with pytest.raises(UserError, match="fp16"):
         kohya_tensors(adapter.tensors(), family.layout(), "fp16")
+
+
+def test_an_alpha_that_fp16_would_round_is_written_as_it_is():
+    target, layout = Target("unet", "x.to_q"), {"unet": ["x.to_q"]}
+    held = {"lora_down.weight": torch.ones(8, 4), "lora_up.weight": torch.ones(4, 8)}
+    for alpha in (4.0, 8 * 8**0.5):  # the second is rsLoRA's, for alpha 8 at rank 8
+        written = kohya_tensors({target: {**held, "alpha": torch.tensor(alpha)}}, layout, "fp16")
+        assert written["lora_unet_x_to_q.alpha"].item() == torch.tensor(alpha).item()
+        assert written["lora_unet_x_to_q.lora_up.weight"].dtype == torch.float16
