@@ -1,17 +1,20 @@
 """The settings of a run as Gradio components, made from the schema: a new field of `RunConfig` appears by itself."""
 
 import math
+import re
+import tomllib
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
 import gradio as gr
+import tomli_w
 from annotated_types import Ge, Gt, Le, Lt
 
-from trainer.contract.catalog import CHOICES
+from trainer.contract.catalog import CHOICES, DOTTED
 from trainer.contract.compose import LENGTHS, Layer, compose, section_fields, setting_names, to_toml
-from trainer.contract.config import AUTO_OR_EVERY, PERCENT_OR_STEPS, RunConfig
+from trainer.contract.config import AUTO_OR_EVERY, PERCENT_OR_STEPS, STEPS_OR_END, RunConfig
 
 Plain = str | int | float | bool | None
 
@@ -29,9 +32,11 @@ TITLES = {
 }
 EVERY: dict[str | None, tuple[str, ...]] = {  # a pattern -> words to choose from; others can be typed
     PERCENT_OR_STEPS: ("10%", "20%", "25%", "50%", "never"),
+    STEPS_OR_END: ("end", "25%", "50%", "75%"),
     AUTO_OR_EVERY: ("auto", "10%", "20%", "25%", "50%", "never"),
 }
-LINES = {(tuple,): "one a line", (dict,): "pattern = number, one a line"}
+LINES = {(tuple,): "one a line", (dict,): "name = value, one a line"}
+BARE_KEY = re.compile(r"""^[ \t]*([^\s"'=\[\]#][^"'=\n]*?)[ \t]*=""", re.MULTILINE)
 ESSENTIAL = ("dataset.path", "model.base", "dataset.trigger", *(f"training.{name}" for name in LENGTHS))
 
 
@@ -75,7 +80,7 @@ def field(name: str) -> Field:
         (part.le if isinstance(part, Le) else part.lt for part in info.metadata if isinstance(part, Le | Lt)), None
     )
     if name in CHOICES:
-        kinds, words = (), _names(CHOICES[name])
+        kinds, words = (str,) if name in DOTTED else (), _names(CHOICES[name])
     for part in info.metadata:
         words = EVERY.get(getattr(part, "pattern", None), words)
     default = None if info.is_required() else info.default
@@ -127,7 +132,7 @@ def to_page(item: Field, value: Any) -> Plain:
     if item.kinds == (tuple,):
         return "\n".join(value or ())
     if item.kinds == (dict,):
-        return "\n".join(f"{key} = {number:g}" for key, number in (value or {}).items())
+        return tomli_w.dumps(value or {}).strip()
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     plain: Plain = str(value) if item.words and value is not None else value
@@ -136,9 +141,10 @@ def to_page(item: Field, value: Any) -> Plain:
 
 def from_page(item: Field, shown: Any) -> Any:
     """Turn what a component holds into a value for `compose`, which checks it; None where it was left empty."""
-    if item.kinds in LINES:
-        lines = [line.strip() for line in str(shown or "").splitlines() if line.strip()]
-        return lines if item.kinds == (tuple,) else dict(map(_pair, lines))
+    if item.kinds == (tuple,):
+        return [line.strip() for line in str(shown or "").splitlines() if line.strip()]
+    if item.kinds == (dict,):
+        return _table(str(shown or ""))
     if str in item.kinds and not item.words:
         return str(shown or "").strip()
     if isinstance(shown, str):
@@ -149,9 +155,12 @@ def from_page(item: Field, shown: Any) -> Any:
     return shown
 
 
-def _pair(line: str) -> tuple[str, str]:
-    key, _, value = line.partition("=")
-    return key.strip().strip('"'), value.strip()
+def _table(text: str) -> Any:
+    """Lines of TOML; a key need not be quoted, whatever is in it: it may be a pattern such as `down_blocks.*`."""
+    try:
+        return tomllib.loads(BARE_KEY.sub(r'"\1" =', text))
+    except tomllib.TOMLDecodeError:
+        return text  # left for the schema to refuse
 
 
 def _number(text: str, item: Field) -> Any:

@@ -83,13 +83,13 @@ def build(home: Path) -> gr.Blocks:
         title="LoRA Atelier", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)
     ) as blocks:
         line = status.build(home, blocks)
-        dataset, run, adapter = (
-            gr.Textbox("", visible="hidden", elem_id=f"page-{name}") for name in ("dataset", "run", "adapter")
+        dataset, run, adapter, seen = (
+            gr.Textbox("", visible="hidden", elem_id=f"page-{name}") for name in ("dataset", "run", "adapter", "seen")
         )
         with gr.Tabs(elem_id="tabs") as tabs:
             for title, name, content in TABS:
                 with gr.Tab(title, id=name, elem_id=f"tab-{name}") as tab:
-                    content(Page(home, blocks, tabs, dataset, run, adapter, tab))
+                    content(Page(home, blocks, tabs, dataset, run, adapter, seen, tab))
         line.click(lambda: _show_running(home), None, [run, tabs], **quiet())
     return blocks
 

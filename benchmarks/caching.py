@@ -10,6 +10,8 @@ import argparse
 import json
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +28,17 @@ from trainer.families.locate import load_family
 def make_pictures(folder: Path, count: int, side: int) -> None:
     """Write JPEGs as large as photos: smooth shapes with grain, so that they take as long to decode."""
     folder.mkdir(parents=True)
-    for index in range(count):
-        drawn = np.random.default_rng(index)
-        coarse = Image.fromarray(drawn.integers(0, 255, (side // 32, side // 32, 3), dtype=np.uint8))
-        smooth = np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC), dtype=np.int16)
-        grain = drawn.integers(-12, 12, smooth.shape, dtype=np.int16)
-        Image.fromarray((smooth + grain).clip(0, 255).astype(np.uint8)).save(folder / f"{index}.jpg", quality=90)
+    with ProcessPoolExecutor() as pool:
+        list(pool.map(make_picture, (folder / f"{index}.jpg" for index in range(count)), repeat(side), chunksize=8))
+
+
+def make_picture(path: Path, side: int) -> None:
+    """Write one of them; its name is the seed."""
+    drawn = np.random.default_rng(int(path.stem))
+    coarse = Image.fromarray(drawn.integers(0, 255, (side // 32, side // 32, 3), dtype=np.uint8))
+    smooth = np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC), dtype=np.int16)
+    grain = drawn.integers(-12, 12, smooth.shape, dtype=np.int16)
+    Image.fromarray((smooth + grain).clip(0, 255).astype(np.uint8)).save(path, quality=90)
 
 
 def measure(arguments: argparse.Namespace, home: Path) -> dict[str, float]:

@@ -2,7 +2,8 @@
 
     atelier demo && python docs/make_pictures.py
 
-takes the sweep of the newest demo run and screenshots of the page that shows it, and writes them to `docs/`.
+takes the sweep of the newest demo run, screenshots of the page that shows it and of the sample pictures as a set, and
+writes them to `docs/`; `--only dataset` needs no run.
 """
 
 import argparse
@@ -41,7 +42,18 @@ def wait_for_page() -> None:
     raise TimeoutError(ADDRESS)
 
 
-def take(page: Page, folder: Path) -> None:
+def take_dataset(page: Page, folder: Path) -> None:
+    """A screenshot of a set: its tiles, the open picture with its crop, its captions."""
+    page.locator("#dataset-sample-style").click()
+    expect(page.locator("#dataset-grid .tile")).to_have_count(20, timeout=60_000)
+    page.locator("#dataset-grid .tile").nth(5).click()
+    expect(page.locator("#dataset-stage figcaption")).to_contain_text("butterfly", timeout=60_000)
+    page.evaluate("document.activeElement?.blur()")
+    page.wait_for_timeout(2500)  # the small copies are made
+    page.screenshot(path=folder / "dataset.png", full_page=True)
+
+
+def take_run(page: Page, folder: Path) -> None:
     """Screenshots of the finished run and of its preview."""
     page.get_by_role("tab", name="Train", exact=True).click()
     expect(page.locator("#run-samples img").first).to_be_visible()
@@ -61,10 +73,14 @@ def take_all(page: Page, folder: Path, prefix: str) -> None:
         page.screenshot(path=folder / f"{prefix}-{name.lower()}.png", full_page=True)
 
 
+PAGES = {"run": take_run, "dataset": take_dataset}
+
+
 def main() -> None:
     """Take the README's pictures, or with --all every tab in two widths, light and dark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", default=None)
+    parser.add_argument("--only", choices=[*PAGES], default=None)
     parser.add_argument("--all", type=Path, default=None, help="folder for screenshots of every tab")
     options = parser.parse_args()
     home = find_home(options.data_dir)
@@ -80,10 +96,12 @@ def main() -> None:
                     page.goto(f"{ADDRESS}?__theme={scheme}")
                     take_all(page, options.all, f"{width}-{scheme}")
             else:
-                shutil.copyfile(newest_demo(home).path / "sweep.png", DOCS / "sweep.png")
-                page = browser.new_page(viewport={"width": 1280, "height": 860})
-                page.goto(ADDRESS)
-                take(page, DOCS)
+                if options.only is None:
+                    shutil.copyfile(newest_demo(home).path / "sweep.png", DOCS / "sweep.png")
+                for name in [options.only] if options.only else PAGES:
+                    page = browser.new_page(viewport={"width": 1280, "height": 860})
+                    page.goto(ADDRESS)
+                    PAGES[name](page, DOCS)
             browser.close()
     finally:
         server.terminate()

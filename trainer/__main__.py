@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 a fault of ours, 2 a fault in what was asked, 130 stopped 
 """
 
 import argparse
+import faulthandler
 import json
 import os
 import signal
@@ -25,6 +26,8 @@ from filelock import FileLock, Timeout
 
 from trainer.console import Reporter, reporter
 from trainer.contract.errors import EXIT_ASKED, EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, UserError
+from trainer.contract.files import patient
+from trainer.contract.pause import Pause
 from trainer.contract.preflight import preflight_of
 from trainer.contract.rundir import FOREGROUND, RunDir, State
 from trainer.formats.bases import find_base
@@ -65,6 +68,8 @@ def train(folder: str) -> int:
                 fix="This is a fault of ours: log.txt has the details.",
             )
             raise
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
 
 def _train(run: RunDir, report: Reporter) -> int:
@@ -79,7 +84,8 @@ def _train(run: RunDir, report: Reporter) -> int:
                 signal.signal(getattr(signal, name), lambda *_: stop.set())
         return EXIT_DONE if loop(assembled) else EXIT_STOPPED
 
-    return _on_device(run, report, drive)
+    with patient(Pause(run, report.said, stop)):
+        return _on_device(run, report, drive)
 
 
 def plan(folder: str) -> int:

@@ -1,7 +1,7 @@
 """Config -> Run: the only place that builds one, and the only reader of the whole config."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -9,36 +9,42 @@ import torch
 from torch import Tensor
 
 from trainer.adapters.adapter import Adapter
-from trainer.adapters.norms import NormLimit
 from trainer.adapters.sizes import parameters, sizes_of
 from trainer.adapters.starting import check_start, start_from
 from trainer.chores import Chores
 from trainer.compiling import settle
-from trainer.contract.catalog import pick, resolve
-from trainer.contract.config import RunConfig
+from trainer.contract.amendments import amended, pending, place, read_amendments, write_down
+from trainer.contract.catalog import optimizer_row, pick, resolve
+from trainer.contract.checkpoints import SUCCEEDS
+from trainer.contract.config import RunConfig, interval
 from trainer.contract.errors import UserError
 from trainer.contract.ladder import RUNGS
+from trainer.contract.rates import part_rate, peak_rates
 from trainer.contract.remarks import remarks
 from trainer.contract.rundir import RunDir, State
+from trainer.contract.schedules import share
 from trainer.data import draws
 from trainer.data.batches import Batches
 from trainer.data.cache import Cache, build_cache
 from trainer.data.order import Order
 from trainer.data.store import store_of
-from trainer.data.texts import Words, read_texts
-from trainer.device import Engine, choose_attention, choose_engine, choose_layout, processes, ran_out
+from trainer.data.texts import Words, encode_now, read_texts
+from trainer.device import Engine, choose_attention, choose_engine, choose_layout, processes, room
 from trainer.families.locate import load_family
 from trainer.graph import Graphed
 from trainer.kernels.check import trouble
 from trainer.memory import plan
 from trainer.objectives.chosen import Objective
 from trainer.objectives.diffusion import alphas_cumprod
-from trainer.optim import LossScale, clip_gradient, warmup_steps
+from trainer.optim.build import build, rehearse
+from trainer.optim.saved import load_around
+from trainer.optim.scaling import Guard, LossScale, clip_gradient
 from trainer.pictures.length import planned_steps
+from trainer.pictures.origin import check_origin
 from trainer.preflight import seconds_per_step
 from trainer.protocols import Batch, Family, Optimizer, Report, Target, Text
 from trainer.sampling import encode_pairs
-from trainer.state import list_checkpoints, load_latest, restore
+from trainer.state import MASTER, Checkpoint, list_checkpoints, load_latest
 from trainer.weights.nf4 import bitsandbytes
 
 
@@ -66,16 +72,20 @@ class AssembledRun:
     engine: Engine
 
     def __post_init__(self) -> None:
-        training, optimizer, arena = self.config.training, self.config.optimizer, self.adapter.arena
-        self.accumulation = training.accumulation
-        self._shape: Callable[[float], float] = resolve(pick("schedule.name", self.config.schedule.name))
-        self._warmup = warmup_steps(self.config.schedule.warmup, self.total)
-        rates = {"unet": optimizer.learning_rate}
-        self._peaks = {group: rates.get(group.partition(".")[0], optimizer.text_encoder_rate) for group in arena.groups}
-        self._shown = next(group for group in reversed(arena.groups) if group.startswith("unet."))
+        arena = self.adapter.arena
+        self.accumulation = self.config.training.accumulation
+        self._first, self._amendments = self.total, read_amendments(self.chores.run)
+        if self._amendments:
+            self._change_length(self._amendments[-1].total)
+        self._peaks = peak_rates(self.config, arena.groups)
+        until = interval(self.config.adapter.text_encoder_until, self._first, self.chores.steps_per_epoch)
+        self._settled = math.inf if until is None else until  # step from which on the text encoders learn no more
+        self.chores.shown = self.optimizer.shown
         self._scale = self.optimizer if isinstance(self.optimizer, LossScale) else None
+        self._guard = self.optimizer if isinstance(self.optimizer, Guard) else None
+        self.chores.shown_at = self._shown_at
         self._learn: Callable[[Batch], Tensor] = self._forward_backward
-        if self.engine.graph:
+        if self.engine.graph and optimizer_row(self.config.optimizer.name).graph != "none":
             self._learn = Graphed(
                 self._forward_backward,
                 [arena.added],
@@ -86,15 +96,15 @@ class AssembledRun:
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything a checkpoint holds; the rest is a function of the config and the step."""
-        return {"master": self.adapter.arena.master, **self.optimizer.state()}
+        return {MASTER: self.adapter.arena.master, **self.optimizer.state()}
 
     def restore(self) -> int:
         """See `trainer.protocols.Run`."""
-        found, step = load_latest(self.chores.run), 0
+        found, step = load_latest(self.chores.run, self.chores.report.said), 0
         if found is not None:
-            step, tensors = found
-            restore(tensors, self.tensors())
-            self.adapter.arena.publish()
+            step = found.step
+            take_back(found, self.optimizer, self.adapter)
+        self._amend(step)
         self.chores.report.told("measuring a step", 0, 1)
         seconds = seconds_per_step(self, step, self.engine.device) if step < self.total else 0.0
         if self.engine.compile and step < self.total:
@@ -116,14 +126,23 @@ class AssembledRun:
     def zero(self) -> Tensor:
         """See `trainer.protocols.Run`."""
         self.adapter.arena.added.zero_()
-        return torch.zeros((), device=self.engine.device)
+        self._loss = torch.zeros((), device=self.engine.device)  # the loop adds to it
+        return self._loss
 
     def learn(self, micro_step: int) -> Tensor:
         """See `trainer.protocols.Run`."""
+        if self.tokens is not None and micro_step >= self._settled * self.accumulation:
+            self._settle_text()
         batch, dropout = self.batches.batch(micro_step), self.adapter.dropout
         place = draws.generator(self.config.training.seed, draws.DROPOUT, micro_step, self.batches.order.rank)
         dropout.generator.manual_seed(place.initial_seed())
         return self._learn(batch)
+
+    def _settle_text(self) -> None:
+        """The text encoders learn no more: every caption is encoded once, and what was recorded with them forgotten."""
+        self.optimizer.settle([group for group in self.adapter.arena.groups if not _of_unet(group)])
+        self.text, self.tokens = encode_now(self.family, self.tokens), None
+        self.chores.make_room()
 
     def _forward_backward(self, batch: Batch) -> Tensor:
         self.adapter.dropout.begin()
@@ -153,20 +172,30 @@ class AssembledRun:
     def clip(self) -> Tensor:
         """See `trainer.protocols.Run`."""
         limit = self.config.optimizer.clip_norm
+        if self._guard:
+            return self._guard.clip(limit, self._loss)
         return self._scale.clip(limit) if self._scale else clip_gradient(self.adapter.arena, limit)
 
     def rates(self, step: int) -> Mapping[str, float]:
         """See `trainer.protocols.Run`."""
-        if step < self._warmup:
-            share = (step + 1) / (self._warmup + 1)
-        else:
-            share = self._shape((step - self._warmup) / max(1, self.total - self._warmup))
-        return {group: peak * share for group, peak in self._peaks.items()}
+        share, learning = self._share(step), step < self._settled
+        return {group: peak * share for group, peak in self._peaks.items() if learning or _of_unet(group)}
+
+    def _share(self, step: int) -> float:
+        at, total = place(self._first, self._amendments, step)
+        return share(self.config, total)(at)
 
     def record(self, step: int, loss: Tensor, norm: Tensor) -> None:
         """See `trainer.protocols.Run`. A step that was left out has no numbers."""
         if not (self._scale and self._scale.skipped):
-            self.chores.record(step, loss, norm, self.rates(step - 1)[self._shown])
+            rate = self._share(step - 1) * part_rate(self.config, "unet") * self.optimizer.found()
+            self.chores.record(step, loss, norm, rate)
+
+    def _shown_at(self, step: int) -> list[str]:
+        """Names of the pictures that a step learned from."""
+        micros = range((step - 1) * self.accumulation, step * self.accumulation)
+        rows = (self.batches.cache.pictures[number] for micro in micros for number in self.batches.order.batch(micro))
+        return list(dict.fromkeys(row.name for row in rows))
 
     def due(self, step: int) -> bool:
         """See `trainer.protocols.Run`."""
@@ -174,11 +203,45 @@ class AssembledRun:
 
     def attend(self, step: int) -> bool:
         """See `trainer.protocols.Run`."""
-        return self.chores.attend(step, self.tensors())
+        self._amend(step)
+        return self.chores.attend(step, self.tensors)
+
+    def _amend(self, step: int) -> None:
+        """Take a change that is asked for; it counts from here on, and again in every resume."""
+        run, wanted = self.chores.run, pending(self.chores.run)
+        if wanted is None:
+            return
+        self.config = amended(self.config, [wanted])
+        total = max(step, total_steps(self.config, self.batches.cache, self.batches.order))
+        self._amendments = write_down(run, replace(wanted, step=step, total=total))
+        run.emit("amended", step=step, total=total, changes=wanted.changes, rate=wanted.rate)
+        self._change_length(total)
+
+    def _change_length(self, total: int) -> None:
+        self.total = total
+        self.chores.change(self.config, total)
 
     def finish(self, step: int) -> None:
         """See `trainer.protocols.Run`."""
-        self.chores.finish(step, self.tensors())
+        self.chores.finish(step, self.tensors)
+
+
+def take_back(found: Checkpoint, optimizer: Optimizer, adapter: Adapter) -> None:
+    """Put a checkpoint into a run that was just made; of another run's, the adapter only.
+
+    Raises:
+        UserError: it belongs to other settings.
+    """
+    arena, other = adapter.arena, found.about.get(SUCCEEDS)
+    if other is None:
+        load_around(optimizer, {MASTER: arena.master}, found.tensors)
+    else:
+        saved = found.tensors.get(MASTER)
+        if saved is None or saved.shape != arena.master.shape:
+            problem = f"the adapter of {other} does not fit this run's settings"
+            raise UserError(problem, "checkpoints", "Start a new run with these settings: atelier train.")
+        arena.master.copy_(saved)
+    arena.publish()
 
 
 def assemble(run: RunDir, report: Report) -> AssembledRun:
@@ -193,14 +256,19 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
         torch.OutOfMemoryError: the UNet and its adapter do not fit, stored as engine.json says.
     """
     config = run.config()
+    check_origin(run)
+    begun = config
+    config = amended(config, [*read_amendments(run), *filter(None, [pending(run)])])
     run.write_status(State.PREPARING, message="loading the base model")
     report.told("loading the base model", 0, 1)
-    for remark in remarks(config):
+    rehearse(config)
+    for remark in remarks(config, config.training.steps):
         run.emit("notice", text=str(remark))
         report.said(str(remark))
     engine = with_kernels(run, choose_engine(config, run.engine()).apply())
     _say_what_is_missing(run, config)
-    with _no_rung_helps():
+    # Text encoders and VAE are the same on every rung of the memory ladder.
+    with room("to load this model", "engine.memory", "Close what else uses the card, or take a smaller model."):
         family = load_family(config.model, engine)
         trained_layers(family, config)  # says now what is wrong with them
         pixels = config.training.batch_size * latent_pixels(family, config)
@@ -212,19 +280,15 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
         samples = sample_texts(family, config, words)
     report.told("loading the UNet", 0, 1)
     engine, adapter = load_adapted(run, family, config, pixels)
-    optimizer: Optimizer = resolve(pick("optimizer.name", config.optimizer.name))(adapter.arena, config.optimizer)
-    if config.adapter.max_norm:
-        optimizer = NormLimit(optimizer, adapter, config.adapter.max_norm)
-    if engine.dtype == torch.float16:
-        optimizer = LossScale(optimizer, adapter.arena)
     turns = [picture.turn for picture in cache.pictures]
     order = Order(turns, config.training.batch_size, config.training.seed, *processes(engine))
-    total = total_steps(config, cache, order)
+    total = total_steps(begun, cache, order)
     signal = alphas_cumprod(family.scheduler).to(engine.device)
     objective = Objective(config.objective, family.prediction, signal)
     batches = Batches(cache, words.rows, order, config, len(signal), engine.device, words.host)
     epoch = order.batches_per_epoch / config.training.accumulation
     chores = Chores(run, config, family, adapter, cache, words.prompts, samples, total, epoch, report)
+    optimizer = build(adapter.arena, config, adapter.sizes)
     return AssembledRun(
         config, family, adapter, optimizer, batches, chores, objective, words.table, words.tokens, total, engine
     )
@@ -238,6 +302,10 @@ def _say_what_is_missing(run: RunDir, config: RunConfig) -> None:
     resolve(pick("adapter.method", options.method))
     if options.start and not list_checkpoints(run):
         check_start(Path(options.start).expanduser(), options.method)
+
+
+def _of_unet(group: str) -> bool:
+    return group.partition(".")[0] == "unet"
 
 
 def training_side(family: Family, config: RunConfig) -> int:
@@ -261,18 +329,6 @@ def with_kernels(run: RunDir, engine: Engine) -> Engine:
         run.emit("notice", text=text)
         engine = replace(engine, compile=False)
     return engine
-
-
-@contextmanager
-def _no_rung_helps() -> Iterator[None]:
-    """Text encoders and VAE are the same on every rung of the memory ladder."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not ran_out(error):
-            raise
-        problem = "the GPU has too little free memory to load this model"
-        raise UserError(problem, "engine.memory", "Close what else uses the card, or take a smaller model.") from error
 
 
 def load_adapted(run: RunDir, family: Family, config: RunConfig, pixels: int) -> tuple[Engine, Adapter]:

@@ -1,5 +1,6 @@
 """Everything rare in a run, behind one due-check: reports, samples, checkpoints, requests, the end."""
 
+import faulthandler
 import io
 import math
 import os
@@ -7,9 +8,11 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from statistics import fmean
+from typing import Any, TextIO
 
 import torch
 from PIL import Image
@@ -19,9 +22,11 @@ from trainer.adapters.adapter import Adapter
 from trainer.contract.config import RunConfig, interval
 from trainer.contract.errors import UserError
 from trainer.contract.files import replace_atomic
+from trainer.contract.latents import free
 from trainer.contract.length import Length
 from trainer.contract.preflight import Preflight
-from trainer.contract.remarks import effective_rate, remarks
+from trainer.contract.rates import effective_rate
+from trainer.contract.remarks import remarks
 from trainer.contract.rundir import FOREGROUND, RunDir, State
 from trainer.data.cache import Cache
 from trainer.device import ran_out
@@ -38,7 +43,11 @@ REPORT_SECONDS = 0.5  # how old the page's view of a run may be
 SAFETY_SECONDS = 60.0  # a crash loses at most this much, whatever save_every says
 SAVED_PER_SECOND = 200e6  # bytes of a checkpoint, flushed to a slow SSD
 KEEP = 3  # checkpoints on disk
+STALL_SECONDS, STALL_STEPS = 300.0, 20  # without a finished step; then the log gets a stack of every thread
+MOST_LOST = 3  # steps in a row without a finite loss and gradient
 MOST_FAILURES = 3  # rounds of samples in a row; then there is no more hope
+
+Gathered = Callable[[], Mapping[str, Tensor]]
 
 
 @dataclass
@@ -53,8 +62,10 @@ class Chores:
         steps_per_epoch: optimiser steps of one pass over the set.
         report: hears what is told to a person.
         stop: set by a signal handler; asks for a stop like `requests/stop` does.
+        shown: gives the matrices that samples and file are made with, where those are not the trained ones.
         make_room: gives up device memory that the steps hold between them, at the price of some time.
         most: pictures of a round, where it should be fewer than planned.
+        shown_at: names the pictures that a step learned from.
     """
 
     run: RunDir
@@ -68,18 +79,27 @@ class Chores:
     steps_per_epoch: float
     report: Report
     stop: threading.Event = field(default_factory=threading.Event)
+    shown: Callable[[], Tensor | None] = lambda: None
     make_room: Callable[[], None] = lambda: None
     most: int | None = None
+    shown_at: Callable[[int], Sequence[str]] = lambda step: ()
     _ledger: Ledger = field(default_factory=Ledger)
     _reported: float = 0.0
     _saved: float = 0.0
     _saved_step: int = -1
     _work: float = 0.0
     _failures: int = 0
+    _lost: int = 0
+    _seconds: float = 0.0
+    _log: TextIO | None = None
     _lean: bool = False
     _cover: bytes | None = None
 
     def __post_init__(self) -> None:
+        self._choose_rhythm()
+        self._parent = os.getppid() if os.environ.get(FOREGROUND) else None
+
+    def _choose_rhythm(self) -> None:
         self._save_every = interval(self.config.training.save_every, self.total, self.steps_per_epoch)
         every = self.config.sampling.every
         # Until the first picture is timed, as if it took no time.
@@ -87,7 +107,11 @@ class Chores:
         kept = self.run.engine().get("samples") if every == "auto" else None
         self._rounds = Rounds(interval(asked, self.total, self.steps_per_epoch), len(self.prompts))
         self._rounds = Rounds(**kept) if kept else self._rounds
-        self._parent = os.getppid() if os.environ.get(FOREGROUND) else None
+
+    def change(self, config: RunConfig, total: int) -> None:
+        """Go on with other samples, checkpoints, or another length, see `trainer.contract.amendments`."""
+        self.config, self.total = config, total
+        self._choose_rhythm()
 
     def begin(self, step: int, seconds: float, tensors: Mapping[str, Tensor]) -> None:
         """Say that training starts after `step` steps, and what it will take.
@@ -97,7 +121,7 @@ class Chores:
             seconds: that a step takes; 0 where none is left.
             tensors: what a checkpoint holds.
         """
-        self._saved_step = step if step else -1
+        self._saved_step, self._seconds = step if step else -1, seconds
         pictures, matrices = len(self.cache.originals), len(self.adapter.layers)
         self.run.emit("start", step=step, total=self.total, pictures=pictures, modules=matrices)
         size = sum(tensor.nbytes for tensor in tensors.values())
@@ -109,7 +133,7 @@ class Chores:
         if step < self.total:
             self._announce(step, seconds, *self._work_left(step, seconds, size))
         self._reported = self._saved = time.monotonic()
-        self.run.write_status(State.TRAINING, step=step, total=self.total)
+        self._living(State.TRAINING, step=step, total=self.total)
         self.report.training(step, self.total)
 
     def _work_left(self, step: int, seconds: float, size: int) -> tuple[float, float]:
@@ -138,7 +162,7 @@ class Chores:
         for text in (found.lengths(), found.words()):
             self.report.said(text)
         for remark in remarks(self.config, self.total):
-            if remark not in remarks(self.config):  # those were said before anything was loaded
+            if remark not in remarks(self.config, self.config.training.steps):  # those were said at once
                 self.run.emit("notice", text=str(remark))
                 self.report.said(str(remark))
         if said := now.short(driver_spills()):
@@ -164,8 +188,13 @@ class Chores:
     def _orphaned(self) -> bool:
         return self._parent is not None and os.getppid() != self._parent
 
-    def attend(self, step: int, tensors: Mapping[str, Tensor]) -> bool:
-        """Do what is due. Return False when someone asked to stop: all is saved then."""
+    def attend(self, step: int, tensors: Gathered) -> bool:
+        """Do what is due. Return False when someone asked to stop: all is saved then.
+
+        Args:
+            step: steps done.
+            tensors: gathers what a checkpoint holds; some optimisers have thousands, so it is asked only to save.
+        """
         every = self._rounds.every
         sampling = every is not None and step % every == 0 and step < self.total
         asked = self.run.take_request("save")
@@ -183,8 +212,8 @@ class Chores:
             return False
         return True
 
-    def finish(self, step: int, tensors: Mapping[str, Tensor]) -> None:
-        """Save the end, draw the last samples, write the adapter file."""
+    def finish(self, step: int, tensors: Gathered) -> None:
+        """Save the end, draw the last samples, write the adapter file, let go of the cache."""
         self._report(step, everything=True)
         if torch.cuda.is_available():
             allocated, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
@@ -192,30 +221,56 @@ class Chores:
         self._save(step, tensors)
         self._sample(step)
         facts = adapter_facts(self.run, self.config, self.family, self.cache, step, self._cover)
-        path = self.run.adapter_file
-        export_adapter(path, self.adapter.tensors(), self.family.layout(), facts, self.config.export.dtype)
+        path, dtype = self.run.adapter_file, self.config.export.dtype
+        with self.showing():
+            export_adapter(path, self.adapter.tensors(), self.family.layout(), facts, dtype)
         self.run.emit("export", step=step, file=path.name, bytes=path.stat().st_size)
         self.run.write_status(State.DONE, step=step, message=f"Finished: {path.name}")
+        free(self.run.cache)  # last: until then a resume needs it
 
     def _report(self, step: int, everything: bool) -> None:
         for line in self._ledger.read(everything):
             if not (math.isfinite(line.loss) and math.isfinite(line.norm)):
-                raise UserError(
-                    f"the loss is no longer a number at step {line.step}",
-                    "optimizer.learning_rate",
-                    "Start again with a third of the learning rate; what was saved before is untouched.",
-                )
+                self._left_out(line.step)
+                continue
+            self._lost = 0
             self.run.emit("step", step=line.step, loss=round(line.loss, 6), norm=round(line.norm, 5), rate=line.rate)
             self.report.step(line.step, line.loss, line.rate)
         self._reported = time.monotonic()
-        self.run.write_status(State.TRAINING, step=step, total=self.total)
+        self._living(State.TRAINING, step=step, total=self.total)
 
-    def _save(self, step: int, tensors: Mapping[str, Tensor]) -> None:
+    def _living(self, state: State, **values: Any) -> None:
+        """Show that the run lives; if it never does so again, its log tells where every thread stands."""
+        self.run.write_status(state, **values)
+        if self._log is None:
+            self._log = self.run.log.open("a", encoding="utf-8")
+        faulthandler.dump_traceback_later(max(STALL_SECONDS, STALL_STEPS * self._seconds), file=self._log)
+
+    def _left_out(self, step: int) -> None:
+        """A step came to nothing, which a single broken picture can do; several in a row are the training itself."""
+        self._lost += 1
+        names = ", ".join(self.shown_at(step))
+        text = f"step {step} was left out: its loss or gradient is not a number (pictures: {names})"
+        self.run.emit("notice", text=text)
+        self.report.said(text)
+        if self._lost == MOST_LOST:
+            raise UserError(
+                f"{MOST_LOST} steps in a row, up to step {step}, gave no numbers (pictures of the last: {names})",
+                "optimizer.learning_rate",
+                "The last checkpoint is from before that. Start again with a third of the learning rate; where it is "
+                "always the same picture, take that one out.",
+            )
+
+    def _save(self, step: int, tensors: Gathered) -> None:
         if step == self._saved_step:
             return
-        path = save_checkpoint(self.run, step, tensors, KEEP)
+        path = save_checkpoint(self.run, step, tensors(), KEEP)
         self._saved, self._saved_step = time.monotonic(), step
         self.run.emit("save", step=step, file=path.name)
+
+    def showing(self) -> AbstractContextManager[None]:
+        """Within this, the adapter is as it is to be used: see `trainer.protocols.Optimizer.shown`."""
+        return self.adapter.arena.showing(self.shown())
 
     def _sample(self, step: int) -> None:
         """Draw the samples. Whatever goes wrong with a picture, the run goes on."""
@@ -225,7 +280,8 @@ class Chores:
             self.make_room()
         short = False
         try:
-            self._draw(step)
+            with self.showing():
+                self._draw(step)
             self._failures = 0
         except Exception as error:  # noqa: BLE001 - a picture less is no reason to lose a training
             traceback.print_exc()
@@ -253,6 +309,7 @@ class Chores:
             if index == 0:
                 self._cover = _png(image)
             stamps.append(time.monotonic())
+            self._living(self.run.status().state)
         if step == 0 or not self._rounds.seconds:
             self._timed([after - before for before, after in pairwise(stamps)])
 

@@ -1,8 +1,8 @@
 """torch's compiler over the blocks of a UNet, each by itself, where our kernels are not used.
 
 Off unless asked for: it takes a minute or more before the first step. Whether it stays is settled before the run: with
-other gradients, with an error, or no faster, the run goes on without it. Our kernels have fused the same already, and
-through them it gave other gradients on an H200 (torch 2.11, cosine 0.73).
+other gradients, with an error, or no faster, the run goes on without it. Through our kernels, which have fused the same
+already, and through diffusers' blocks too, it gave other gradients on an H200 (torch 2.11, cosine 0.73 to 0.90).
 """
 
 from collections.abc import Callable, Sequence

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -62,8 +62,9 @@ class Reporter:
 
     def _say(self, text: str) -> None:
         self._said = time.monotonic()
-        sys.stdout.write(f"{time.strftime('%H:%M:%S')} {text}\n")
-        sys.stdout.flush()
+        with suppress(OSError):  # a log on a full disk is no reason to lose a training
+            sys.stdout.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+            sys.stdout.flush()
 
 
 @contextmanager

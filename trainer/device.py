@@ -183,6 +183,25 @@ def ran_out(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and told)
 
 
+@contextmanager
+def room(what: str, where: str, fix: str) -> Iterator[None]:
+    """Say so in words where the device has too little free memory for what is done within; other errors pass.
+
+    Args:
+        what: it is too little for, as in "to load this model".
+        where, fix: see `UserError`.
+
+    Raises:
+        UserError: it has.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not ran_out(error):
+            raise
+        raise UserError(f"the GPU has too little free memory {what}", where, fix) from error
+
+
 def processes(engine: Engine) -> tuple[int, int]:
     """Number of this process among those that train together, and how many they are: (0, 1) alone.
 

@@ -3,7 +3,9 @@
 A LoRA step at the batch sizes people use is bound by launches: thousands of small kernels, each started from Python.
 """
 
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
@@ -14,6 +16,17 @@ from trainer.device import ran_out
 WARM_UPS = 3  # kernels are chosen and workspaces made before anything is recorded
 
 Tensors = TypeVar("Tensors", bound=tuple[Tensor | None, ...])
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Within this no garbage is collected: a graph of an earlier attempt among it would end a recording."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class Recording(NamedTuple):
@@ -100,7 +113,7 @@ class Graphed(Generic[Tensors]):
         graph = torch.cuda.CUDAGraph()
         for generator in self._generators:
             graph.register_generator_state(generator)
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._side):
+        with _nothing_collected(), torch.cuda.graph(graph, pool=self._pool, stream=self._side):
             output = self._function(inputs)
         self._pool = self._pool or graph.pool()
         return Recording(graph, tuple(inputs), output)

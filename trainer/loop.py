@@ -12,7 +12,7 @@ def train(run: Run) -> bool:
         Whether the last step was reached; False when stopped, with everything saved.
 
     Raises:
-        UserError: the loss is no longer finite, or the disk is full; the last checkpoint stands.
+        UserError: the loss stays without numbers, or the disk is full; the last checkpoint stands.
     """
     step = run.restore()
     while step < run.total:

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import torch
 
-from trainer.contract.config import EngineSection
+from trainer.contract.catalog import optimizer_row
+from trainer.contract.config import EngineSection, RunConfig
 from trainer.contract.errors import UserError
 from trainer.contract.ladder import RUNGS, choices, lower
 from trainer.contract.rundir import RunDir
@@ -20,9 +21,7 @@ from trainer.weights.nf4 import bitsandbytes, installed
 
 RESERVE = 600 * 2**20  # bytes for workspaces, widened weights, and what the allocator cannot use
 GIB = 2**30
-TRAINED = (
-    12  # bytes for each trained number: fp32 master and AdamW's two moments; working copy and gradient come on top
-)
+FP32 = 4  # bytes
 
 
 def free_bytes() -> int:
@@ -33,17 +32,22 @@ def free_bytes() -> int:
     return min(free, int(total * torch.cuda.get_per_process_memory_fraction()) - allocated)
 
 
-def needed(family: Family, rung: str, latent_pixels: int, trained: int) -> int:
+def trained_bytes(config: RunConfig, itemsize: int) -> int:
+    """What a trained number takes: fp32 master, working copy and gradient, the optimiser's, the average's."""
+    average = FP32 if config.training.ema else 0
+    return FP32 + 2 * itemsize + optimizer_row(config.optimizer.name).bytes + average
+
+
+def needed(family: Family, rung: str, latent_pixels: int, adapter: int) -> int:
     """What a rung takes once everything but the UNet and its adapter is on the device, in bytes; an estimate.
 
     Args:
         family: not loaded for this.
         rung: a row of the ladder.
         latent_pixels: of a whole batch.
-        trained: numbers in the adapter.
+        adapter: what it takes with its optimiser, in bytes.
     """
     row = RUNGS[rung]
-    adapter = trained * (TRAINED + 2 * family.engine.dtype.itemsize)
     return int(family.unet_bytes(row.base) + adapter + family.kept_bytes(row.share) * latent_pixels) + RESERVE
 
 
@@ -78,7 +82,8 @@ def _choose(run: RunDir, engine: Engine, family: Family, latent_pixels: int, tra
     if engine.device.type != "cuda":
         return names[0]
     free = free_bytes()
-    needs = {name: needed(family, name, latent_pixels, trained) for name in names}
+    adapter = trained * trained_bytes(run.config(), family.engine.dtype.itemsize)
+    needs = {name: needed(family, name, latent_pixels, adapter) for name in names}
     name = next((name for name in names if needs[name] <= free), names[-1])
     run.emit("memory_plan", rung=name, needed=needs[name], free=free)
     if name != names[0]:

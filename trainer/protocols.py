@@ -198,13 +198,29 @@ class Optimizer(Protocol):
     """Steps an arena. Rates are given with each step, so that a schedule is a pure function of the step."""
 
     def step(self, rates: Mapping[str, float]) -> None:
-        """Change the master by the gradient; `rates` holds a learning rate for every group of the arena."""
+        """Change the master by the gradient; `rates` holds a learning rate for every group that still learns."""
+
+    def settle(self, groups: Sequence[str]) -> None:
+        """Leave groups that learn no more as they are to be used: `rates` has none for them from now on."""
+
+    def shown(self) -> Tensor | None:
+        """The matrices as they are to be used, [N], where those are not the ones that are trained: an average.
+
+        None: the master. Nothing is changed, not in the last bit.
+        """
+
+    def found(self) -> float:
+        """What the given rates are multiplied by at this moment, by an optimiser that finds the rate itself; else 1."""
 
     def state(self) -> dict[str, Tensor]:
         """Tensors to be saved: views, not copies."""
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take back what `state` gave."""
+        """Take back what `state` gave.
+
+        Raises:
+            UserError: it is another optimiser's.
+        """
 
 
 class Report(Protocol):

@@ -1,101 +1,137 @@
-"""Checkpoints: a folder that is whole or not there, holding what cannot be computed again from the config."""
+"""Checkpoints of a run: saved whole, verified before they are used. Their form is in `trainer.contract.checkpoints`."""
 
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from trainer.contract.checkpoints import ABOUT, MANIFEST, PREFIX, TENSORS, fault, flush, folder_name, manifest
+from trainer.contract.checkpoints import list_checkpoints as folders
 from trainer.contract.errors import UserError
-from trainer.contract.files import storage_error
+from trainer.contract.files import storage_error, system_error, with_room
 from trainer.contract.rundir import RunDir
 
-TENSORS, ABOUT = "state.safetensors", "state.json"
-PREFIX = "step-"
+MASTER = "master"  # the adapter, as the optimiser sees it
+LEAST = 2  # checkpoints kept, whatever is asked: the newest may turn out to be damaged
 
 
-def save_checkpoint(run: RunDir, step: int, tensors: Mapping[str, Tensor], keep: int) -> Path:
-    """Write `checkpoints/step-NNNNNN/`, then drop the oldest ones beyond `keep`.
+class Checkpoint(NamedTuple):
+    """What was saved after a step.
+
+    Attributes:
+        step: optimiser steps done.
+        tensors: by name.
+        about: plain values saved beside them.
+    """
+
+    step: int
+    tensors: dict[str, Tensor]
+    about: dict[str, Any]
+
+
+def save_checkpoint(
+    run: RunDir, step: int, tensors: Mapping[str, Tensor], keep: int, about: Mapping[str, Any] | None = None
+) -> Path:
+    """Write `checkpoints/step-NNNNNN/`, then drop the oldest ones beyond `keep`, never below two.
 
     The folder is filled under another name, flushed to disk, and renamed: a crash leaves the last whole one in place.
 
+    Args:
+        run: its folder.
+        step: optimiser steps done.
+        tensors: on any device.
+        keep: checkpoints on disk.
+        about: plain values that belong to the state.
+
     Raises:
-        UserError: the disk is full; what was saved before is untouched.
+        UserError: a number is not finite, or the disk is full; what was saved before is untouched.
     """
-    final = run.checkpoints / f"{PREFIX}{step:06d}"
-    partial = run.checkpoints / f".{final.name}.{os.getpid()}"
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial / TENSORS)
-        (partial / ABOUT).write_text(json.dumps({"step": step}), "utf-8")
-        for path in (partial / TENSORS, partial / ABOUT, partial):
-            _flush(path)
-        shutil.rmtree(final, ignore_errors=True)  # left there by a run that was continued from an earlier step
-        partial.rename(final)
-        _flush(run.checkpoints)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        reason = error if isinstance(error, OSError) else _disk_error(str(error))
-        raise storage_error(reason, final) from error
-    for old in [
-        *list_checkpoints(run)[:-keep],
-        *run.checkpoints.glob(f".{PREFIX}*"),
-    ]:  # and what a crash left half done
-        shutil.rmtree(old, ignore_errors=True)
+    held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    refuse_non_finite(held, f"the checkpoint of step {step}")
+    final = run.checkpoints / folder_name(step)
+    with_room(lambda: _write(final, held, {**(about or {}), "step": step}))
+    _prune(run, max(keep, LEAST))
     return final
 
 
-def _disk_error(text: str) -> OSError:
-    """safetensors hands an operating system error on as text: `... (os error 28)`."""
-    number = text.rpartition("os error ")[2].rstrip(")} ")
-    return OSError(int(number) if number.isdigit() else 0, text)
-
-
-def _flush(path: Path) -> None:
-    """Make what is written survive a power cut. A folder is flushed too, where the system can: it holds the name."""
-    if os.name == "nt" and path.is_dir():
-        return
-    handle = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+def _write(final: Path, held: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    partial = final.with_name(f".{final.name}.{os.getpid()}")
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        save_file(dict(held), partial / TENSORS)
+        (partial / ABOUT).write_text(json.dumps(about), "utf-8")
+        flush(partial / TENSORS)
+        flush(partial / ABOUT)
+        (partial / MANIFEST).write_bytes(manifest(partial))
+        flush(partial / MANIFEST)
+        flush(partial)
+        shutil.rmtree(final, ignore_errors=True)  # left there by a run that was continued from an earlier step
+        partial.rename(final)
+        flush(final.parent)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise storage_error(error if isinstance(error, OSError) else system_error(str(error)), final) from error
+
+
+def _prune(run: RunDir, keep: int) -> None:
+    """Drop old checkpoints, what a crash left half done, and what was found damaged."""
+    for old in [*folders(run.checkpoints)[:-keep], *run.checkpoints.glob(f".{PREFIX}*")]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def refuse_non_finite(tensors: Mapping[str, Tensor], what: str) -> None:
+    """Check what is about to be written.
+
+    Raises:
+        UserError: a number in it is not finite.
+    """
+    bad = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if bad:
+        raise UserError(
+            f"{what} is not written: {', '.join(bad[:3])} would hold numbers that are not finite",
+            "optimizer.learning_rate",
+            "The last good checkpoint stands. Start again with a third of the learning rate.",
+        )
 
 
 def list_checkpoints(run: RunDir) -> list[Path]:
-    """Return the whole checkpoints, oldest first."""
-    return sorted(path for path in run.checkpoints.glob(f"{PREFIX}*") if (path / ABOUT).is_file())
+    """Return the checkpoints of a run, oldest first."""
+    return folders(run.checkpoints)
 
 
-def load_latest(run: RunDir) -> tuple[int, dict[str, Tensor]] | None:
-    """Return (step, tensors) of the newest checkpoint that can be read; None where there is none."""
+def load_latest(run: RunDir, say: Callable[[str], None] | None = None) -> Checkpoint | None:
+    """Return the newest checkpoint of which every byte is as it was written; None where there is none.
+
+    A damaged one is put aside, so that it does not count as one of those that are kept.
+
+    Args:
+        run: is told of what was passed over.
+        say: hears it too.
+    """
     for path in reversed(list_checkpoints(run)):
-        try:
-            step = int(json.loads((path / ABOUT).read_text("utf-8"))["step"])
-            return step, load_file(path / TENSORS)
-        except (SafetensorError, OSError, ValueError, KeyError) as error:
-            run.emit("notice", text=f"{path.name} cannot be read ({error}); trying the one before.")
+        reason = fault(path)
+        if not reason:
+            about = json.loads((path / ABOUT).read_text("utf-8"))
+            return Checkpoint(int(about["step"]), load_file(path / TENSORS), about)
+        before = [other for other in list_checkpoints(run) if other.name < path.name]
+        instead = f"trying {before[-1].name}, the one before" if before else "starting from the beginning"
+        text = f"the checkpoint {path.name} is damaged ({reason}): {instead}"
+        run.emit("notice", text=text)
+        if say:
+            say(text)
+        _put_aside(path)
     return None
 
 
-def restore(tensors: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
-    """Copy saved tensors into live ones of the same names.
-
-    Raises:
-        UserError: names or shapes differ: the checkpoint belongs to another config.
-    """
-    if tensors.keys() != into.keys() or any(tensors[name].shape != into[name].shape for name in into):
-        raise UserError(
-            "the checkpoint does not fit the run's config",
-            "checkpoints",
-            "Start a new run; this one was changed by hand.",
-        )
-    with torch.no_grad():
-        for name, tensor in into.items():
-            tensor.copy_(tensors[name])
+def _put_aside(path: Path) -> None:
+    """Give a damaged checkpoint a name that is not read; the next save removes it."""
+    aside = path.with_name(f".{path.name}.damaged")
+    shutil.rmtree(aside, ignore_errors=True)
+    path.rename(aside)

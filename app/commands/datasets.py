@@ -21,7 +21,7 @@ from trainer.pictures.doctor import apply as apply_fix
 from trainer.pictures.doctor import examine
 from trainer.pictures.exporting import export_pictures
 from trainer.pictures.findings import Finding, Findings, Options
-from trainer.pictures.folder import scan
+from trainer.pictures.gather import Skipped, no_picture
 from trainer.pictures.importing import ImportOptions, import_pictures
 
 SHOWN = 5  # pictures of a finding in the table; --json has all
@@ -104,7 +104,7 @@ def check(
     fixed = _apply(folder, found, fix or [])
     found = _examine(folder, options) if fixed else found
     if not found.pictures and not found.excluded:
-        scan(folder)  # says what there is instead of pictures
+        raise no_picture(folder, open_album(folder), [Skipped(*item) for item in found.skipped])
     album = open_album(folder)
     names = {entry.id: entry.name for entry in album.entries}
     if as_json:

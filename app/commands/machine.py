@@ -1,14 +1,16 @@
 """`atelier ui`, `doctor`, `settings`: the page, the machine, and what can be set."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from rich.table import Table
 
 from app.commands.options import DataDir, Json, answer, console
+from trainer.contract.catalog import CHOICES
 from trainer.contract.compose import section_fields
 from trainer.contract.config import RunConfig
 from trainer.contract.home import find_home
+from trainer.contract.rules import ONLY_WITH
 
 MARKS = {"ok": "[green]ok[/]", "warn": "[yellow]note[/]", "bad": "[red]bad[/]"}
 
@@ -49,13 +51,17 @@ def settings(as_json: Json = False) -> None:
         for key, field in section_fields(section).items()
     ]
     if as_json:
-        answer(
-            True, "", settings={name: {"default": _default(field), "help": field.description} for name, field in rows}
-        )
+        told = {
+            name: {"default": _default(field), "help": field.description, "range": _range(name, field),
+                   "counts": [rule.words() for rule in ONLY_WITH if rule.setting == name]}
+            for name, field in rows
+        }  # fmt: skip
+        answer(True, "", settings=told)
         return
     table = Table("setting", "default", "range", "help", title="settings")
     for name, field in rows:
-        table.add_row(name, str(_default(field)), _range(field), field.description or "")
+        counts = [f"Counts {rule.words()}." for rule in ONLY_WITH if rule.setting == name]
+        table.add_row(name, str(_default(field)), _range(name, field), " ".join([field.description or "", *counts]))
     console.print(table)
 
 
@@ -63,11 +69,21 @@ def _default(field: Any) -> Any:
     return "(needed)" if field.is_required() else field.default
 
 
-def _range(field: Any) -> str:
+def _range(name: str, field: Any) -> str:
+    """What a setting may be: the names of its catalogue, or bounds and words."""
+    if name in CHOICES:
+        return ", ".join(CHOICES[name])
     marks = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    return ", ".join(
-        f"{marks[name]} {value}"
+    bounds = [
+        f"{marks[mark]} {value}"
         for item in field.metadata
-        for name in marks
-        if (value := getattr(item, name, None)) is not None
-    )
+        for mark in marks
+        if (value := getattr(item, mark, None)) is not None
+    ]
+    return ", ".join([*bounds, *_words(field.annotation)])
+
+
+def _words(annotation: Any) -> list[str]:
+    if get_origin(annotation) is Literal:
+        return [str(word) for word in get_args(annotation)]
+    return [word for part in get_args(annotation) for word in _words(part)]

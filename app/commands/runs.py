@@ -1,9 +1,10 @@
 """`atelier train`, `resume`, `runs`, `stop`."""
 
+import functools
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 import typer
 from rich.markup import escape
@@ -11,16 +12,19 @@ from rich.table import Table
 
 from app.commands.options import Base, DataDir, Json, about_base, answer, console, notes
 from app.commands.processes import run_foreground, told_by
+from app.jobs.executors import local
+from trainer.contract.amendments import Rate, ask
+from trainer.contract.catalog import check_package, optimizer_row
 from trainer.contract.compose import DEFAULT_PRESET, Layer, compose, load_preset, parse_assignments
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import EXIT_DONE, EXIT_STOPPED, UserError
 from trainer.contract.home import find_dataset, find_home
 from trainer.contract.preflight import others, preflight_of
-from trainer.contract.rundir import ACTIVE, RunDir, State, create_run, find_run, list_runs, steps
+from trainer.contract.rundir import ACTIVE, RunDir, State, create_run, find_run, list_runs, steps, successor
 from trainer.formats.bases import check_base, preset_shelf
-from trainer.pictures.album import is_own, open_album
-from trainer.pictures.decode import PICTURE_SUFFIXES
-from trainer.pictures.gather import gather
+from trainer.pictures.album import open_album
+from trainer.pictures.gather import check_run
+from trainer.pictures.origin import accept_pictures
 
 STOP_SECONDS = 60.0
 
@@ -78,22 +82,18 @@ def build_config(home: Path, dataset: str, preset: str, flags: dict[str, str], a
         UserError: every mistake in them, no pictures, or none that can be trained on.
     """
     folder = find_dataset(home, dataset)  # its pictures may lie elsewhere, if it is a set of the user's own
-    if not (is_own(folder) or any(path.suffix.lower() in PICTURE_SUFFIXES for path in folder.rglob("*"))):
-        raise UserError(
-            "there is no picture in this folder",
-            str(folder),
-            f"Put pictures there: {', '.join(sorted(PICTURE_SUFFIXES))}.",
-        )
+    read = functools.cache(open_album)  # of a large folder it takes a while
     given: dict[str, Any] = {"dataset": {"path": str(folder)}, "model": {}}
-    if own := flags["trigger"] or open_album(folder).calls:
+    if own := flags["trigger"] or read(folder).calls:
         given["dataset"]["trigger"] = own
     if flags["base"]:
         given["model"]["base"] = flags["base"]
     wanted = assigned.get("model", {}).get("base") or flags["base"] or "demo"
     config = compose([load_preset(preset, preset_shelf(wanted)), given, assigned])
     check_base(config.model.base)
+    check_package(optimizer_row(config.optimizer.name))
     config = _with_sets(home, config)
-    gather(config.dataset)  # what the sets do not allow is said here, and not after the base is loaded
+    check_run(config, read)  # what the sets do not allow is said here, and not after the base is loaded
     return config
 
 
@@ -110,15 +110,60 @@ def _with_sets(home: Path, config: RunConfig) -> RunConfig:
 
 def resume(
     run: Annotated[str, typer.Argument(help="Name or folder of the run.")],
+    as_new: Annotated[
+        bool, typer.Option("--as-new", help="A new run with the same settings, from what this one has learned.")
+    ] = False,
+    as_begun: Annotated[
+        bool, typer.Option("--as-begun", help="With the pictures and captions it began with, though they changed.")
+    ] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="From here on: training.steps=400, training.save_every, sampling.*; with --as-new, any setting.",
+        ),
+    ] = None,
+    rate: Annotated[
+        str, typer.Option(help="Where it gets longer: `hold` the final rate, or `rewarm`: the schedule anew.")
+    ] = "hold",
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Go on with a run from its last save, bit for bit as if it had never stopped."""
-    found = find_run(find_home(data_dir), run)
-    if found.status().state == State.DONE and found.adapter_file.exists():
+    """Go on with a run from its last save, bit for bit as if it had never stopped; --set changes its length, its
+    checkpoints and its samples, also while it runs."""
+    home = find_home(data_dir)
+    found = find_run(home, run)
+    if rate not in get_args(Rate):
+        raise UserError(f"there is no rate '{rate}'", "--rate", f"Give one of: {', '.join(get_args(Rate))}.")
+    if set_ and not as_new:
+        ask(found, parse_assignments(set_), cast(Rate, rate))
+        if found.status().state in ACTIVE:
+            answer(as_json, f"{found.name}: it changes after this step.", **summary(found))
+            return
+    if as_new:
+        found = successor(home, found, parse_assignments(set_ or []))
+        notes.print(f"run: {found.path}", soft_wrap=True)
+    elif not set_ and found.status().state == State.DONE and found.adapter_file.exists():
         answer(as_json, f"{found.name} is finished already: {found.adapter_file}", **summary(found))
         return
+    if as_begun:
+        accept_pictures(found)
     _foreground(found, as_json)
+
+
+def _end_if_it_hangs(run: RunDir) -> None:
+    """End a run that shows no sign of life; what was learned since its last save is learned again by a resume.
+
+    Raises:
+        UserError: it lives, and only needs longer.
+    """
+    status = run.status()
+    if time.time() - status.heartbeat < STOP_SECONDS:
+        raise UserError(
+            f"it has not stopped after {STOP_SECONDS:.0f} s", run.name, "It will at its next step; look at log.txt."
+        )
+    local.stop(f"{status.pid}:{status.pid_started}")
+    run.take_request("stop")
 
 
 def _foreground(run: RunDir, as_json: bool) -> None:
@@ -185,10 +230,7 @@ def stop(
     deadline = time.monotonic() + STOP_SECONDS
     while found.status().state in ACTIVE:
         if time.monotonic() > deadline:
-            raise UserError(
-                f"it has not stopped after {STOP_SECONDS:.0f} s",
-                found.name,
-                "It will at its next step; look at log.txt.",
-            )
+            _end_if_it_hangs(found)
+            break
         time.sleep(0.1)
     answer(as_json, f"{found.name}: {found.status().message}", **summary(found))

@@ -13,6 +13,7 @@ class Shown(StrEnum):
     STARTING = "starting"
     PREPARING = "preparing"
     TRAINING = "training"
+    PAUSED = "paused"
     STOPPING = "stopping"
     STOPPED = "stopped"
     DONE = "done"
@@ -21,7 +22,7 @@ class Shown(StrEnum):
     NEW = "not started"
 
 
-BUSY = (Shown.STARTING, Shown.PREPARING, Shown.TRAINING, Shown.STOPPING)
+BUSY = (Shown.STARTING, Shown.PREPARING, Shown.TRAINING, Shown.PAUSED, Shown.STOPPING)
 RESUMABLE = (Shown.STOPPED, Shown.FAILED, Shown.LOST, Shown.NEW)
 
 
@@ -60,6 +61,7 @@ _WRITTEN = {
     State.CREATED: Shown.NEW,
     State.PREPARING: Shown.PREPARING,
     State.TRAINING: Shown.TRAINING,
+    State.PAUSED: Shown.PAUSED,
     State.STOPPED: Shown.STOPPED,
     State.DONE: Shown.DONE,
     State.FAILED: Shown.FAILED,
@@ -75,13 +77,13 @@ def shown(job: Job | None, status: Status, process_alive: bool, stop_asked: bool
     | queued   | anything not running        |         | waiting                        |
     | started  | older than the start        | alive   | starting                       |
     | started  | older than the start        | gone    | failed (it never said a word)  |
-    | started  | preparing, training         | alive   | the same, or stopping if asked |
-    | any      | preparing, training         | gone    | lost (`RunDir.status` says so) |
+    | started  | preparing, training, paused | alive   | the same, or stopping if asked |
+    | any      | preparing, training, paused | gone    | lost (`RunDir.status` says so) |
     | any      | stopped, done, failed       |         | the same                       |
-    | none     | preparing, training         | alive   | the same ("started outside")   |
+    | none     | preparing, training, paused | alive   | the same ("started outside")   |
     """
     state = _WRITTEN[status.state]
-    if state in (Shown.PREPARING, Shown.TRAINING):
+    if state in (Shown.PREPARING, Shown.TRAINING, Shown.PAUSED):
         return Shown.STOPPING if stop_asked else state
     if job and job.place is Place.QUEUED:
         return Shown.WAITING

@@ -18,6 +18,7 @@ from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
 from trainer.contract.rundir import ACTIVE, RunDir, State, Status, create_run, find_run, list_runs
 
+GRACE_SECONDS = 120.0  # for a run that hangs; one that draws or saves shows that it lives
 MARKER = "queued"  # requests/queued: the run folder knows that it waits, so the queue can be rebuilt from folders
 
 
@@ -169,6 +170,17 @@ def reconcile(home: Path) -> None:
             store.forget(home, job.run)
         elif job.place is Place.STARTED and not executor(job.executor).poll(job.handle):
             _close(home, folders[job.run], job)
+        elif job.place is Place.STARTED and _deaf(folders[job.run]):
+            executor(job.executor).stop(job.handle)
+
+
+def _deaf(run: RunDir) -> bool:
+    """Whether a run was asked to stop, and has neither stopped nor shown any sign of life for long."""
+    try:
+        asked = (run.path / "requests" / "stop").stat().st_mtime
+    except FileNotFoundError:
+        return False
+    return time.time() - max(asked, run.status().heartbeat) > GRACE_SECONDS
 
 
 def _marked(run: RunDir) -> float:

@@ -10,16 +10,17 @@ import gradio as gr
 from app import form
 from app.jobs import queue
 from app.settings import change_settings, load_settings
-from app.views import live, sets
+from app.views import eyes, live, sets
 from app.views.bases import BASES, note_html, shelf
 from app.views.lengths import lengths_html, planned_or_none
 from app.views.notes import Note, notes, notes_of, style
 from app.views.page import Page, edited, in_turn, kindly, quiet
+from trainer.contract.catalog import check_package, optimizer_row
 from trainer.contract.compose import LENGTHS, compose, load_preset, presets
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
 from trainer.formats.bases import check_base
-from trainer.pictures.gather import gather
+from trainer.pictures.gather import check_run
 
 ID = "train"
 PRESETS = {"style": "A style", "subject": "A subject: one person, animal or thing"}
@@ -31,6 +32,7 @@ ASKED = {  # settings that are questions of their own -> the id of the question'
     "model.base": "train-base",
     **{f"training.{name}": "train-length" for name in LENGTHS},
 }
+RATES = tuple(f"optimizer.{part}learning_rate" for part in ("", "text_encoder_", "text_encoder_2_"))
 
 Components = dict[str, Any]  # setting or question -> its component
 
@@ -80,6 +82,8 @@ def _essential(page: Page, base: str, preset_name: str, preset: RunConfig) -> tu
         note = gr.HTML(note_html(base), padding=False)
         trigger = gr.Textbox(label="Trigger word", placeholder="none", elem_id="train-trigger",
                              info="A rare word that calls the subject in prompts. A style can do without.")  # fmt: skip
+        warning = gr.HTML("", elem_id="train-trigger-note", padding=False)
+        trigger.change(sets.trigger_note_html, trigger, warning, **in_turn("train-trigger-note"))
         with gr.Row():
             number = gr.Number(length, label="Length", minimum=0, elem_id="train-length", min_width=90, scale=2)
             kind = gr.Dropdown(UNITS, value=unit, label="counted in", elem_id="train-unit", min_width=150, scale=3)
@@ -168,8 +172,9 @@ def _submit(page: Page, essential: Components, advanced: Components) -> Any:
                 raise UserError("no pictures are chosen", "Pictures", "Choose a set, or make one in the Dataset tab.")
             config = _config(values, _preset(values["base"], values["preset"]))
             sets.check(Path(config.dataset.path))
-            gather(config.dataset)
+            check_run(config, sets.album)
             check_base(config.model.base)
+            check_package(optimizer_row(config.optimizer.name))
             run = queue.submit(
                 page.home, str(values["name"] or "").strip() or _default_name(config, values["preset"]), config
             )
@@ -201,7 +206,8 @@ def _noted(said: list[Note]) -> str:
 
 def _wire(page: Page, essential: Components, advanced: Components, told: Components, summary: gr.HTML) -> None:
     """What follows from what: the preset fills the form, the form shows what differs and the file it makes."""
-    inputs, outputs = {*essential.values(), *advanced.values()}, [told[name] for name in ("toml", "marks", "lengths")]
+    inputs = {*essential.values(), *advanced.values()}
+    outputs = [*(told[name] for name in ("toml", "marks", "lengths")), page.seen]
 
     def fill(base: str, name: str) -> Any:
         preset = _preset(base, name)
@@ -211,26 +217,34 @@ def _wire(page: Page, essential: Components, advanced: Components, told: Compone
         radio = gr.Radio([(PRESETS.get(key, key), key) for key in known], value=chosen)
         return radio, length, unit, *(form.to_page(form.field(key), form.value_of(preset, key)) for key in advanced)
 
-    def show(values: dict[Any, Any]) -> tuple[str, str, str]:
+    def show(values: dict[Any, Any]) -> tuple[Any, ...]:
         given = _values(values, essential, advanced)
         preset = _preset(given["base"], given["preset"])
         try:
             config = _config({**given, "dataset": given["dataset"] or "-"}, preset)
         except UserError as error:
-            lines = str(error).splitlines()
-            said = "<br>".join(html.escape(line) for line in lines)
-            wrong = f'<div class="changed wrong">{said}</div>'
-            return "\n".join(f"# {line}" for line in lines), wrong, _noted(notes_of(error))
+            return *_refused(error), gr.skip()
         length = planned_or_none(config) if given["dataset"] else None
-        noted = _noted(notes(config, length.steps if length else None))
-        return form.as_toml(config), _marks(form.changed(config, preset)), noted + lengths_html(config, length)
+        noted = _noted(notes(config, length.steps if length else None)) + lengths_html(config, length)
+        seen = eyes.key_of(config, eyes.kind_of(config.model.base))
+        return form.as_toml(config), _marks(form.changed(config, preset)), noted, seen
 
-    base, preset = essential["base"], essential["preset"]
-    filled = gr.on(
-        [base.change, preset.input], kindly(fill), [base, preset],
-        [preset, essential["length"], essential["unit"], *advanced.values()], **quiet(),
-    )  # fmt: skip
-    filled.then(show, inputs, outputs, **in_turn("train-form"))
+    base, preset, dataset = essential["base"], essential["preset"], essential["dataset"]
+    form_of = [preset, essential["length"], essential["unit"], *advanced.values()]
+    rates_of = [advanced[key] for key in RATES]
+    for filled in (
+        gr.on([base.change, preset.input], kindly(fill), [base, preset], form_of, **quiet()),
+        dataset.change(
+            kindly(lambda path, base, chosen: fill(base, name) if (name := _fit(path, chosen)) else gr.skip()),
+            [dataset, base, preset],
+            form_of,
+            **quiet(),
+        ),
+        advanced["optimizer.name"].input(
+            kindly(_rates), [base, preset, advanced["optimizer.name"]], rates_of, **quiet()
+        ),
+    ):
+        filled.then(show, inputs, outputs, **in_turn("train-form"))
     typed = edited(*(component for component in (essential | advanced).values() if component not in (base, preset)))
     gr.on(typed, show, inputs, outputs, **in_turn("train-form"))
     page.dataset.change(
@@ -240,6 +254,26 @@ def _wire(page: Page, essential: Components, advanced: Components, told: Compone
     page.blocks.load(lambda: _first(page), None, [essential["dataset"], summary], **quiet()).then(
         show, inputs, outputs, **in_turn("train-form")
     )
+
+
+def _refused(error: UserError) -> tuple[str, str, str]:
+    """What stands in the places of the file, the marks and the notes while the form holds a mistake."""
+    lines = str(error).splitlines()
+    said = "<br>".join(html.escape(line) for line in lines)
+    return "\n".join(f"# {line}" for line in lines), f'<div class="changed wrong">{said}</div>', _noted(notes_of(error))
+
+
+def _fit(path: str | None, chosen: str) -> str:
+    """The preset that a sample set is there for, "" where it is chosen already."""
+    name = sets.teaches(path)
+    return "" if name == chosen else name
+
+
+def _rates(base: str, preset: str, optimizer: str) -> list[form.Plain]:
+    """The preset's learning rates as another optimiser takes them."""
+    given = _preset(base, preset).model_dump(exclude_none=True)
+    config = compose([given, {"optimizer": {"name": optimizer}}])
+    return [form.to_page(form.field(key), form.value_of(config, key)) for key in RATES]
 
 
 def _first(page: Page) -> tuple[gr.Dropdown, str]:

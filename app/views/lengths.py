@@ -3,13 +3,11 @@
 import html
 
 from app.views import pictures
-from app.views.bases import facts, shelf
-from app.views.eyes import EYES, Eye
+from app.views.eyes import EYES, kind_of
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
 from trainer.contract.length import Length
 from trainer.contract.remarks import rate_words
-from trainer.formats.architecture import resolution_of
 from trainer.pictures.crops import plan
 from trainer.pictures.epochs import Turn
 from trainer.pictures.gather import crop_options, gather
@@ -22,25 +20,18 @@ def planned(config: RunConfig) -> Length | None:
     Raises:
         UserError: the sets or the base cannot be used.
     """
-    eye, options = _eye(config.model.base), config.dataset
+    eye, options = EYES[kind_of(config.model.base)], config.dataset
     found = gather(options)[0]
     sized = [(one, size) for one in found if (size := one.entry.size or pictures.size(one.path))]
     learned = sum(not one.prior for one, _ in sized)
     if not learned:
         return None
-    wanted = crop_options(options, eye.resolution, eye.step)
+    wanted = crop_options(options, eye.resolutions[0], eye.step)
     shown = plan([(one.entry, size) for one, size in sized], wanted)
     again = [one for one, _ in sized] * len(wanted.resolutions)
     turns = [Turn(seen.bucket, one.repeats, one.prior, one.share) for one, seen in zip(again, shown, strict=True)]
     steps = planned_steps(config.training, turns, learned)
     return length_of(steps, config.training, turns, learned)
-
-
-def _eye(base: str) -> Eye:
-    found = facts(base) if base != "demo" else None
-    if found and resolution_of(found.family, found.prediction) == EYES["sd-768"].resolution:
-        return EYES["sd-768"]
-    return EYES.get(shelf(base), EYES["sd"])
 
 
 def lengths_html(config: RunConfig, length: Length | None) -> str:

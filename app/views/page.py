@@ -26,6 +26,7 @@ class Page:
         dataset: folder of the set of pictures one works on.
         run: name of the run one looks at.
         adapter: adapter file that Preview is asked to add.
+        seen: how the run that stands in Train would see pictures, see `app.views.eyes`.
         tab: the tab that is being built.
     """
 
@@ -35,6 +36,7 @@ class Page:
     dataset: gr.Textbox
     run: gr.Textbox
     adapter: gr.Textbox
+    seen: gr.Textbox
     tab: gr.Tab
 
     def on_open(self, fn: Callable[..., Any], outputs: Any, inputs: Any = None) -> None:

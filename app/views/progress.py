@@ -4,6 +4,7 @@ import html
 import json
 import re
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from trainer.contract.rundir import RunDir
 POINTS = 240  # of the curve; more cannot be told apart on a screen
 RECENT = 30  # steps that the speed is taken from
 LOG_BYTES = 6000
+SILENT_SECONDS = 300.0  # since the last heartbeat
+SILENT = "The log shows where it stands. Stop ends it after a while; Resume goes on from the last save."
 NOTICES = 3  # the last ones are shown; events.jsonl has all
 
 
@@ -149,6 +152,7 @@ WORDS = {
     Shown.STARTING: "is starting",
     Shown.PREPARING: "is getting ready: loading the base, reading the pictures",
     Shown.TRAINING: "is training",
+    Shown.PAUSED: "is paused",
     Shown.STOPPING: "is stopping and saves",
     Shown.STOPPED: "was stopped and saved; press Resume to go on",
     Shown.DONE: "is done",
@@ -175,6 +179,9 @@ def bar(item: Entry, found: Track) -> str:
     told = " · ".join(filter(None, (planned.lengths(), planned.words(), planned.samples()))) if planned else ""
     lines = [("plan", f"planned: {told}")] if told else []
     lines += [("note", note)] if note else []
+    silent = time.time() - status.heartbeat
+    if item.shown in (Shown.TRAINING, Shown.STOPPING) and silent > SILENT_SECONDS:
+        lines += [("note", f"No sign of life for {duration(silent)}. {SILENT}")]
     lines += [("notice", text) for text in found.notices[-NOTICES:]]
     return (
         f'<div class="run" data-state="{item.shown.value}" data-run="{html.escape(item.run.name)}"'

@@ -10,7 +10,11 @@ from trainer.contract.errors import UserError
 from trainer.contract.home import demo_folder
 from trainer.contract.names import safe_name
 from trainer.pictures.album import FILE, Album, create_album, is_own, locate, open_album, parse, read_folder
+from trainer.pictures.captions import fold
+from trainer.pictures.doctor import COMMON, is_common
+from trainer.pictures.newcomers import make_for_import
 
+COPY = "sample-"  # before the name of a sample set that was copied among the user's own
 SAMPLES = {"style": "Sample pictures: a drawing style", "subject": "Sample pictures: one subject"}
 
 
@@ -58,11 +62,19 @@ def _parsed(file: Path, version: tuple[int, ...]) -> Album:
 
 def create(home: Path, name: str) -> Path:
     """Make an empty set; a number is added where the name is taken."""
+    return _create(home, name, lambda path: not path.exists() and bool(create_album(path)))
+
+
+def create_for_import(home: Path) -> Path:
+    """Make a set that goes again if the import that it is for brings nothing."""
+    return _create(home, "", make_for_import)
+
+
+def _create(home: Path, name: str, make: Callable[[Path], bool]) -> Path:
     base = safe_name(name) if name.strip() else "my-pictures"
     for number in range(1, 1000):
         path = home / "datasets" / (base if number == 1 else f"{base}-{number}")
-        if not path.exists():
-            create_album(path)
+        if make(path):
             return path
     raise UserError(f"there are a thousand sets called '{base}'", "name of the set", "Give another name.")
 
@@ -122,6 +134,22 @@ def captions(folder: Path) -> list[str]:
 def trigger(folder: Path) -> str:
     """Return the trigger word of a set, "" where it has none or cannot be read."""
     return _or_empty(folder).calls
+
+
+def teaches(folder: str | Path | None) -> str:
+    """Return what a sample set, or the user's copy of it, is there to teach: a name of a preset; "" for other sets."""
+    name = Path(folder or "").name
+    copies = {f"{COPY}{key}": key for key in SAMPLES}
+    return copies.get(name) or next((key for key, path in sample_folders().items() if Path(folder or "") == path), "")
+
+
+def trigger_note_html(trigger: str | None) -> str:
+    """HTML: a warning about a trigger word that has a meaning already, "" where there is nothing to say."""
+    word = fold(trigger or "")
+    if not is_common(word):
+        return ""
+    said = f"“{word}” is a common word. {COMMON} Use a rare one, such as sks or ohwx."
+    return f'<div class="warning" role="status">{html.escape(said)}</div>'
 
 
 def _or_empty(folder: Path) -> Album:

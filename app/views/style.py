@@ -43,6 +43,8 @@ footer { display: none !important; }
 .run .plan { font-variant-numeric: tabular-nums; }
 .run .notice { padding-left: 8px; border-left: 3px solid #d97706; }
 
+.warning { padding: 6px 12px; font-size: var(--text-sm); border-left: 4px solid #d97706;
+  background: var(--block-background-fill); color: var(--body-text-color); }
 #train-problem, .wrong { border-left: 4px solid #dc2626; padding: 4px 12px !important; }
 .report { padding: 8px 2px; } .report ul { margin: 4px 0 0 18px; list-style: disc; font-size: var(--text-sm); }
 .changed { font-size: var(--text-sm); padding: 2px; } .changed ul { margin: 4px 0 0 18px; list-style: disc; }

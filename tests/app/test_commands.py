@@ -19,6 +19,7 @@ from trainer.contract.compose import parse_assignments
 from trainer.contract.errors import UserError
 from trainer.contract.rundir import RunDir, State, steps
 from trainer.formats.header import read_header
+from trainer.pictures.album import read_folder
 
 
 def atelier(home: Path, *arguments: object) -> subprocess.CompletedProcess:
@@ -73,6 +74,15 @@ def broken_index(tmp_path):
         (lambda tmp: ["--set", "adapter.rnak=4"], ["adapter.rnak", "adapter.rank"]),
         (lambda tmp: ["--set", "adapter.rank=0"], ["adapter.rank", "1"]),
         (lambda tmp: ["--set", "training.steps=10", "--set", "training.epochs=2"], ["exactly one"]),
+        (
+            lambda tmp: ["--set", "objective.weighting=debiased", "--set", "objective.snr_gamma=5"],
+            ["objective.snr_gamma: has no effect with objective.weighting=debiased", "Leave it out"],
+        ),
+        (
+            lambda tmp: ["--set", "objective.huber_c=0.2"],
+            ["objective.huber_c: has no effect with objective.loss=l2", "set objective.loss=huber"],
+        ),
+        (lambda tmp: ["--set", "objective.prior=base"], ["objective.prior", "regularisation = true"]),
     ],
     ids=[
         "no model",
@@ -85,6 +95,9 @@ def broken_index(tmp_path):
         "misspelt",
         "rank 0",
         "two lengths",
+        "min-SNR and debiased",
+        "no effect",
+        "no regularisation",
     ],
 )
 def test_bad_input_is_a_sentence_and_exit_code_2(tmp_path, pictures, arguments, words):
@@ -125,6 +138,14 @@ def test_what_cannot_be_trained_is_said_before_anything_is_made(tmp_path):
     make_pictures(tmp_path / "datasets" / "prior" / "reg" / "1_dog", 1)
     with pytest.raises(UserError, match="nothing to learn"):
         build_config(tmp_path, "prior", "style", flags, {})
+
+
+def test_a_plain_folder_is_read_once(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr("app.commands.runs.open_album", lambda folder: read.append(folder) or read_folder(folder))
+    folder = make_pictures(tmp_path / "set", 2)
+    build_config(tmp_path, str(folder), "style", {"base": "", "trigger": ""}, {})
+    assert read == [folder]
 
 
 @pytest.mark.parametrize(("asked", "wanted"), [("", "sks dog"), ("ohwx", "ohwx")])
@@ -199,6 +220,8 @@ def test_a_dry_run_says_what_a_training_would_take_and_leaves_nothing(tmp_path, 
     words = atelier(tmp_path / "home", *asked)
     assert words.returncode == 0 and "about" in words.stdout and "50 steps" in words.stdout, words.stderr
     assert "sample picture" in words.stdout
+    assert "50 steps = 16.7 epochs = each picture seen 16.7 times · effective rate 0.0001" in words.stdout
+    assert told["length"]["steps"] == 50 and told["rate"] == 1e-4
     wrong = atelier(tmp_path / "home", *asked, "--set", "model.clip_skip=9", "--json")
     problem = last_object(wrong)
     assert wrong.returncode == 2 and problem["where"] == "model.clip_skip" and problem["fix"]
@@ -293,6 +316,14 @@ def test_a_run_whose_terminal_is_killed_saves_and_goes_on_when_resumed(tmp_path,
     assert done.returncode == 0, done.stderr
     assert next(event for event in reversed(list(run.events())) if event["kind"] == "start")["step"] == stopped
     assert last_object(done)["step"] == 400
+    wrong = atelier(home, "resume", "r", "--set", "adapter.rank=4")
+    assert wrong.returncode == 2 and "cannot change" in wrong.stderr
+    wrong = atelier(home, "resume", "r", "--set", "training.steps=402", "--rate", "fast")
+    assert wrong.returncode == 2 and "rewarm" in wrong.stderr
+    longer = atelier(home, "resume", "r", "--set", "training.steps=402", "--rate", "rewarm", "--json")
+    assert longer.returncode == 0 and last_object(longer)["step"] == 402, longer.stderr
+    anew = atelier(home, "resume", "r", "--as-new", "--set", "training.steps=2", "--json")
+    assert anew.returncode == 0 and (last_object(anew)["name"], last_object(anew)["step"]) == ("r-2", 2), anew.stderr
 
 
 def test_inspect_and_export(tmp_path):
@@ -304,4 +335,9 @@ def test_settings_lists_every_setting():
     done = subprocess.run(
         [sys.executable, "-P", "-m", "app", "settings", "--json"], capture_output=True, text=True, check=True
     )
-    assert {"adapter.rank", "training.views", "sampling.prompts"} <= set(last_object(done)["settings"])
+    found = last_object(done)["settings"]
+    assert {"adapter.rank", "training.views", "sampling.prompts"} <= set(found)
+    assert found["objective.loss"]["range"] == "l2, l1, huber, smooth_l1" and found["model.device"]["range"] == (
+        "auto, cpu, cuda"
+    )
+    assert found["objective.huber_c"]["counts"] == ["only where objective.loss is huber or smooth_l1"]

@@ -84,6 +84,14 @@ def test_a_set_is_fixed_and_looked_at_again(tmp_path):
     assert undo(folder) == "Write the trigger and class word as captions"
 
 
+def test_what_is_there_instead_of_pictures_is_said(tmp_path):
+    (tmp_path / "film.mp4").touch()
+    (tmp_path / "a.png").touch()
+    done = check(tmp_path / "home", tmp_path)
+    assert done.returncode == 2
+    assert "1 .mp4" in done.stderr and "a.png: The file is empty." in done.stderr
+
+
 @pytest.mark.parametrize("make", [lambda folder: None, lambda folder: Image.new("RGB", (9, 9)).save(folder / "a.tga")])
 def test_a_folder_without_pictures_is_a_fault_in_what_was_asked(tmp_path, make):
     folder = tmp_path / "folder"

@@ -15,7 +15,7 @@ from app import routes
 from app.tabs.dataset import bulk, concepts, crops, doctor, editor, importing
 from app.tabs.dataset.background import beside
 from app.tabs.dataset.desk import Desk
-from app.views import sets
+from app.views import sets, uploads
 from trainer.contract.errors import UserError
 from trainer.contract.home import find_home
 from trainer.pictures.album import Album, Concept, Entry, identity, next_undo, open_album
@@ -102,15 +102,60 @@ def test_a_folder_of_this_machine_is_copied_or_left_where_it_is(home: Path, tmp_
     assert source.is_file()
 
 
-def test_what_goes_wrong_with_an_import_is_said(home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    outside = tmp_path / "elsewhere"
-    for text, into in (
-        ("", home / "datasets" / "x"),
-        (str(tmp_path / "none"), home / "datasets" / "x"),
-        ("/", outside),
+def test_what_goes_wrong_with_an_import_is_said_and_leaves_no_set(home: Path, tmp_path: Path) -> None:
+    outside, new = tmp_path / "elsewhere", home / "datasets" / "x"
+    for text, into, words in (
+        ("", new, "no folder is named"),
+        (str(tmp_path / "none"), new, "no such file or folder"),
+        (str(tmp_path / "none"), "", "no such file or folder"),
+        ("/", outside, "not one of yours"),
     ):
-        assert told(importing._import_place(home, text, False, str(into)))[-1] == ""
-    assert not outside.exists()
+        said = told(importing._import_place(home, text, False, str(into)))[-1]
+        assert "Nothing was added" in said and words in said
+    assert not outside.exists() and sets.own(home) == []
+
+
+def broken(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "broken.png").write_bytes(b"no picture")
+    return folder
+
+
+def test_an_import_that_brings_nothing_leaves_no_set_and_a_page_goes_on_with_another(
+    home: Path, tmp_path: Path
+) -> None:
+    events = list(importing._import_place(home, str(broken(tmp_path / "bad")), False, ""))
+    opened = Path(events[0][0].value)
+    assert opened.parent == home / "datasets" and "<b>1</b> not usable" in events[-1][1]
+    assert sets.own(home) == [] and not opened.exists()
+    assert importing._still_there(home, str(opened)).value is None
+    mine = sets.create(home, "mine")
+    assert importing._still_there(home, str(opened)).value == str(mine)
+    assert "value" not in importing._still_there(home, str(mine))
+    list(importing._import_place(home, str(tmp_path / "bad"), False, str(mine)))
+    assert mine.is_dir(), "a set that somebody made stays, empty or not"
+
+
+def test_an_upload_of_which_nothing_arrived_leaves_no_set(home: Path) -> None:
+    token, _ = uploads.begin(home, ["a.png"], [1])
+    said = told(importing._import_upload(home, token, ""))
+    assert "Nothing has arrived" in said[-1] and sets.own(home) == [] and not list(uploads.place(home).iterdir())
+    assert "not known any more" in told(importing._import_upload(home, token, ""))[-1]
+
+
+def test_a_page_that_is_loaded_again_shows_the_import_that_goes_on_and_then_what_came_of_it(
+    home: Path, tmp_path: Path
+) -> None:
+    for number in range(30):
+        draw(tmp_path / "photos" / f"{number}.png", 11 * number)
+    page = importing._import_place(home, str(tmp_path / "photos"), False, "")
+    assert next(page)[0].value == str(home / "datasets" / "my-pictures")
+    page.close()  # the page is gone
+    said = told(importing._again(home))[1:]
+    assert "my-pictures: " in said[0] and "<progress" in said[0]
+    assert "<b>30</b> added" in said[-1] and len(open_album(home / "datasets" / "my-pictures").entries) == 30
+    assert told(importing._again(home))[-1] == said[-1], "also where it ended while no page was there"
+    assert len(told(importing._again(tmp_path))) == 1, "of another data folder: nothing"
 
 
 def test_reports_are_in_the_senders_names(tmp_path: Path) -> None:

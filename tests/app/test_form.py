@@ -15,7 +15,9 @@ UNLIKE = {  # another value than the default, for every field that has no bounds
     "adapter.alpha": 8.5, "adapter.text_encoder_rank": 4, "adapter.text_encoder_alpha": 2.5, "adapter.conv_rank": 8,
     "adapter.conv_alpha": 1.5, "adapter.ranks": {"down_blocks.*": 8, "mid_block.*": 0},
     "adapter.factor": 4, "adapter.start": "mine.safetensors", "adapter.alphas": {"*.to_q": 0.5},
-    "optimizer.text_encoder_learning_rate": 5e-5, 
+    "adapter.text_encoder_until": "40%",
+    "optimizer.text_encoder_learning_rate": 5e-5, "optimizer.learning_rate": 2e-4,
+    "optimizer.text_encoder_2_learning_rate": 3e-5, "optimizer.arguments": {"d_coef": 2, "betas": (0.9, 1), "x": True},
     "training.threads": 2, "training.save_every": "125", "sampling.every": "3ep",
     "sampling.prompts": ("a cat", "a dog, red"), "sampling.negative": "blurry",
 }  # fmt: skip

@@ -10,14 +10,13 @@ from app.views import pictures, sets
 from trainer.contract.errors import UserError
 from trainer.contract.home import find_home
 from trainer.pictures.album import FILE, edit, is_own, locate, undo
-from trainer.pictures.captions import write_caption
 
 
 def picture(path: Path, shade: int, caption: str = "") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (32, 24), (shade, 90, 90)).save(path)
     if caption:
-        write_caption(path, caption)
+        path.with_suffix(".txt").write_text(caption)
     return path
 
 
@@ -115,3 +114,20 @@ def test_the_oldest_copies_go_first(tmp_path: Path) -> None:
     left = sorted(pictures.cache(tmp_path).glob("*.webp"), key=lambda path: path.stat().st_mtime)
     pictures.sweep(tmp_path, keep=sum(path.stat().st_size for path in left[2:]))
     assert sorted(pictures.cache(tmp_path).glob("*.webp")) == sorted(left[2:])
+
+
+@pytest.mark.parametrize("trigger", ["cat", " Red  dog ", "woman"])
+def test_a_trigger_that_is_a_common_word_is_warned_of(trigger: str) -> None:
+    shown = sets.trigger_note_html(trigger)
+    assert f"“{' '.join(trigger.split())}” is a common word" in shown and "rare" in shown
+
+
+@pytest.mark.parametrize("trigger", ["", None, "sks", "ohwx", "sks dog", "<b>"])
+def test_a_rare_trigger_is_not(trigger: str | None) -> None:
+    assert sets.trigger_note_html(trigger) == ""
+
+
+def test_a_sample_set_says_what_it_is_there_to_teach(home: Path) -> None:
+    for key, folder in sets.sample_folders().items():
+        assert sets.teaches(folder) == sets.teaches(str(home / "datasets" / f"sample-{key}")) == key
+    assert [sets.teaches(path) for path in (home / "datasets" / "subject", "", None)] == ["", "", ""]

@@ -52,6 +52,9 @@ def test_a_thousand_pictures_in_folders_and_a_zip(page: Page, site: Site, tmp_pa
     new_set(page, "folders")
     page.locator("#dataset-upload input[webkitdirectory]").set_input_files(folder)
     expect(page.locator("#dataset-report progress")).to_be_visible()
+    page.reload()
+    expect(page.locator("#dataset-report")).to_contain_text("of 1000 pictures")
+    expect(page.locator("#dataset-report progress")).to_be_visible()
     expect(page.locator("#dataset-report")).to_contain_text("1000 added", timeout=120_000)
     found = {entry.name: entry for entry in entries(site, "folders")}
     assert len(found) == 1000 and sum(not entry.captions for entry in found.values()) == 250
@@ -82,6 +85,12 @@ def test_an_upload_goes_where_it_was_dropped(page: Page, site: Site, tmp_path: P
         picture(tmp_path / "mine" / f"{number}.png", number)
         picture(tmp_path / "later" / f"{number}.png", 10 + number)
     page.goto(site.address)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    page.locator("#dataset-upload input[type=file]").first.set_input_files(broken)
+    expect(page.locator("#dataset-report")).to_contain_text("1 not usable")
+    expect(page.locator("#dataset-set input")).to_have_value("")
+    assert not list((site.home / "datasets").iterdir()), "no empty set is left behind"
     new_set(page, "first")
     held: list[Route] = []
     page.route("**/uploads/*/*/*", lambda route: held.append(route))
@@ -94,7 +103,7 @@ def test_an_upload_goes_where_it_was_dropped(page: Page, site: Site, tmp_path: P
     new_set(page, "second")
     page.unroute("**/uploads/*/*/*")  # what was held goes on
     expect(page.locator("#dataset-report")).to_contain_text("first: 4 added")
-    eventually(lambda: len(entries(site, "first")) == 8, page, 300)
+    eventually(lambda: len(entries(site, "first")) == 8, page)
     expect(page.locator("#dataset-report")).to_contain_text("first: 4 added")
     expect(page.locator("#dataset-set input")).to_have_value("second")
     assert not entries(site, "second")
@@ -121,7 +130,7 @@ def twelve(page: Page, site: Site, tmp_path: Path) -> list[Path]:
 
 
 def test_work_on_a_set(page: Page, site: Site, twelve: list[Path]) -> None:
-    for part in (by_keyboard, many_at_once, selected, a_fix, the_crop, trigger_word):
+    for part in (by_keyboard, many_at_once, selected, a_fix, the_crop, as_train_has_it, a_share, trigger_word):
         part(page, site)
 
 
@@ -142,20 +151,19 @@ def by_keyboard(page: Page, site: Site) -> None:
     expect(name).to_contain_text("2.png")
     box.fill("kept when one leaves")
     field(page, "dataset-filter").focus()
-    expect(page.locator("#dataset-undo")).to_contain_text("2.png")
-    assert captions(site, "twelve") == [
-        "typed with the keyboard\nand a second one",
-        "kept when one leaves",
-        *before[2:],
-    ]
-    for back in (["typed with the keyboard\nand a second one", *before[1:]], before):
-        undone(page, site, back)
+    first = "typed with the keyboard\nand a second one"
+    eventually(lambda: captions(site, "twelve") == [first, "kept when one leaves", *before[2:]], page)
+    for back in ([first, *before[1:]], before):
+        undone(page, site, back, most=3)  # a slow machine saves by itself what stood there in between
 
 
-def undone(page: Page, site: Site, expected: list[str]) -> None:
-    label = page.locator("#dataset-undo").inner_text()
-    page.locator("#dataset-undo").click()
-    expect(page.locator("#dataset-undo")).not_to_have_text(label)
+def undone(page: Page, site: Site, expected: list[str], most: int = 1) -> None:
+    for _ in range(most):
+        now = captions(site, "twelve")
+        page.locator("#dataset-undo").click()
+        eventually(lambda now=now: captions(site, "twelve") != now, page)
+        if captions(site, "twelve") == expected:
+            return
     assert captions(site, "twelve") == expected
 
 
@@ -236,14 +244,48 @@ def the_crop(page: Page, site: Site) -> None:
     assert entries(site, "twelve")[4].focus is None
 
 
+def as_train_has_it(page: Page, site: Site) -> None:
+    page.get_by_role("tab", name="Train", exact=True).click()
+    page.locator("#all-settings > button").click()
+    page.locator("#all-settings").get_by_role("button", name="Pictures ▼", exact=True).click()
+    page.locator("#set-dataset-resolution input").fill("96, 128")
+    page.keyboard.press("Tab")
+    page.get_by_role("tab", name="Dataset", exact=True).click()
+    expect(page.locator("#dataset-eye input")).to_have_value("As in Train: 96, 128 px")
+    expect(page.locator("#dataset-stage .kept")).to_have_count(2)
+    expect(page.locator("#dataset-stage figcaption")).to_contain_text("128")
+
+
+def a_share(page: Page, site: Site) -> None:
+    page.locator("#dataset-concepts > button").click()
+    page.locator("#concept-name input").fill("few")
+    page.keyboard.press("Enter")
+    page.locator("#concept-put").click()
+    expect(page.locator("#concept-table [data-testid=cell-0-2]")).to_contain_text("8%")
+    page.locator("#concept-table [data-testid=cell-0-6]").dblclick()
+    page.keyboard.type("50%")
+    page.keyboard.press("Enter")
+    expect(page.locator("#concept-table [data-testid=cell-0-2]")).to_contain_text("50%")
+    assert open_album(site.home / "datasets" / "twelve").concepts["few"].share == 0.5
+
+
 def trigger_word(page: Page, site: Site) -> None:
+    field(page, "dataset-trigger").fill("red dog")
+    expect(page.locator("#dataset-trigger-note")).to_contain_text("“red dog” is a common word")
     field(page, "dataset-trigger").fill("sks")
+    expect(page.locator("#dataset-trigger-note .warning")).to_have_count(0)
     field(page, "dataset-class").fill("dog")
     field(page, "dataset-class").blur()
     eventually(lambda: open_album(site.home / "datasets" / "twelve").class_word == "dog", page)
     page.get_by_role("tab", name="Train", exact=True).click()
     expect(field(page, "train-trigger")).to_have_value("sks")
     assert open_album(site.home / "datasets" / "twelve").trigger == "sks"
+    taught = page.locator("#train-preset input:checked")
+    expect(taught).to_have_value("style")
+    page.get_by_role("tab", name="Dataset", exact=True).click()
+    page.locator("#dataset-sample-subject").click()
+    page.get_by_role("tab", name="Train", exact=True).click()
+    expect(taught).to_have_value("subject")
 
 
 def test_nothing_typed_is_lost(page: Page, site: Site, twelve: list[Path]) -> None:
@@ -304,7 +346,7 @@ def by_itself(page: Page, site: Site) -> None:
     assert asked == ["beforeunload"]
 
 
-def eventually(holds: Callable[[], bool], page: Page, times: int = 50) -> None:
+def eventually(holds: Callable[[], bool], page: Page, times: int = 300) -> None:
     for _ in range(times):
         if holds():
             return

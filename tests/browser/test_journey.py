@@ -78,7 +78,11 @@ def edit_a_caption(page: Page, site: Site) -> None:
 def train(page: Page, site: Site, name: str, steps: int) -> RunDir:
     tab(page, "Train")
     expect(page.locator("#train-summary")).to_contain_text("6 pictures")
+    page.locator("#train-unit input").click()
+    page.get_by_role("option", name="steps", exact=True).click()
     page.locator("#train-length input").fill(str(steps))
+    page.locator("#train-length input").blur()
+    expect(page.locator("#train-lengths")).to_contain_text(f"{steps} steps = ")
     page.locator("#train-name input, #train-name textarea").first.fill(name)
     few_samples(page)
     page.locator("#train-go").click()

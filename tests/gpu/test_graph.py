@@ -121,13 +121,13 @@ def test_dropout_inside_a_graph_is_drawn_anew_for_every_step_and_again_on_resume
 
 
 def test_in_fp16_the_recorded_steps_see_the_scale_change(tmp_path, base, pictures, monkeypatch):
-    monkeypatch.setattr("trainer.optim.GOOD_STEPS", 3)
+    monkeypatch.setattr("trainer.optim.scaling.GOOD_STEPS", 3)
     options = {"deterministic": True, "layout": "nchw"}
     graph, eager = (
         trained(tmp_path, base, pictures, name, {**options, "graph": name}, dtype="fp16") for name in ("on", "off")
     )
     assert graph == eager
-    monkeypatch.setattr("trainer.optim.GOOD_STEPS", 2000)
+    monkeypatch.setattr("trainer.optim.scaling.GOOD_STEPS", 2000)
     assert trained(tmp_path, base, pictures, "still", options, dtype="fp16")[1] == pytest.approx(eager[1], rel=0.02)
 
 

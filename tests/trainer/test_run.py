@@ -11,6 +11,7 @@ from tests.tiny import make_pictures
 from tests.trainer.test_resume import make_run
 from trainer.__main__ import main
 from trainer.contract.compose import compose
+from trainer.contract.latents import prune, shelf_of
 from trainer.contract.rundir import RunDir, State, create_run, steps
 from trainer.data.cache import LIST, read_list, write_list
 from trainer.data.store import store_of
@@ -51,10 +52,12 @@ def everything(home, base, pictures) -> RunDir:
     concepts += [{"path": str(make_pictures(pictures / "hat", 1)), "share": 0.25, "caption_prefix": "hat"}]
     dataset = {"path": str(folder), "concepts": concepts, "resolution": [64, 96], "crop": "random", "flip": True}
     words = {"trigger": "zubo", "class_word": "box", "tag_dropout": 0.2, "regularisation_weight": 0.5}
+    more = {"stratified": True, "pyramid_iterations": 3, "input_perturbation": 0.1, "prior": "base"}
     layer = {
         "model": {"base": str(base)},
         "dataset": {**dataset, **words},
         "adapter": {"rank": 4},
+        "objective": {"weighting": "soft_min_snr", "loss": "huber", "timesteps": "logit_normal", **more},
         "training": {"epochs": 2, "batch_size": 2, "save_every": "3", "threads": 1},
         "sampling": {"every": "never"},
     }
@@ -78,12 +81,19 @@ def test_a_run_of_sets_with_everything_goes_on_and_gives_the_same_file_again(tmp
     assert main(["train", str(second.path)]) == 0
     assert second.adapter_file.read_bytes() == first.adapter_file.read_bytes()
     made = [(event["what"], event["made"], event["reused"]) for event in events if event["kind"] == "cache"]
+    left = [path.name for path in second.cache.iterdir()]
+    assert left == [LIST], "a run that is done keeps nothing from being cleared"
+    assert not any(path.stat().st_nlink > 1 for path in shelf_of(tmp_path / "two").glob("*/*.safetensors"))
     third = everything(tmp_path / "two", tiny_sd, tmp_path)
     assert main(["train", str(third.path)]) == 0
     again = [(e["what"], e["made"], e["reused"]) for e in third.events() if e["kind"] == "cache"]
     assert again == [(what, 0, count) for what, count, _ in made], "another run of the home encodes nothing"
     mine, theirs = (read_header(run.adapter_file).metadata["sshs_model_hash"] for run in (third, first))
     assert mine == theirs
+    third.adapter_file.unlink()
+    assert prune(shelf_of(tmp_path / "two"), limit=0).linked == 0
+    assert main(["train", str(third.path)]) == 0, "its file can be made again, of pictures that are still there"
+    assert read_header(third.adapter_file).metadata["sshs_model_hash"] == mine
 
 
 def test_texts_that_come_with_the_batches_give_the_same_file(tmp_path, tiny_sd, tiny_set, monkeypatch):
@@ -115,7 +125,8 @@ def test_a_loss_that_is_no_number_stops_the_run_with_advice(tmp_path, tiny_sd, t
     store.put(view.latents, {"mean": torch.full((4, 8, 8), 1e30), "std": torch.ones(4, 8, 8)})
     assert main(["train", str(run.path)]) == 2
     assert "learning rate" in capsys.readouterr().err
-    assert run.status().state == State.FAILED and "no longer a number" in run.status().message
+    assert run.status().state == State.FAILED and "3 steps in a row" in run.status().message
+    assert "huge.png" in run.status().message
     assert not run.adapter_file.exists()
 
 
@@ -128,7 +139,7 @@ def test_a_stop_that_was_asked_for_saves_and_ends_with_130(tmp_path, tiny_sd, ti
     )
     assert main(["train", str(run.path)]) == 130
     assert run.status().state == State.STOPPED
-    step, tensors = load_latest(run)
+    step, tensors, _ = load_latest(run)
     assert step == run.status().step == 5 and tensors["count"] == 5
 
 

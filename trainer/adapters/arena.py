@@ -5,7 +5,8 @@ buffer. One clip, one optimiser kernel and one all-reduce see everything; the mo
 views of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -37,19 +38,22 @@ class Arena:
         work: [N] in the base's number type; the same tensor as `master` where that is fp32.
         added: [N] like `work`: what the backward pass adds into.
         grad: [N] what clipping and the optimiser read: the same tensor as `added`, but fp32 where that is fp16, which
-            holds gradients multiplied by the loss scale (see `trainer.optim.LossScale`).
+            holds gradients multiplied by the loss scale (see `trainer.optim.scaling.LossScale`).
         groups: group name -> slice of the above.
+        members: group name -> its slots, by name.
         parameters: slot name -> trainable view of `work`, its `.grad` a view of `added`.
     """
 
     def __init__(self, slots: Sequence[Slot], device: torch.device, dtype: torch.dtype) -> None:
         ordered = sorted(slots, key=lambda slot: slot.group)  # stable: modules keep their order within a group
         self.groups: dict[str, slice] = {}
+        self.members: dict[str, list[str]] = {}
         self._places: dict[str, tuple[int, tuple[int, ...]]] = {}
         end = 0
         for slot in ordered:
             start = self.groups[slot.group].start if slot.group in self.groups else end
             self._places[slot.name] = (end, slot.shape)
+            self.members.setdefault(slot.group, []).append(slot.name)
             end += -(-torch.Size(slot.shape).numel() // ALIGN) * ALIGN
             self.groups[slot.group] = slice(start, end)
         self.master = torch.zeros(end, device=device)
@@ -72,3 +76,21 @@ class Arena:
         """Copy the master into the working copy, after it was changed."""
         if self.work is not self.master:
             self.work.copy_(self.master)
+
+    @contextmanager
+    def showing(self, flat: Tensor | None) -> Iterator[None]:
+        """Within this, the modules compute with other matrices, [N] like the master; None changes nothing.
+
+        Afterwards everything is as it was, bit for bit.
+        """
+        if flat is None:
+            yield
+            return
+        kept = self.master.clone()
+        try:
+            self.master.copy_(flat)
+            self.publish()
+            yield
+        finally:
+            self.master.copy_(kept)
+            self.publish()

@@ -1,11 +1,12 @@
 """Max-norm regularisation of an adapter: no layer's update grows beyond a norm."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from trainer.adapters.adapter import Adapter
+from trainer.adapters.arena import Arena
+from trainer.adapters.sizes import Size
 from trainer.protocols import Optimizer, Target
 
 
@@ -14,26 +15,52 @@ class NormLimit:
 
     A matrix of R ranks has its norm from two products of R x R, so the update itself is never made. Layers of the same
     sizes are measured together. What is too much is taken from both matrices alike. Stands where the optimiser stands.
+
+    Args:
+        optimizer: steps the arena.
+        arena: of a LoRA, with matrices A and B.
+        sizes: of its layers.
+        limit: of the norm.
     """
 
-    def __init__(self, optimizer: Optimizer, adapter: Adapter, limit: float) -> None:
-        self.optimizer, self.adapter, self.limit = optimizer, adapter, limit
-        self._alike: dict[tuple[torch.Size, torch.Size], list[Target]] = {}
-        for target in adapter.layers:
-            sizes = tuple(adapter.view(f"{target}.{letter}").shape for letter in "AB")
-            self._alike.setdefault(sizes, []).append(target)
+    def __init__(self, optimizer: Optimizer, arena: Arena, sizes: Mapping[Target, Size], limit: float) -> None:
+        self.optimizer, self.arena, self.sizes, self.limit = optimizer, arena, sizes, limit
+        self._alike: dict[tuple[torch.Size, ...], list[Target]] = {}
+        for target in sizes:
+            shapes = tuple(self._view(target, letter).shape for letter in "AB")
+            self._alike.setdefault(shapes, []).append(target)
+
+    def _view(self, target: Target, letter: str) -> Tensor:
+        return self.arena.view(self.arena.master, f"{target}.{letter}")
 
     @torch.no_grad()
     def step(self, rates: Mapping[str, float]) -> None:
         """See `trainer.protocols.Optimizer`."""
         self.optimizer.step(rates)
         for targets in self._alike.values():
-            downs, ups = ([self.adapter.view(f"{target}.{letter}") for target in targets] for letter in "AB")
-            scales = torch.tensor([self.adapter.sizes[target].scale for target in targets], device=downs[0].device)
+            downs, ups = ([self._view(target, letter) for target in targets] for letter in "AB")
+            scales = torch.tensor([self.sizes[target].scale for target in targets], device=downs[0].device)
             factors = (self.limit / (update_norms(downs, ups) * scales + 1e-12)).clamp(max=1).sqrt().unbind()
             torch._foreach_mul_(downs, factors)
             torch._foreach_mul_(ups, factors)
-        self.adapter.arena.publish()
+        self.arena.publish()
+
+    def settle(self, groups: Sequence[str]) -> None:
+        """See `trainer.protocols.Optimizer`. Their norms are held already, and measured again they would drift."""
+        self.optimizer.settle(groups)
+        left = {group.partition(".")[0] for group in groups}
+        for shapes, targets in list(self._alike.items()):
+            self._alike[shapes] = [target for target in targets if target.part not in left]
+            if not self._alike[shapes]:
+                del self._alike[shapes]
+
+    def shown(self) -> Tensor | None:
+        """See `trainer.protocols.Optimizer`."""
+        return self.optimizer.shown()
+
+    def found(self) -> float:
+        """See `trainer.protocols.Optimizer`."""
+        return self.optimizer.found()
 
     def state(self) -> dict[str, Tensor]:
         """See `trainer.protocols.Optimizer`."""

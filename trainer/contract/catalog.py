@@ -5,6 +5,8 @@ A path is imported only when a run needs it, so that reading the tables never im
 
 import difflib
 import importlib
+import importlib.util
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,13 +36,36 @@ class Row:
 
 @dataclass(frozen=True)
 class OptimizerRow(Row):
-    """An optimiser.
+    """An optimiser: our own over an arena, or a class of torch's kind (`trainer.optim.foreign`).
 
     Attributes:
-        graph: what a CUDA graph may hold: the whole step, forward and backward only, or nothing.
+        graph: what a CUDA graph may hold: the whole step, forward and backward only, or nothing. All step beside the
+            graph: they take their rates, and most of them counts or sums, from the host, which a replay would freeze.
+        rate: learning rate for `auto`, for a LoRA whose alpha is its rank.
+        sensible: effective rates (rate x alpha / rank) on SD 1.5 and SDXL: those below do next to nothing, those above
+            are likely to destroy the adapter.
+        package: to be installed with pip; "" where it comes with the product.
+        whole: elementwise, so that it can be handed a group's matrices as one flat tensor: a few kernels instead of
+            some for each matrix.
+        one_rate: it finds the rate itself, one for all groups.
+        bytes: that it keeps on the device for each trained number: moments, an fp32 gradient where the class wants one.
+        passes: arguments that are made of settings of `[optimizer]`, see `PASSED`.
+        arguments: over the class's own defaults; `optimizer.arguments` goes over these.
+        averages: it keeps an average of the matrices and is asked for it (`train` and `eval` of its class).
+        schedule: for `auto`.
     """
 
-    graph: Literal["step", "backward", "none"]
+    graph: Literal["step", "backward", "none"] = "backward"
+    rate: float = 1e-4
+    sensible: tuple[float, float] = (1e-5, 1e-3)
+    package: str = ""
+    whole: bool = False
+    one_rate: bool = False
+    bytes: int = 16
+    passes: tuple[str, ...] = ()
+    arguments: tuple[tuple[str, Any], ...] = ()
+    averages: bool = False
+    schedule: str = "cosine"
 
 
 @dataclass(frozen=True)
@@ -97,7 +122,7 @@ ADAPTERS = {
         "trainer.adapters.lora:attach",
         "LoRA",
         "Two small matrices beside each layer (arXiv 2106.09685).",
-        reads=(*_LORA, "adapter.dropout", "adapter.rank_dropout", "adapter.max_norm"),
+        reads=(*_LORA, "adapter.dropout", "adapter.rank_dropout", "adapter.max_norm", "optimizer.lora_plus_ratio"),
     ),
     "dora": AdapterRow(
         "trainer.adapters.dora:attach",
@@ -133,19 +158,121 @@ ADAPTERS = {
     ),
 }
 
+# Arguments of an optimiser -> settings of `[optimizer]` that they are made of.
+PASSED = {
+    "betas": ("beta1", "beta2"),
+    "eps": ("epsilon",),
+    "momentum": ("beta1",),
+    "weight_decay": ("weight_decay",),
+}
+
+
+def _passing(*arguments: str) -> dict[str, Any]:
+    settings = [f"optimizer.{setting}" for name in arguments for setting in PASSED[name]]
+    return {"passes": arguments, "reads": tuple(settings)}
+
+
 OPTIMIZERS = {
     "adamw": OptimizerRow(
-        "trainer.optim:FlatAdamW",
+        "trainer.optim.flat:adamw",
         "AdamW",
-        "Adam with decoupled weight decay (arXiv 1711.05101), one flat slice a group.",
-        "step",
+        "Adam with decoupled weight decay (arXiv 1711.05101), one flat slice a group. What most recipes are made for.",
+        bytes=8,
+        **_passing("betas", "eps", "weight_decay"),
+    ),
+    "adamw8bit": OptimizerRow(
+        "bitsandbytes.optim:AdamW8bit",
+        "AdamW 8-bit",
+        "AdamW with moments in 8 bits (arXiv 2110.02861): saves two bytes for each trained number.",
+        package="bitsandbytes",
+        whole=True,
+        bytes=6,
+        **_passing("betas", "eps", "weight_decay"),
+    ),
+    "adafactor": OptimizerRow(
+        "pytorch_optimizer:AdaFactor",
+        "Adafactor",
+        "Second moments as a row and a column for each matrix, no first (arXiv 1804.04235); the rate is given.",
+        package="pytorch-optimizer",
+        bytes=12,
+        **_passing("weight_decay"),
+        arguments=(("betas", (None, 0.999)), ("scale_parameter", False), ("relative_step", False)),
+    ),
+    "prodigy": OptimizerRow(
+        "prodigyopt:Prodigy",
+        "Prodigy",
+        "Finds the learning rate itself (arXiv 2306.06101): leave it at 1, or scale what is found with d_coef.",
+        rate=1.0,
+        sensible=(0.1, 5.0),
+        package="prodigyopt",
+        whole=True,
+        one_rate=True,
+        bytes=20,
+        **_passing("betas", "eps", "weight_decay"),
+        # What its authors advise for diffusion models and for schedules with a warm-up.
+        arguments=(("use_bias_correction", True), ("safeguard_warmup", True)),
+    ),
+    "lion": OptimizerRow(
+        "trainer.optim.flat:lion",
+        "Lion",
+        "Steps by the sign of the momentum (arXiv 2302.06675), one flat slice a group. Wants a third of AdamW's rate.",
+        rate=3e-5,
+        sensible=(3e-6, 3e-4),
+        bytes=4,
+        **_passing("betas", "weight_decay"),
+    ),
+    "came": OptimizerRow(
+        "pytorch_optimizer:CAME",
+        "CAME",
+        "Adafactor that goes further where steps are steady (arXiv 2307.02047). Wants a tenth of AdamW's rate.",
+        rate=1e-5,
+        sensible=(1e-6, 1e-4),
+        package="pytorch-optimizer",
+        **_passing("weight_decay"),
+    ),
+    "schedulefree": OptimizerRow(
+        "schedulefree:AdamWScheduleFree",
+        "Schedule-free AdamW",
+        "Averages instead of lowering the rate (arXiv 2405.15682): good at any moment, whatever the length.",
+        rate=2e-4,
+        sensible=(2e-5, 2e-3),
+        package="schedulefree",
+        whole=True,
+        **_passing("betas", "eps", "weight_decay"),
+        averages=True,
+        schedule="constant",
+    ),
+    "sgd": OptimizerRow(
+        "torch.optim:SGD",
+        "SGD with momentum",
+        "The plain gradient, carried on (beta1 is the momentum). For comparisons: its rate is hard to find.",
+        rate=0.1,
+        sensible=(1e-3, 1.0),
+        whole=True,
+        bytes=8,
+        **_passing("momentum", "weight_decay"),
     ),
 }
 
 SCHEDULES = {
-    "cosine": Row("trainer.optim:cosine", "Cosine", "Falls along half a cosine to zero."),
-    "linear": Row("trainer.optim:linear", "Linear", "Falls in a straight line to zero."),
-    "constant": Row("trainer.optim:constant", "Constant", "Stays at its peak after the warm-up."),
+    "auto": Row(
+        "trainer.contract.schedules:cosine", "Automatic", "Cosine; constant where the optimiser needs no other."
+    ),
+    "cosine": Row("trainer.contract.schedules:cosine", "Cosine", "Falls along half a cosine."),
+    "linear": Row("trainer.contract.schedules:linear", "Linear", "Falls in a straight line."),
+    "constant": Row("trainer.contract.schedules:constant", "Constant", "Stays at its peak after the warm-up."),
+    "restarts": Row(
+        "trainer.contract.schedules:restarts",
+        "Cosine with restarts",
+        "Falls along half a cosine, several times, each from the peak.",
+        reads=("schedule.cycles",),
+    ),
+    "polynomial": Row(
+        "trainer.contract.schedules:polynomial",
+        "Polynomial",
+        "Falls as a power of what is left: 1 is linear, 2 falls early, 0.5 falls late.",
+        reads=("schedule.power",),
+    ),
 }
 
 WEIGHTINGS = {
@@ -236,6 +363,8 @@ SAMPLERS = {
     ),
 }
 
+DOTTED = ("optimizer.name",)  # settings that also take the dotted name of a class
+
 CHOICES: dict[str, Mapping[str, Row]] = {
     "optimizer.name": OPTIMIZERS,
     "schedule.name": SCHEDULES,
@@ -261,11 +390,39 @@ def pick(setting: str, name: str) -> Any:
         UserError: an unknown name, with what there is and the nearest right one.
     """
     table = CHOICES[setting]
+    if setting in DOTTED and re.fullmatch(r"\w+(\.\w+)+", name):
+        return dotted(name)
     if name not in table:
         near = difflib.get_close_matches(name.lower(), {key.lower(): key for key in table}, n=1)
         hint = f"Did you mean {near[0]}? " if near else ""
-        raise UserError(f"'{name}' is not known", setting, f"{hint}There is: {', '.join(table)}.")
+        more = ", or the dotted name of a class" if setting in DOTTED else ""
+        raise UserError(f"'{name}' is not known", setting, f"{hint}There is: {', '.join(table)}{more}.")
     return table[name]
+
+
+def dotted(name: str) -> OptimizerRow:
+    """A row for `package.module.Class`; it is handed each matrix by itself, and its own defaults."""
+    module, _, attribute = name.rpartition(".")
+    return OptimizerRow(f"{module}:{attribute}", attribute, f"The class {name}.", sensible=(0.0, float("inf")))
+
+
+def optimizer_row(name: str) -> OptimizerRow:
+    """The row of an optimiser. Raises UserError for an unknown name."""
+    row: OptimizerRow = pick("optimizer.name", name)
+    return row
+
+
+def check_package(row: OptimizerRow) -> None:
+    """Look for the package that an optimiser comes from, without importing it.
+
+    Raises:
+        UserError: it is not installed; says how to.
+    """
+    module = row.path.partition(":")[0].partition(".")[0]
+    if importlib.util.find_spec(module) is None:
+        fix = f"Run: python -m pip install {row.package or module}"
+        raise UserError(f"{row.title} needs the package {row.package or module}, which is not installed",
+                        "optimizer.name", fix)  # fmt: skip
 
 
 def check_choices(config: "RunConfig") -> None:

@@ -13,9 +13,10 @@ from typing import Any, Literal, get_args
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
-from trainer.contract.catalog import WEIGHTINGS, check_choices
+from trainer.contract.catalog import OPTIMIZERS, WEIGHTINGS, check_choices
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
+from trainer.contract.known_as import KNOWN_AS
 from trainer.contract.rules import OnlyWith, idle, mistakes
 
 Layer = Mapping[str, Any]  # section name -> {key: value}, any part of a RunConfig
@@ -46,6 +47,7 @@ def compose(layers: Iterable[Layer], without_effect: Idle = "refuse") -> RunConf
 
     steps, epochs and views are one choice: giving one in a later layer drops the others of earlier layers. In the same
     way a later choice drops what earlier layers say for another one: a preset's huber_c, where loss=l1 is asked for.
+    Naming another optimiser in a later layer changes the learning rates of earlier layers to what it needs.
 
     Args:
         layers: the first counts least.
@@ -108,6 +110,8 @@ def _merge(merged: dict[str, dict[str, Any]], layer: Layer) -> None:
                 raise UserError(problem, section, "They are one choice: leave the others out.")
             for name in LENGTHS:
                 target.pop(name, None)
+        if section == "optimizer" and "name" in values:
+            _carry_rates(target, str(values["name"]))
         target.update(values)
 
 
@@ -122,6 +126,20 @@ def _with_weighting(layer: Layer, before: Layer) -> Layer:
     elif before.get("objective", {}).get("weighting") not in reading:
         values = {**values, "weighting": "min_snr"}
     return {**layer, "objective": values}
+
+
+def _carry_rates(earlier: dict[str, Any], name: str) -> None:
+    """A rate of an earlier layer was meant for its optimiser: for another one it is changed in the proportion that the
+    catalogue's rates have. One that finds the rate itself is left to do so.
+    """
+    old, new = OPTIMIZERS.get(str(earlier.get("name", "adamw"))), OPTIMIZERS.get(name)
+    if old is None or new is None or old is new:
+        return
+    for key in ("learning_rate", "text_encoder_learning_rate", "text_encoder_2_learning_rate"):
+        rate = earlier.get(key)
+        if isinstance(rate, int | float):
+            found = "auto" if new.one_rate or old.one_rate else float(f"{rate * new.rate / old.rate:.3g}")
+            earlier[key] = found
 
 
 def _explain(error: ValidationError) -> UserError:
@@ -147,6 +165,9 @@ def _as_error(lines: Iterable[str]) -> UserError:
 
 
 def _nearest(name: str) -> str:
+    known = KNOWN_AS.get(name.rpartition(".")[2])
+    if known:
+        return f"; it is {known} here"
     near = difflib.get_close_matches(name, setting_names(), n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""
 
@@ -171,7 +192,9 @@ def parse_assignments(assignments: Sequence[str]) -> Layer:
         name, equals, text = assignment.partition("=")
         section, dot, key = name.strip().partition(".")
         if not (equals and dot and key):
-            raise UserError(f"'{assignment}' is not section.key=value", "--set", "Example: --set training.steps=300")
+            known = KNOWN_AS.get(name.strip())
+            fix = f"Here it is {known}." if known else "Example: --set training.steps=300"
+            raise UserError(f"'{assignment}' is not section.key=value", "--set", fix)
         layer.setdefault(section, {})[key] = _toml_value(text.strip())
     return layer
 

@@ -2,10 +2,86 @@
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from trainer.contract.errors import UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+T = TypeVar("T")
+
+
+class DiskFull(UserError):
+    """There is no room left, or no quota."""
+
+
+class Patience(Protocol):
+    """What is done while the disk is full."""
+
+    def wait(self, error: DiskFull) -> bool:
+        """Wait a while; return whether to try again."""
+
+    def over(self) -> None:
+        """It went on."""
+
+
+_patience: list[Patience] = []  # of this process; the innermost counts
+
+
+@contextmanager
+def patient(patience: Patience) -> Iterator[None]:
+    """Within this, what finds the disk full is written again when there is room."""
+    _patience.append(patience)
+    try:
+        yield
+    finally:
+        _patience.remove(patience)
+
+
+def with_room(write: Callable[[], T]) -> T:
+    """Let `write` do its work, again and again while it raises `DiskFull` and somebody is patient.
+
+    Raises:
+        DiskFull: nobody is, or not any more.
+    """
+    patience, waited = next(reversed(_patience), None), False
+    while True:
+        try:
+            done = write()
+        except DiskFull as error:
+            if patience is None or not patience.wait(error):
+                raise
+            waited = True
+        else:
+            if waited and patience:
+                patience.over()
+            return done
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append a whole line or nothing.
+
+    Raises:
+        UserError: the disk is full, or the file cannot be written.
+    """
+
+    def write() -> None:
+        data = f"{line}\n".encode()
+        try:
+            with path.open("ab", buffering=0) as stream:
+                end = stream.seek(0, os.SEEK_END)
+                try:
+                    if stream.write(data) < len(data):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                except OSError:
+                    stream.truncate(end)
+                    raise
+        except OSError as error:
+            raise storage_error(error, path) from error
+
+    with_room(write)
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -24,6 +100,23 @@ def replace_atomic(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         UserError: the disk is full or the folder cannot be written; what stood there before is untouched.
     """
+    with_room(lambda: _replace(path, write))
+
+
+def write_sign(path: Path, text: str) -> None:
+    """As `write_atomic`, but without patience: on a full disk over the old text, which has its place already.
+
+    Where not even that can be done, the old text stays: what it tells, the log tells too.
+    """
+    data = text.encode()
+    try:
+        _replace(path, lambda temporary: temporary.write_bytes(data))
+    except DiskFull:
+        with suppress(OSError), path.open("r+b") as stream:
+            stream.write(data.ljust(path.stat().st_size))
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)
@@ -40,15 +133,24 @@ def storage_error(error: OSError, path: Path) -> UserError:
     reasons = {
         errno.ENOSPC: (
             "the disk is full",
-            "Free some space, then run `atelier resume`: nothing that was saved is lost.",
+            "Free some space, then try again (`atelier resume` goes on with a run): nothing that was saved is lost.",
         ),
-        errno.EDQUOT: ("the disk quota is used up", "Free some space, then run `atelier resume`: nothing is lost."),
+        errno.EDQUOT: (
+            "the disk quota is used up",
+            "Free some space, then try again (`atelier resume` goes on with a run): nothing is lost.",
+        ),
         errno.EFBIG: (
             "the file grew past the size that is allowed here",
-            "Raise the limit (ulimit -f), then `atelier resume`.",
+            "Raise the limit (ulimit -f), then try again (`atelier resume` goes on with a run).",
         ),
         errno.EACCES: ("this place may not be written to", "Choose another folder with --data-dir."),
         errno.EROFS: ("this place is read-only", "Choose another folder with --data-dir."),
     }
     problem, fix = reasons.get(error.errno or 0, (error.strerror or str(error), "Look at the folder, then try again."))
-    return UserError(problem, str(path), fix)
+    return (DiskFull if error.errno in FULL else UserError)(problem, str(path), fix)
+
+
+def system_error(text: str) -> OSError:
+    """safetensors hands an operating system error on as text: `... (os error 28)`."""
+    number = text.rpartition("os error ")[2].rstrip(")} ")
+    return OSError(int(number) if number.isdigit() else 0, text)

@@ -20,5 +20,10 @@ class Length:
     def words(self) -> str:
         """Such as "300 steps = 15 epochs = each picture seen 60 times"."""
         steps = f"{self.steps} step{'s' * (self.steps != 1)}"
-        epochs = f"{self.epochs:.3g} epoch{'s' * (self.epochs != 1)}"
-        return f"{steps} = {epochs} = each picture seen {self.views:.4g} times"
+        epochs = f"{_short(self.epochs)} epoch{'s' * (self.epochs != 1)}"
+        return f"{steps} = {epochs} = each picture seen {_short(self.views)} times"
+
+
+def _short(count: float) -> str:
+    """To a tenth; below one, to two digits."""
+    return f"{round(count, 1):g}" if count >= 1 else f"{count:.2g}"

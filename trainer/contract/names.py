@@ -1,4 +1,4 @@
-"""Names that every client, file system and prompt takes."""
+"""Names that every client, file system and prompt takes, and names made of content."""
 
 import hashlib
 import re
@@ -19,3 +19,9 @@ def safe_name(text: str) -> str:
     if not name.strip("_"):
         return f"lora-{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:6]}" if text.strip() else "lora"
     return f"lora-{name}" if _RESERVED.fullmatch(name) else name
+
+
+def identity(content: str | bytes) -> str:
+    """The 32 hex digits that a picture of a set is known by: of SHA-256 over its content, or over where it lies."""
+    data = content.encode("utf-8", errors="replace") if isinstance(content, str) else content
+    return hashlib.sha256(data).hexdigest()[:32]

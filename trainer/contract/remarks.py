@@ -3,13 +3,12 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from trainer.contract.catalog import optimizer_row
 from trainer.contract.config import RunConfig
+from trainer.contract.rates import effective_rate, part_rate, usual_rates
+from trainer.contract.schedules import schedule_name
 
-# Effective rates (learning rate x alpha / rank) of optimisers whose steps are as long as the rate, whatever the
-# gradient. What people publish for SD 1.5 and SDXL lies between 2e-5 and 5e-4; the small practice base takes more.
-USUAL = {"adamw": (1e-5, 1e-3)}
-PRACTICE = 10.0  # times more
-LEAST_PATH = 5e-3  # effective rate x steps: fifty steps at 1e-4, of which one sees nothing
+LEAST_STEPS = 50  # at an optimiser's own rate: of fewer one sees nothing
 
 
 @dataclass(frozen=True)
@@ -28,25 +27,18 @@ class Remark:
         return f"{self.setting}: {self.text}"
 
 
-def effective_rate(config: RunConfig) -> float:
-    """Learning rate x alpha / rank: how fast the update of a weight grows, whatever alpha and rank are."""
-    return config.optimizer.learning_rate * config.adapter.scale
-
-
 def rate_words(config: RunConfig) -> str:
     """The effective rate and what it is made of."""
     options = config.adapter
     rank = f"sqrt(rank {options.rank})" if options.rslora else f"rank {options.rank}"
-    made = f"{config.optimizer.learning_rate:g} x alpha {options.alpha_value:g} / {rank}"
+    made = f"{part_rate(config, 'unet'):g} x alpha {options.alpha_value:g} / {rank}"
     return f"effective rate {effective_rate(config):.3g} ({made})"
 
 
 def _rate(config: RunConfig, steps: int | None) -> Iterator[Remark]:
-    if config.optimizer.name not in USUAL:
-        return
-    least, most = USUAL[config.optimizer.name]
-    most *= PRACTICE if config.model.base == "demo" else 1
-    rate, words, usual = effective_rate(config), rate_words(config), f"usual is {least:g} to {most:g}"
+    row = optimizer_row(config.optimizer.name)
+    least, most = usual_rates(config)
+    rate, words, usual = effective_rate(config), rate_words(config), f"usual is {least:g} to {most:g} with {row.title}"
     setting, up, down = "optimizer.learning_rate", "Raise it", "Lower it"
     if config.adapter.alpha_value != config.adapter.rank:
         up, down = f"{up}, or set adapter.alpha=auto", f"{down}, or set adapter.alpha=auto"
@@ -54,9 +46,24 @@ def _rate(config: RunConfig, steps: int | None) -> Iterator[Remark]:
         yield Remark(setting, f"{words} is likely to do nothing; {usual}. {up}.")
     elif rate > most:
         yield Remark(setting, f"{words} is likely to fry the model; {usual}. {down}.")
-    elif steps is not None and rate * steps < LEAST_PATH:
+    elif steps is not None and rate * steps < LEAST_STEPS * row.rate:
         times = f"{steps} step{'s' * (steps != 1)}"
         yield Remark("training.steps", f"{times} at an {words} are likely to do nothing. Train longer.")
+
+
+def _optimizer(config: RunConfig, steps: int | None) -> Iterator[Remark]:
+    row, ratio = optimizer_row(config.optimizer.name), config.optimizer.lora_plus_ratio
+    if row.averages and schedule_name(config) != "constant":
+        yield Remark("schedule.name", f"{row.title} does without a schedule and learns less with one. Set it to auto.")
+    if ratio > 1 and (rate := effective_rate(config) * ratio) > (most := usual_rates(config)[1]):
+        text = f"B learns at {rate:g}, usual is up to {most:g}. Lower it, or the learning rate."
+        yield Remark("optimizer.lora_plus_ratio", text)
+
+
+def _average(config: RunConfig, steps: int | None) -> Iterator[Remark]:
+    if config.training.ema and not config.export.ema:
+        text = "the average is kept, but neither samples nor file use it. Set export.ema=true too."
+        yield Remark("training.ema", text)
 
 
 def _zero_terminal(config: RunConfig, steps: int | None) -> Iterator[Remark]:
@@ -65,7 +72,26 @@ def _zero_terminal(config: RunConfig, steps: int | None) -> Iterator[Remark]:
         yield Remark("objective.noise_offset", text)
 
 
-CHECKS: tuple[Callable[[RunConfig, int | None], Iterator[Remark]], ...] = (_rate, _zero_terminal)
+def _longer_than_the_run(config: RunConfig, steps: int | None) -> Iterator[Remark]:
+    if steps is None:
+        return
+    if config.schedule.warmup >= max(1, steps):
+        text = f"a warm-up of {config.schedule.warmup:g} steps is all of a run of {steps}. Give fewer, or a share."
+        yield Remark("schedule.warmup", text)
+    for setting, what in (("training.save_every", "checkpoint"), ("sampling.every", "sample picture")):
+        every = str(config.value(setting))
+        if every.isdecimal() and int(every) > steps:
+            text = f"every {every} steps is longer than the run of {steps}: no {what} comes before its end. "
+            yield Remark(setting, f"{text}Give fewer, or a share such as 20%.")
+
+
+CHECKS: tuple[Callable[[RunConfig, int | None], Iterator[Remark]], ...] = (
+    _rate,
+    _optimizer,
+    _average,
+    _zero_terminal,
+    _longer_than_the_run,
+)
 
 
 def remarks(config: RunConfig, steps: int | None = None) -> list[Remark]:

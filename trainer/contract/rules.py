@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.contract.catalog import CHOICES
+from trainer.contract.catalog import CHOICES, optimizer_row
 from trainer.contract.config import AdapterSection, RunConfig
+from trainer.contract.rates import part_rate
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,15 @@ def _read_by_choices() -> Iterator[OnlyWith]:
             yield OnlyWith(setting, (among(choice, *readers),))
 
 
+def _several_rates(config: RunConfig) -> bool:
+    parts = ("unet", "text_encoder", "text_encoder_2") if config.adapter.text_encoder else ("unet",)
+    one = optimizer_row(config.optimizer.name).one_rate
+    return one and len({part_rate(config, part) for part in parts}) > 1
+
+
+AVERAGING = Need(
+    "optimizer.name", "one that keeps an average", lambda name: optimizer_row(name).averages, "schedulefree"
+)
 GPU = among("model.device", "auto", "cuda")
 DRAWN = Need("sampling.every", "not never", lambda value: value != "never", "auto")
 SPATIAL = Need(  # convolutions may be among the layers
@@ -101,11 +111,19 @@ ONLY_WITH: tuple[OnlyWith, ...] = (
     OnlyWith(
         "dataset.keep_tokens", (among("dataset.shuffle", "auto", "on"), above("dataset.tag_dropout", 0, example=0.1))
     ),
-    OnlyWith("adapter.text_encoder_rank", (among("adapter.text_encoder", True),)),
-    OnlyWith("adapter.text_encoder_alpha", (among("adapter.text_encoder", True),)),
+    *(
+        OnlyWith(setting, (among("adapter.text_encoder", True),))
+        for setting in (
+            "optimizer.text_encoder_learning_rate",
+            "optimizer.text_encoder_2_learning_rate",
+            "adapter.text_encoder_rank",
+            "adapter.text_encoder_alpha",
+            "adapter.text_encoder_until",
+        )
+    ),
     OnlyWith("adapter.conv_rank", (SPATIAL,)),
     OnlyWith("adapter.conv_alpha", (SPATIAL,)),
-    OnlyWith("optimizer.text_encoder_learning_rate", (among("adapter.text_encoder", True),)),
+    OnlyWith("export.ema", (above("training.ema", 0, example=0.999), AVERAGING)),
     OnlyWith("objective.pyramid_discount", (above("objective.pyramid_iterations", 0, example=6),)),
     OnlyWith(
         "objective.stratified",
@@ -121,6 +139,30 @@ ONLY_WITH: tuple[OnlyWith, ...] = (
 )
 
 CLASHES: tuple[Clash, ...] = (
+    Clash(
+        ("optimizer.lora_plus_ratio", "optimizer.name"),
+        lambda config: optimizer_row(config.optimizer.name).one_rate and config.optimizer.lora_plus_ratio != 1,
+        "an optimiser that finds the rate itself finds one for all matrices, and LoRA+ asks for two",
+        "Set it to 1, or take another optimiser.",
+    ),
+    Clash(
+        ("optimizer.text_encoder_learning_rate", "optimizer.name"),
+        _several_rates,
+        "an optimiser that finds the rate itself finds one for all parts, and different ones are asked for",
+        "Set the text encoders' rates to auto.",
+    ),
+    Clash(
+        ("adapter.max_norm", "optimizer.name"),
+        lambda config: bool(config.adapter.max_norm) and optimizer_row(config.optimizer.name).averages,
+        "this optimiser keeps matrices of its own beside those that are trained, and no limit would hold for them",
+        "Set it to 0, or take another optimiser.",
+    ),
+    Clash(
+        ("training.ema", "optimizer.name"),
+        lambda config: bool(config.training.ema) and optimizer_row(config.optimizer.name).averages,
+        "this optimiser keeps an average of its own, and training.ema asks for another",
+        "Set it to 0, or take another optimiser.",
+    ),
     Clash(
         ("objective.noise_offset", "objective.pyramid_iterations"),
         lambda config: bool(config.objective.noise_offset and config.objective.pyramid_iterations),

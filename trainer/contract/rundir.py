@@ -2,12 +2,15 @@
 
     config.toml     what was asked, frozen
     engine.json     choices the engine made once (threads, device, number type), reused on resume
+    origin.json     digests of what the run is made of: settings, base, pictures, captions; compared on resume
     status.json     state, process, step, total, heartbeat; replaced as a whole
     events.jsonl    one JSON object a line, appended: steps, samples, saves, notices
     log.txt         what the process printed
-    requests/       empty files that ask the trainer for something: stop, save
+    amendments.jsonl  what was changed later, with the step, see `trainer.contract.amendments`
+    requests/       files that ask the trainer for something: stop, save, amend
+    cache/          what is trained on, and links to latents and embeddings until the run is done
     samples/        pictures drawn while training
-    checkpoints/    step-000300/ folders that a resume starts from
+    checkpoints/    step-000300/ folders that a resume starts from, see `trainer.contract.checkpoints`
     export/         finished adapter files
 
 After a crash and a resume some steps stand twice in events.jsonl: readers take the last value of a step and ignore a
@@ -16,6 +19,7 @@ torn last line.
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -25,10 +29,11 @@ from typing import Any
 
 import psutil
 
-from trainer.contract.compose import from_toml, to_toml
+from trainer.contract.checkpoints import hand_on
+from trainer.contract.compose import Layer, compose, from_toml, to_toml
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
-from trainer.contract.files import write_atomic
+from trainer.contract.files import append_line, write_atomic, write_sign
 from trainer.contract.names import safe_name
 
 
@@ -38,13 +43,14 @@ class State(StrEnum):
     CREATED = "created"  # the folder is there, no process has started
     PREPARING = "preparing"  # loading the base, reading pictures
     TRAINING = "training"
+    PAUSED = "paused"  # the disk is full; it goes on by itself when there is room
     STOPPED = "stopped"  # by the user, saved; can be resumed
     DONE = "done"
     FAILED = "failed"  # `message` says why, `fix` what to do; can be resumed
     LOST = "lost"  # says it is running, but its process is gone; never written, only read
 
 
-ACTIVE = (State.PREPARING, State.TRAINING)
+ACTIVE = (State.PREPARING, State.TRAINING, State.PAUSED)
 
 # Set by a program that trains in the foreground: the trainer saves and stops when that program is gone.
 FOREGROUND = "ATELIER_FOREGROUND"
@@ -109,6 +115,11 @@ class RunDir:
         return self.path / "checkpoints"
 
     @property
+    def cache(self) -> Path:
+        """What the run has written down of its pictures, and while it is not done links to what was made of them."""
+        return self.path / "cache"
+
+    @property
     def adapter_file(self) -> Path:
         """The finished adapter, once the run is done."""
         return self.path / "export" / f"{self.name}.safetensors"
@@ -150,14 +161,12 @@ class RunDir:
         signature = {"pid": os.getpid(), "pid_started": own.create_time(), "heartbeat": time.time()}
         cleared = {"message": "", "fix": ""}
         status = replace(self.status(), state=state, **{**signature, **cleared, **changes})
-        write_atomic(self.path / "status.json", json.dumps(asdict(status), indent=1))
+        write_sign(self.path / "status.json", json.dumps(asdict(status), indent=1))
         return status
 
     def emit(self, kind: str, **values: Any) -> None:
         """Append one event."""
-        line = json.dumps({"kind": kind, "time": round(time.time(), 3), **values})
-        with (self.path / "events.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
+        append_line(self.path / "events.jsonl", json.dumps({"kind": kind, "time": round(time.time(), 3), **values}))
 
     def events(self, offset: int = 0) -> Iterator[dict[str, Any]]:
         """Yield whole events from a byte offset on; a torn last line is left for later."""
@@ -175,6 +184,10 @@ class RunDir:
         folder = self.path / "requests"
         folder.mkdir(exist_ok=True)
         (folder / what).touch()
+
+    def asked(self, what: str) -> bool:
+        """Whether `what` is asked for and not taken yet."""
+        return (self.path / "requests" / what).exists()
 
     def take_request(self, what: str) -> bool:
         """Return whether `what` was asked for, and forget it."""
@@ -225,6 +238,20 @@ def create_run(home: Path, name: str, config: RunConfig) -> RunDir:
         write_atomic(path / "config.toml", to_toml(config))
         return run
     raise UserError(f"there are ten thousand runs called '{base}'", str(runs), "Give another --name.")
+
+
+def successor(home: Path, run: RunDir, changes: Layer) -> RunDir:
+    """Make a new run with the settings of another and some changes, that goes on from what that one has learned.
+
+    Raises:
+        UserError: a change is not allowed, or the other run has saved nothing yet.
+    """
+    config = compose([run.config().model_dump(exclude_none=True), changes], "keep")
+    new = create_run(home, run.name, config)
+    if not hand_on(run.checkpoints, run.name, new.checkpoints):
+        shutil.rmtree(new.path)
+        raise UserError("this run has no checkpoint to go on from", run.name, "Start a new run: atelier train.")
+    return new
 
 
 def find_run(home: Path, name: str) -> RunDir:

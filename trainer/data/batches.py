@@ -38,8 +38,8 @@ class Batches:
     host: Text | None = None
 
     def __post_init__(self) -> None:
-        rows, training = self.cache.pictures, self.config.training
-        self._noising = Noising(self.config.objective, training, self.timesteps, self.order.first)
+        rows, order = self.cache.pictures, self.order
+        self._noising = Noising(self.config, self.timesteps, order.first, order.whole)
         self._rows = [torch.tensor([self.texts[text] for text in row.texts]) for row in rows]
         # What never varies is not drawn, and what every picture counts alike is left to the plain mean.
         self._cropped = any(len(row.views) > row.sides for row in rows)
@@ -56,10 +56,7 @@ class Batches:
         mean, std = (torch.stack([getattr(posterior, part) for posterior in found]) for part in ("mean", "std"))
         shape = tuple(mean.shape[1:])
         clean = mean + std * self._normal(draws.LATENT, micro_step, shape)
-        noise, steps = (
-            self._noising.noise(micro_step, len(chosen), shape),
-            self._noising.timesteps(micro_step, len(chosen)),
-        )
+        noise, steps = self._noising.noise(micro_step, shape), self._noising.timesteps(micro_step)
         sizes = torch.tensor([view.sizes for view in views], dtype=torch.float32)
         weight = self._weight(pictures, views) if self._weighed else None
         added = self._noising.added(micro_step, noise)

@@ -9,7 +9,6 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 
 from trainer.contract.config import DatasetSection
@@ -59,12 +58,6 @@ class Cache:
     def originals(self) -> tuple[CachedPicture, ...]:
         """One row for each picture."""
         return tuple(row for row in self.pictures if row.resolution == self.pictures[0].resolution)
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 over pictures and texts, in order; paths do not count."""
-        content = json.dumps([(row.digest, row.texts) for row in self.originals])
-        return sha256(content.encode()).hexdigest()
 
 
 def build_cache(run: RunDir, store: Store, family: Family, told: Told) -> Cache:

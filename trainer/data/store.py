@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from trainer.contract.files import storage_error
+from trainer.contract.files import storage_error, system_error, with_room
 from trainer.contract.latents import shelf_of
 from trainer.contract.rundir import RunDir
 
@@ -30,7 +30,7 @@ class Store:
     """A shelf that all runs of a home share, and links to what one run uses of it.
 
     The links are what a resume reads: whatever is thrown away, changed or made anew on the shelf, a run goes on with
-    what it began with.
+    what it began with. When it is done it gives them up, see `trainer.contract.latents.free`.
 
     Attributes:
         shelf: the shared folder.
@@ -101,7 +101,7 @@ class Store:
 def store_of(run: RunDir) -> Store:
     """The store of a run: its home's shelf, or one in its own folder where it lies in no home."""
     home = run.path.parent.parent if run.path.parent.name == "runs" else run.path
-    return Store(shelf_of(home), run.path / "cache")
+    return Store(shelf_of(home), run.cache)
 
 
 def write_entry(path: Path, tensors: Tensors) -> None:
@@ -110,6 +110,10 @@ def write_entry(path: Path, tensors: Tensors) -> None:
     Raises:
         UserError: the disk is full, or the folder cannot be written.
     """
+    with_room(lambda: _write(path, tensors))
+
+
+def _write(path: Path, tensors: Tensors) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,8 +121,7 @@ def write_entry(path: Path, tensors: Tensors) -> None:
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
-        cause = error if isinstance(error, OSError) else OSError(str(error))
-        raise storage_error(cause, path) from error
+        raise storage_error(error if isinstance(error, OSError) else system_error(str(error)), path) from error
 
 
 def read_entry(path: Path) -> Tensors | None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from trainer.contract.config import RunConfig
+from trainer.contract.latents import prune
 from trainer.contract.rundir import RunDir
 from trainer.data.cache import Cache
 from trainer.data.store import Store, Tensors, key_of
@@ -49,6 +50,7 @@ def read_texts(run: RunDir, store: Store, family: Family, config: RunConfig, cac
     if config.adapter.text_encoder:
         return Words(prompts, rows, None, tokens.to(family.engine.device))
     table = encode_all(family, tokens, store)
+    prune(store.shelf)
     run.emit("cache", what="texts", reused=store.reused, made=store.made, damaged=store.damaged)
     if table.hidden.nbytes + table.pooled.nbytes > HELD:
         return Words(prompts, rows, None, None, table)
@@ -56,14 +58,24 @@ def read_texts(run: RunDir, store: Store, family: Family, config: RunConfig, cac
 
 
 @torch.no_grad()
+def encode_now(family: Family, tokens: Tensor) -> Text:
+    """[N, K, C, M] token ids -> N embeddings on the device, as a trained text encoder is at this moment."""
+    return Text.join([family.encode_tokens(part) for part in tokens.split(_together(family))])
+
+
+def _together(family: Family) -> int:
+    """Texts that the encoder gets at a time. Together they come out with other last bits than alone."""
+    return 1 if family.engine.device.type == "cpu" or family.engine.deterministic else ENCODED
+
+
+@torch.no_grad()
 def encode_all(family: Family, tokens: Tensor, store: Store) -> Text:
     """[N, K, C, M] token ids -> N embeddings on the CPU, a few at a time; what the store has is not made again."""
-    engine, identity = family.engine, [family.identity(part) for part in family.encoders]
+    identity = [family.identity(part) for part in family.encoders]
     keys = [key_of("text", FORM, identity, row.tolist()) for row in tokens]
     found: dict[str, Tensors] = {key: kept for key in keys if (kept := store.get(key)) is not None}
     missing = [row for row, key in enumerate(keys) if key not in found]
-    # Together they would come out with other last bits than alone: it would count what was there before.
-    size = 1 if engine.device.type == "cpu" or engine.deterministic else ENCODED
+    size = _together(family)  # not all that are missing: it would count what was there before
     for first in range(0, len(missing), size):
         chosen = missing[first : first + size]
         made = family.encode_tokens(tokens[chosen])

@@ -6,10 +6,11 @@ from importlib.metadata import version
 from trainer import __version__
 from trainer.contract.compose import to_toml
 from trainer.contract.config import AdapterSection, RunConfig
+from trainer.contract.rates import part_rate
 from trainer.contract.rundir import RunDir
+from trainer.contract.schedules import schedule_name, warmup_steps
 from trainer.data.cache import Cache
 from trainer.formats.metadata import AdapterFacts
-from trainer.optim import warmup_steps
 from trainer.protocols import Family
 
 PRECISIONS = {"bf16": "bf16", "fp16": "fp16"}  # of the engine -> as ss_mixed_precision has them
@@ -20,7 +21,7 @@ def adapter_facts(
     run: RunDir, config: RunConfig, family: Family, cache: Cache, steps: int, cover: bytes | None
 ) -> AdapterFacts:
     """Gather the facts of a finished run: `steps` were taken, `cover` is a PNG or None."""
-    optimizer, training, adapter = config.optimizer, config.training, config.adapter
+    training, adapter = config.training, config.adapter
     captions = tuple(picture.texts[0] for picture in cache.originals)
     views = steps * training.batch_size * training.accumulation
     return AdapterFacts(
@@ -45,11 +46,11 @@ def adapter_facts(
         epochs=max(1, round(views / len(captions))),
         batch_size=training.batch_size,
         accumulation=training.accumulation,
-        learning_rate=optimizer.learning_rate,
-        unet_learning_rate=optimizer.learning_rate,
-        text_encoder_learning_rate=optimizer.text_encoder_rate if adapter.text_encoder else None,
-        optimizer=optimizer.name,
-        schedule=config.schedule.name,
+        learning_rate=part_rate(config, "unet"),
+        unet_learning_rate=part_rate(config, "unet"),
+        text_encoder_learning_rate=part_rate(config, "text_encoder") if adapter.text_encoder else None,
+        optimizer=config.optimizer.name,
+        schedule=schedule_name(config),
         warmup_steps=warmup_steps(config.schedule.warmup, steps),
         seed=training.seed,
         precision=PRECISIONS.get(run.engine().get("dtype", ""), "no"),

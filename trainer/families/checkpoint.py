@@ -14,13 +14,11 @@ from diffusers.loaders.single_file_utils import (
     convert_ldm_vae_checkpoint,
     convert_open_clip_checkpoint,
 )
-from safetensors import SafetensorError
 from torch import nn
 
 from trainer.contract.errors import UserError
-from trainer.device import ran_out
 from trainer.families.parts import CPU, Weights, build, modern, read_tensors, refuse_strange
-from trainer.families.source import first_line, noise_schedule
+from trainer.families.source import first_line, noise_schedule, readable
 from trainer.formats.architecture import CLIP, config_of
 from trainer.formats.bases import BaseFacts
 from trainer.formats.checkpoint import UNET, read_checkpoint
@@ -69,14 +67,9 @@ class CheckpointSource:
     def model(self, part: str, dtype: torch.dtype, device: torch.device = CPU) -> nn.Module:
         """See `Source`."""
         config = self.config(part)
-        try:
+        with readable(f"the {part} cannot be read", str(self.facts.path), "Get a complete copy of the checkpoint."):
             weights = read_tensors(self.facts.path, self.checkpoint.names(part), dtype, device)
             return convert(part, config, weights, str(self.facts.path))
-        except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
-            if ran_out(error):
-                raise  # a lower rung of the memory ladder may do
-            problem = f"the {part} cannot be read: {first_line(error)}"
-            raise UserError(problem, str(self.facts.path), "Get a complete copy of the checkpoint.") from error
 
     def config(self, part: str) -> dict[str, Any]:
         """See `Source`. Inferred from the shapes."""

@@ -1,7 +1,8 @@
 """The parts of a base model, each loaded when it is asked for, wherever they come from."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -101,13 +102,24 @@ def _load(folder: Path, part: str, read: Callable[[Path], Any]) -> Any:
     """Read one part of a pipeline, saying which one where it fails."""
     if not (folder / part).is_dir():
         raise UserError(f"the folder '{part}' is missing", str(folder), INCOMPLETE)
-    try:
+    with readable(f"'{part}' cannot be read", str(folder), "Get a complete copy with .safetensors weights."):
         return read(folder / part)
+
+
+@contextmanager
+def readable(problem: str, where: str, fix: str) -> Iterator[None]:
+    """Say which weights cannot be read where reading them fails within; see `UserError`.
+
+    Raises:
+        UserError: they are not there, broken, or of another model.
+        RuntimeError: the device ran out of memory: a lower rung of the memory ladder may do.
+    """
+    try:
+        yield
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
         if ran_out(error):
-            raise  # a lower rung of the memory ladder may do
-        problem = f"'{part}' cannot be read: {first_line(error)}"
-        raise UserError(problem, str(folder), "Get a complete copy with .safetensors weights.") from error
+            raise
+        raise UserError(f"{problem}: {first_line(error)}", where, fix) from error
 
 
 def first_line(error: Exception) -> str:

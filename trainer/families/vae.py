@@ -4,13 +4,12 @@ import re
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
 from trainer.contract.errors import UserError
 from trainer.families.checkpoint import convert
 from trainer.families.parts import read_tensors
-from trainer.families.source import first_line, read_folder
+from trainer.families.source import read_folder, readable
 from trainer.formats.architecture import resolution_of, vae_config
 from trainer.formats.bases import read_json, weight_files
 from trainer.formats.checkpoint import kind_of
@@ -34,12 +33,11 @@ def load_vae(place: str, latent_channels: int, dtype: torch.dtype, family: str =
         UserError: it is missing, no VAE, a pickle, broken, or has other latent channels.
     """
     path = Path(place).expanduser()
-    try:
-        vae = _from_folder(path, dtype) if path.is_dir() else _from_file(path, dtype, family)
-    except UserError as error:
-        raise UserError(f"'{place}': {error.problem}", WHERE, error.fix or ALLOWED) from error
-    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as error:
-        raise UserError(f"'{place}' cannot be read as a VAE: {first_line(error)}", WHERE, ALLOWED) from error
+    with readable(f"'{place}' cannot be read as a VAE", WHERE, ALLOWED):
+        try:
+            vae = _from_folder(path, dtype) if path.is_dir() else _from_file(path, dtype, family)
+        except UserError as error:
+            raise UserError(f"'{place}': {error.problem}", WHERE, error.fix or ALLOWED) from error
     channels = vae.config.latent_channels
     if channels != latent_channels:
         problem = f"'{place}' has {channels} latent channels, and the base works with {latent_channels}"

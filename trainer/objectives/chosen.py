@@ -20,8 +20,9 @@ class Objective:
 
     def __init__(self, options: ObjectiveSection, prediction: str, signal: Tensor) -> None:
         self.options, self.prediction, self.signal = options, prediction, signal
+        loss = pick("objective.loss", options.loss)
         self._weight = resolve(pick("objective.weighting", options.weighting))
-        self._error = resolve(pick("objective.loss", options.loss))
+        self._error, self._bends = resolve(loss), "objective.huber_c" in loss.reads
         self._threshold = resolve(pick("objective.huber_schedule", options.huber_schedule))
 
     def noisy(self, batch: Batch) -> Tensor:
@@ -42,6 +43,11 @@ class Objective:
         wanted = target(self.prediction, batch.clean, batch.noise, signal)
         if before is not None:
             wanted = torch.where(batch.prior, before.to(wanted.dtype), wanted)
-        bends = self._threshold(batch.timesteps, signal, len(self.signal), options.huber_c) * options.huber_scale
-        error = self._error(answer.float(), wanted.float(), bends.view(-1, 1, 1, 1))
+        threshold = self._bend(batch.timesteps, signal) if self._bends else None
+        error = self._error(answer.float(), wanted.float(), threshold)
         return weighted_mean(error, self._weight(signal, options.snr_gamma, self.prediction), batch.weight)
+
+    def _bend(self, timesteps: Tensor, signal: Tensor) -> Tensor:
+        """[B, 1, 1, 1], the error at which a Huber loss turns from L2 to L1."""
+        at = self._threshold(timesteps, signal, len(self.signal), self.options.huber_c)
+        return (at * self.options.huber_scale).view(-1, 1, 1, 1)

@@ -3,20 +3,20 @@
 Shapes: B batch, C latent channels, H x W latent size, T timesteps of the base.
 
 A row of the catalogue's losses is called with answer and wanted [B, C, H, W] float32 and the threshold [B, 1, 1, 1] it
-bends at, and returns the error of each element. A row of its thresholds is called with timesteps [B], signal share
-[B], T and huber_c, and returns [B].
+bends at (None for one that does not), and returns the error of each element. A row of its thresholds is called with
+timesteps [B], signal share [B], T and huber_c, and returns [B].
 """
 
 import torch
 from torch import Tensor
 
 
-def l2(answer: Tensor, wanted: Tensor, threshold: Tensor) -> Tensor:
+def l2(answer: Tensor, wanted: Tensor, threshold: Tensor | None) -> Tensor:
     """Squared error."""
     return (answer - wanted).square()
 
 
-def l1(answer: Tensor, wanted: Tensor, threshold: Tensor) -> Tensor:
+def l1(answer: Tensor, wanted: Tensor, threshold: Tensor | None) -> Tensor:
     """Absolute error."""
     return (answer - wanted).abs()
 

@@ -6,7 +6,6 @@ anew and keeps the version before it, so that any change can be taken back. A fo
 pictures with their captions beside them, in the layouts that other trainers use. Nothing is ever written into one.
 """
 
-import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -19,12 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from trainer.contract.config import Concept
 from trainer.contract.errors import UserError
 from trainer.contract.files import storage_error, write_atomic
-from trainer.pictures.captions import legible
+from trainer.contract.names import identity
+from trainer.pictures.captions import legible, printable
 from trainer.pictures.listing import begin_file, list_files, natural_key
 from trainer.pictures.shelves import File, Finds, Place, Shelf, gather
 
 FILE = "album.jsonl"
 PICTURES, MASKS, HISTORY = "pictures", "masks", ".history"
+LOCK = ".lock"  # held by whoever changes the set
 WORDS = ".captions"  # folder in a set for what models write, before it becomes captions
 RAW = "bytes:"  # before the hexadecimal bytes of a file name that is not UTF-8, as old Linux disks have
 STEPS_BACK = 30  # versions that are kept
@@ -132,10 +133,11 @@ def create_album(folder: Path, album: Album | None = None) -> Album:
     Raises:
         UserError: the folder cannot be made, or holds other things.
     """
-    if is_own(folder):
-        return open_album(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / FILE, render(album or Album()))
+    if not is_own(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(folder):
+            if not is_own(folder):  # of two who make it at the same time the second one finds what the first has made
+                write_atomic(folder / FILE, render(album or Album()))
     return open_album(folder)
 
 
@@ -204,7 +206,13 @@ def locked(folder: Path) -> Iterator[None]:
     if not is_own(folder):
         fix = "Import it as a set first: `atelier dataset import NAME FOLDER`, or the Dataset tab."
         raise UserError("This is a plain folder, in which nothing is ever changed.", str(folder), fix)
-    lock = FileLock(folder / ".lock", timeout=WAIT)
+    with _alone(folder):
+        yield
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder / LOCK, timeout=WAIT)
     try:
         lock.acquire()
     except Timeout as error:
@@ -264,7 +272,7 @@ def read_folder(folder: Path) -> Album:
         raise UserError(f"The caption could not be read ({error.strerror or error}).", where, fix) from error
     entries, concepts = [], dict[str, Concept]()
     for item in finds.items:
-        place, name = PurePosixPath(item.name), legible(item.name)
+        place, name = PurePosixPath(item.name), printable(item.name)
         key, concept = concept_of_folder(PurePosixPath(name))
         if concept is not None:
             concepts[key] = concept
@@ -293,12 +301,6 @@ def concept_of_folder(name: PurePosixPath) -> tuple[str, Concept | None]:
             key = f"{'reg/' if regularisation else ''}{place.name}"
             return key, Concept(**words, repeats=max(1, int(found[1])), regularisation=regularisation)
     return "", None
-
-
-def identity(text: str | bytes) -> str:
-    """The 32 hex digits that an entry is known by."""
-    data = text.encode("utf-8", errors="replace") if isinstance(text, str) else text
-    return hashlib.sha256(data).hexdigest()[:32]
 
 
 def _versions(folder: Path, stack: str) -> list[Path]:

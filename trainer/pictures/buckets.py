@@ -7,8 +7,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PIL import Image
-
 from trainer.contract.errors import UserError
 
 Size = tuple[int, int]
@@ -88,9 +86,3 @@ def crop_box(size: Size, bucket: Bucket, at: tuple[float, float] = CENTRE) -> Bo
     part_width, part_height = min(width, bucket.width * scale), min(height, bucket.height * scale)
     left, top = (width - part_width) * at[0], (height - part_height) * at[1]
     return left, top, min(width, left + part_width), min(height, top + part_height)
-
-
-def fit(image: Image.Image, bucket: Bucket, at: tuple[float, float] = CENTRE) -> Image.Image:
-    """Fill the bucket with the picture: resized with Lanczos, the overhang cut off; small ones are enlarged."""
-    box = crop_box(image.size, bucket, at)
-    return image.resize((bucket.width, bucket.height), Image.Resampling.LANCZOS, box=box)

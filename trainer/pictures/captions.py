@@ -2,30 +2,11 @@
 
 import codecs
 import re
+import unicodedata
 from pathlib import Path
 
-from trainer.contract.files import write_atomic
-
 CAPTION_SUFFIXES = (".txt", ".caption")  # the first that is there counts
-
-
-def read_caption(picture: Path) -> str:
-    """Return the first caption beside `picture`, or "" where there is none.
-
-    Raises:
-        OSError: the caption file is there but cannot be read.
-    """
-    return next(iter(read_captions(picture)), "")
-
-
-def read_captions(picture: Path) -> tuple[str, ...]:
-    """Return the captions beside `picture`: every line of its text file that is not empty is one.
-
-    Raises:
-        OSError: the caption file is there but cannot be read.
-    """
-    beside = caption_file(picture)
-    return decode_captions(beside.read_bytes()) if beside else ()
+MOST_LETTERS = 10_000  # of a caption: text encoders read the first few hundred, and more only makes a set slow
 
 
 def caption_file(picture: Path) -> Path | None:
@@ -77,15 +58,6 @@ def _has_kana(data: bytes) -> bool:
         return False
 
 
-def write_caption(picture: Path, text: str) -> None:
-    """Write the caption of `picture` to the `.txt` beside it, all or nothing.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    write_atomic(picture.with_suffix(".txt"), (fold(text) + "\n").encode("utf-8", errors="replace"))
-
-
 def with_trigger(caption: str, trigger: str) -> str:
     """Put the trigger word in front of a caption, unless the caption has it already.
 
@@ -106,6 +78,11 @@ def has_trigger(caption: str, trigger: str) -> bool:
 def legible(text: str) -> str:
     """Return `text` as UTF-8 can hold it: a file name may hold bytes that are no letters, JSON half a character."""
     return text.encode("utf-8", errors="replace").decode("utf-8")
+
+
+def printable(text: str) -> str:
+    """Return `text` as a terminal may show it: a file name may hold characters that clear it or write elsewhere."""
+    return "".join("?" if unicodedata.category(letter) == "Cc" else letter for letter in legible(text))
 
 
 def fold(text: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError
 
 from trainer.contract.errors import UserError
-from trainer.pictures.large import divisor, reduce, reduced
+from trainer.pictures.large import divisor, reduced
 from trainer.pictures.levels import bits_of, to_eight_bits
 from trainer.pictures.png import bare_png
 
@@ -42,7 +42,10 @@ Colour = tuple[int, int, int]
 WHITE: Colour = (255, 255, 255)
 ORIENTATION = 0x0112  # EXIF tag; from 5 on the picture lies on its side
 # What Pillow raises on a header that is damaged, of another format, or too large.
-BAD_HEADER = (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error, Image.DecompressionBombError)
+BAD_HEADER = (
+    OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError,
+    struct.error, Image.DecompressionBombError,
+)  # fmt: skip
 
 # How files begin that may be pictures whatever they are called: (offset, bytes).
 _JPEG = b"\xff\xd8\xff"
@@ -184,8 +187,16 @@ def _load(data: bytes, background: Colour) -> Decoded:
         by = divisor(size)
         if by > 1:
             source.draft("", (size[0] // by, size[1] // by))  # a JPEG gets smaller by it, nothing else
+        _narrow_clear_colour(source)
         source.load()
         return _finish(source, background, size)
+
+
+def _narrow_clear_colour(source: Image.Image) -> None:
+    """Bring the transparent colour of a PNG to eight bits, where Pillow will bring the others there."""
+    clear, tiles = source.info.get("transparency"), getattr(source, "tile", [])
+    if isinstance(clear, tuple) and any("16" in str(tile.args) for tile in tiles):
+        source.info["transparency"] = tuple(level >> 8 for level in clear)
 
 
 @functools.cache
@@ -203,9 +214,10 @@ def _finish(source: Image.Image, background: Colour, size: tuple[int, int]) -> D
     """Bring a loaded picture into shape; `size` is what its header says."""
     several, by = _has_more(source), divisor(size)
     image, turned = _upright(source)
-    image = to_eight_bits(image, bits_of(source))
-    image = _to_srgb(reduce(image, by if source.size == size else 1))
+    image = _to_srgb(to_eight_bits(image, bits_of(source)))
     picture, alpha = _flatten(image, background)
+    if by > 1 and source.size == size:
+        picture, alpha = picture.reduce(by), alpha and alpha.reduce(by)
     picture.format = source.format
     mode, profile = source.mode, source.info.get("icc_profile")
     plain = mode in {"RGB", "L"} and not turned and (not profile or is_srgb(profile, mode))
@@ -217,7 +229,7 @@ def _has_more(image: Image.Image) -> bool:
         return False
     try:
         return bool(getattr(image, "is_animated", False))
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error):
+    except BAD_HEADER:
         return True  # there is something behind the first frame, and it is damaged
 
 
@@ -226,7 +238,7 @@ def _upright(image: Image.Image) -> tuple[Image.Image, bool]:
     try:
         turned = image.getexif().get(ORIENTATION, 1) != 1
         return (ImageOps.exif_transpose(image) if turned else image), turned
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
+    except BAD_HEADER:
         return image, False  # damaged EXIF says nothing about the pixels, which are loaded already
 
 
@@ -279,5 +291,6 @@ def _flatten(image: Image.Image, background: Colour) -> tuple[Image.Image, Image
     else:
         flat = Image.new("RGB", image.size, background)
         flat.paste(image, mask=alpha)
+        alpha.info = {}
     flat.info = {}  # a left-over profile or EXIF block would be saved again, and applied twice
     return flat, alpha

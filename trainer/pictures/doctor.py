@@ -28,6 +28,7 @@ WIDEST = 2.5  # long side to short; buckets end at 2, so a fifth of it is cut aw
 FEWEST = 5
 MOST_UNEVEN = 3.0  # share of the largest concept to the smallest
 SAME_CAPTION = 3  # pictures
+COMMON = "CLIP knows it already, so it brings its old meaning along and what you teach changes it."
 COMMON_TOKENS = 40_000  # CLIP's vocabulary is in order of frequency; "sks" is number 48 136, "cat" 2 368
 
 Check = Callable[[Case], Finding | None]
@@ -194,12 +195,10 @@ def _untriggered(case: Case) -> Finding | None:
 
 def _common(case: Case) -> Finding | None:
     triggers = dict.fromkeys(case.wording(entry).trigger for entry in case.taught())
-    common = [trigger for trigger in triggers if trigger and all(map(_is_common, trigger.split()))]
+    common = [trigger for trigger in triggers if is_common(trigger)]
     if not common:
         return None
-    why = (
-        "CLIP knows it already, so it brings its old meaning along and what you teach changes it. Use a rare one: sks."
-    )
+    why = f"{COMMON} Use a rare one: sks."
     about = ", ".join(f"“{trigger}”" for trigger in common)
     return Finding("common_trigger", "warning", "The trigger is a common word", why, about=about)
 
@@ -308,9 +307,10 @@ def _tokens(text: str) -> int:
     return len(_clip().ids(text))
 
 
-def _is_common(text: str) -> bool:
-    ids = _clip().ids(text)
-    return len(ids) == 1 and ids[0] < COMMON_TOKENS
+def is_common(trigger: str) -> bool:
+    """Whether all words of a trigger are words that CLIP has learnt much about; "" has none."""
+    each = [_clip().ids(text) for text in trigger.split()]
+    return bool(each) and all(len(ids) == 1 and ids[0] < COMMON_TOKENS for ids in each)
 
 
 @functools.cache

@@ -1,21 +1,28 @@
 """What a run trains on: the pictures of all its sets, each with its words, repeats and flips. Nothing is decoded."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from trainer.contract.config import Concept, ConceptSection, DatasetSection
+from trainer.contract.config import Concept, ConceptSection, DatasetSection, RunConfig
 from trainer.contract.errors import UserError
 from trainer.pictures.album import Album, Entry, is_own, locate, open_album
 from trainer.pictures.buckets import Bucket
 from trainer.pictures.crops import CropOptions
 from trainer.pictures.decode import READABLE, UNSUPPORTED
 from trainer.pictures.epochs import Share, Turn, epoch_views
-from trainer.pictures.folder import Skipped
-from trainer.pictures.listing import foreign_files
+from trainer.pictures.listing import foreign_files, list_files
 from trainer.pictures.tags import KEEP_MARK, is_tags
 from trainer.pictures.wording import Wording
+
+
+class Skipped(NamedTuple):
+    """A file that cannot be used, and why."""
+
+    path: Path
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -53,8 +60,14 @@ class Picture:
         return locate(self.folder, self.entry.mask) if self.entry.mask else None
 
 
-def gather(options: DatasetSection) -> tuple[tuple[Picture, ...], tuple[Skipped, ...]]:
+def gather(
+    options: DatasetSection, read: Callable[[Path], Album] = open_album
+) -> tuple[tuple[Picture, ...], tuple[Skipped, ...]]:
     """Read every set of a run, without its pictures.
+
+    Args:
+        options: of the run.
+        read: reads a set; for those who have read some of them already.
 
     Returns:
         The pictures that are not excluded, set by set; and the files that are pictures of a kind nobody reads here.
@@ -70,17 +83,46 @@ def gather(options: DatasetSection) -> tuple[tuple[Picture, ...], tuple[Skipped,
     skipped: list[Skipped] = []
     for number, section in enumerate(sets):
         folder = Path(section.path)
-        album = open_album(folder)
+        album = read(folder)
         found = list(_pictures(number, section, album, options))
         foreign = [] if is_own(folder) else foreign_files(folder)
         skipped += [Skipped(path, UNSUPPORTED.format(suffix=path.suffix)) for path in foreign]
         if not found:
-            out = f"{len(album.entries)} excluded. " if album.entries else ""
-            fix = f"{out}{READABLE}. " + " ".join(f"{item.path.name}: {item.reason}" for item in skipped[:5])
-            raise UserError("There is no readable picture in this set.", section.path, fix.strip())
+            raise no_picture(folder, album, skipped)
         pictures += found
     _check(options, pictures)
     return tuple(pictures), tuple(skipped)
+
+
+def no_picture(folder: Path, album: Album, skipped: Sequence[Skipped]) -> UserError:
+    """What is said of a set without a picture that can be used: what there is instead, and what to do."""
+    problem, where = "There is no readable picture in this set.", str(folder)
+    if album.entries and all(entry.excluded for entry in album.entries):
+        out = f"{len(album.entries)} excluded" if len(album.entries) > 1 else "The only one is excluded"
+        return UserError(problem, where, f"{out}. Take some in again in the Dataset tab.")
+    files = [locate(folder, entry.file) for entry in album.entries] if is_own(folder) else list_files(folder)
+    counts = Counter(path.suffix.lower() or "without a suffix" for path in files)
+    if not counts:
+        return UserError(problem, where, f"The folder is empty. Put pictures into it; {READABLE}.")
+    seen = ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(6))
+    reasons = "".join(f"\n{item.path.name}: {item.reason}" for item in skipped[:5])
+    return UserError(problem, where, f"Seen: {seen}. {READABLE}.{reasons}")
+
+
+def check_run(config: RunConfig, read: Callable[[Path], Album] = open_album) -> None:
+    """See that a run can be trained on its sets, before anything is loaded.
+
+    Args:
+        config: of the run.
+        read: as for `gather`.
+
+    Raises:
+        UserError: as `gather`; or a setting of the objective does not fit the sets.
+    """
+    pictures, _ = gather(config.dataset, read)
+    if config.objective.prior == "base" and not any(picture.prior for picture in pictures):
+        fix = "Leave it out, or mark a concept with regularisation = true."
+        raise UserError("There are no regularisation pictures.", "objective.prior", fix)
 
 
 def crop_options(options: DatasetSection, own_resolution: int, step: int) -> CropOptions:

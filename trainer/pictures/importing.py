@@ -1,6 +1,5 @@
 """Pictures and captions from files, folders and zips into a set."""
 
-import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -13,6 +12,7 @@ from pydantic import ValidationError
 
 from trainer.contract.config import Concept
 from trainer.contract.errors import UserError
+from trainer.contract.names import identity
 from trainer.pictures.album import (
     MASKS,
     PICTURES,
@@ -21,15 +21,14 @@ from trainer.pictures.album import (
     change,
     concept_of_folder,
     create_album,
-    identity,
     is_own,
     locate,
-    open_album,
     read_folder,
 )
-from trainer.pictures.captions import legible
+from trainer.pictures.captions import legible, printable
 from trainer.pictures.decode import read_bytes
 from trainer.pictures.listing import natural_key
+from trainer.pictures.newcomers import at_work, make_for_import
 from trainer.pictures.sandbox import work
 from trainer.pictures.shelves import Finds, Item, Rejected
 from trainer.pictures.sources import find_pictures, is_zip
@@ -127,9 +126,9 @@ def import_pictures(
     accepted, duplicates = _fill(finds, folder, options, on_progress) if finds.items else ([], [])
     return ImportReport(
         accepted=tuple(entry.name for entry in accepted),
-        duplicates=tuple(Duplicate(*map(legible, one)) for one in duplicates),
-        rejected=tuple(Rejected(*map(legible, one)) for one in finds.rejected),
-        notes=tuple(map(legible, finds.notes)),
+        duplicates=tuple(Duplicate(*map(printable, one)) for one in duplicates),
+        rejected=tuple(Rejected(*map(printable, one)) for one in finds.rejected),
+        notes=tuple(map(printable, finds.notes)),
         ids=tuple(entry.id for entry in accepted),
         others=finds.others,
     )
@@ -139,14 +138,12 @@ def _fill(
     finds: Finds, folder: Path, options: ImportOptions, on_progress: Callable[[int, int], None] | None
 ) -> tuple[list[Entry], list[Duplicate]]:
     """Take in what was found; a set that was made for it goes again where nothing came of it."""
-    fresh = not folder.exists()
-    try:
-        _prepare(folder, options)
-        arrivals = _read(finds, folder, options, on_progress)
-        return _take_in(folder, arrivals, options, finds.notes) if arrivals else ([], [])
-    finally:
-        if fresh and folder.is_dir() and not open_album(folder).entries:
-            shutil.rmtree(folder, ignore_errors=True)
+    with at_work(folder, lambda: _prepare(folder, options)):
+        try:
+            arrivals = _read(finds, folder, options, on_progress)
+            return _take_in(folder, arrivals, options, finds.notes) if arrivals else ([], [])
+        finally:
+            _sweep(folder)
 
 
 def _read(
@@ -200,8 +197,9 @@ def _exists(source: Path) -> bool:
 
 
 def _prepare(folder: Path, options: ImportOptions) -> None:
-    """Make the set where there is none, and clear away what an import that was killed left half written."""
+    """Make the set where there is none."""
     try:
+        make_for_import(folder)
         there = read_folder(folder) if folder.is_dir() and not is_own(folder) else Album()
         known = {identity(_content(folder, entry)): entry for entry in there.entries}
         ids = {entry.file: key for key, entry in known.items()}  # of files that are equal, one gets the content's
@@ -211,6 +209,11 @@ def _prepare(folder: Path, options: ImportOptions) -> None:
         reason = error.strerror or str(error)
         fix = "Choose a folder that you may write in."
         raise UserError(f"The folder could not be made ({reason}).", str(folder), fix) from error
+    _sweep(folder)
+
+
+def _sweep(folder: Path) -> None:
+    """Clear away what was left half written by workers that are no more."""
     for room in (PICTURES, MASKS):
         for path in (folder / room).glob("*/.*.tmp"):
             writer = path.name.split(".")[-2]
@@ -228,7 +231,7 @@ def _content(folder: Path, entry: Entry) -> str | bytes:
 def _turn_away_nameless(finds: Finds) -> None:
     """Reject pictures whose paths no text file can hold."""
     nameless = [item for item in finds.items if legible(item.place.path) != item.place.path]
-    finds.items = [item for item in finds.items if item not in nameless]
+    finds.items = [item for item in finds.items if legible(item.place.path) == item.place.path]
     reason = "Its name is no valid text, so no set can refer to it. Rename it, or let it be copied."
     finds.rejected += [Rejected(item.source, reason) for item in nameless]
 
@@ -246,7 +249,7 @@ def _entry(item: Item, answer: dict[str, Any]) -> Entry:
     return Entry(
         id=answer.get("id") or identity(str(Path(item.place.path).resolve())),  # however the path is spelled
         file=answer.get("file") or outside,
-        name=legible(item.name),
+        name=printable(item.name),
         size=answer["size"],
         captions=item.captions,
         mask=answer["mask"],

@@ -1,12 +1,9 @@
 """Very large pictures, of which a half, a quarter or an eighth is enough to train on and to look at."""
 
-from PIL import Image
-
 Size = tuple[int, int]
 LARGE = 2**26  # pixels: what the best cameras make stays as it is, panoramas and posters do not
 LEAST_SIDE = 2048  # pixels that the short side keeps, more than any base is trained at
 MOST = 8  # what a JPEG can be divided by while it is decoded
-_MEANS = frozenset(("L", "LA", "RGB", "RGBA", "CMYK", "YCbCr"))  # the values of two pixels have a mean
 
 
 def divisor(size: Size) -> int:
@@ -21,12 +18,3 @@ def reduced(size: Size) -> Size:
     """(width, height) of a picture once it is decoded."""
     by = divisor(size)
     return -(-size[0] // by), -(-size[1] // by)
-
-
-def reduce(image: Image.Image, by: int) -> Image.Image:
-    """A picture with its sides divided, each pixel the mean of those that it stands for."""
-    if by == 1:
-        return image
-    if image.mode not in _MEANS or "transparency" in image.info:
-        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    return image.reduce(by)

@@ -26,6 +26,7 @@ except ImportError:  # Windows has no such limits: there only the time is watche
     resource = None  # type: ignore[assignment]
 
 SECONDS = 20.0  # for one job
+STARTS = 6  # tries to begin a worker that somebody else ends
 START_SECONDS = 120.0  # for a worker to begin, on a busy machine with a cold disk
 MEMORY = 4 * 2**30  # address space of a worker: Pillow's largest picture, twice over, and its libraries
 WORKERS = min(4, os.cpu_count() or 2)
@@ -72,44 +73,77 @@ def work(
         What `handle` returned, or {"reason": sentence} for a job that cannot be done.
 
     Raises:
-        UserError: a worker met something that concerns all jobs, such as a full disk.
+        UserError: a worker met something that concerns all jobs, such as a full disk, or none is let live.
         RuntimeError: workers do not start.
     """
-    idle: SimpleQueue[_Worker | None] = SimpleQueue()
-    for _ in range(workers):
-        idle.put(None)  # begun when there is work for it
-    begun: list[_Worker] = []
-    over = threading.Event()
+    staff = _Staff(module, workers, seconds)
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield from pool.map(staff.ask, jobs)
+    finally:
+        staff.over.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+        staff.end()
+        pool.shutdown()
 
-    def ask(job: Json) -> Json:
-        worker = idle.get()
+
+class _Staff:
+    """The workers of one `work`, each begun when there is something for it to do.
+
+    Attributes:
+        over: nothing that is still asked counts.
+    """
+
+    def __init__(self, module: str, workers: int, seconds: float) -> None:
+        self.over = threading.Event()
+        self._module, self._seconds = module, seconds
+        self._begun: list[_Worker] = []
+        self._idle: SimpleQueue[_Worker | None] = SimpleQueue()
+        for _ in range(workers):
+            self._idle.put(None)
+
+    def ask(self, job: Json) -> Json:
+        """Have a job done by whoever is idle; see `work`."""
+        worker = self._idle.get()
         try:
-            if worker is None:
-                worker = _Worker(module)
-                begun.append(worker)
-                if over.is_set():  # nobody else will end it any more
-                    worker.end()
-            answer = worker.ask(job, seconds)
+            worker = worker or self._begin()
+            answer = worker.ask(job, self._seconds)
+            if answer is None and not self.over.is_set():  # killed from outside, which need not be the file's fault
+                worker = self._begin()
+                answer = worker.ask(job, self._seconds)
             worker = worker if worker.alive() else None
         finally:
-            idle.put(worker)
+            self._idle.put(worker)
+        if answer is None:
+            return {"reason": f"The system ended the program that was reading it, perhaps for want of memory. {_FIX}"}
         if "fault" in answer:
             raise UserError(*answer["fault"])
         return answer
 
-    pool = ThreadPoolExecutor(workers)
-    try:
-        yield from pool.map(ask, jobs)
-    finally:
-        over.set()
-        pool.shutdown(wait=False, cancel_futures=True)
-        for worker in begun:
+    def end(self) -> None:
+        """End all of them at once."""
+        for worker in self._begun:
             worker.end()
-        pool.shutdown()
+
+    def _begin(self) -> "_Worker":
+        """A worker that is ready; one that is killed from outside before it is gets another try."""
+        for _ in range(STARTS):
+            with suppress(InterruptedError):
+                worker = _Worker(self._module)
+                self._begun.append(worker)
+                if self.over.is_set():  # nobody else will end it any more
+                    worker.end()
+                return worker
+        fix = "Close other programs, then try again: what was done so far is kept."
+        raise UserError("The system ends the programs that read pictures, perhaps for want of memory.", "memory", fix)
 
 
 class _Worker:
-    """A process and the pipes to it."""
+    """A process and the pipes to it.
+
+    Raises:
+        RuntimeError: it does not start; InterruptedError: it was killed from outside before it could.
+    """
 
     def __init__(self, module: str) -> None:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 -- open as long as the process
@@ -122,15 +156,16 @@ class _Worker:
             start_new_session=True,  # Ctrl-C is for the program above, which then ends this one
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
-        line, _ = self._hear(START_SECONDS)
+        line, late = self._hear(START_SECONDS)
         if not line:
             self._errors.seek(0)
             said = self._errors.read()[-2000:].decode(errors="replace")
+            killed = not late and self._code() == _KILLED
             self.end()
-            raise RuntimeError(f"python -m {module} does not start:\n{said}")
+            raise (InterruptedError if killed else RuntimeError)(f"python -m {module} does not start:\n{said}")
 
-    def ask(self, job: Json, seconds: float) -> Json:
-        """Have a job done; see `work`."""
+    def ask(self, job: Json, seconds: float) -> Json | None:
+        """Have a job done; see `work`. None where the process was killed from outside."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(job).encode() + b"\n")
@@ -142,7 +177,8 @@ class _Worker:
         if line.endswith(b"\n"):
             answer: Json = json.loads(line)
             return answer
-        return {"reason": _why(self._code(), late, seconds)}
+        code = self._code()
+        return {"reason": _why(code, late, seconds)} if late or code != _KILLED else None
 
     def alive(self) -> bool:
         """Whether it can be given another job."""
@@ -186,13 +222,14 @@ class _Worker:
         return line, late.is_set()
 
 
+_KILLED = -getattr(signal, "SIGKILL", 0) or None  # what no program does to itself
+_FIX = "Open it in a picture editor and save it again, or remove it."
+
+
 def _why(code: int, late: bool, seconds: float) -> str:
-    fix = "Open it in a picture editor and save it again, or remove it."
     if late or code == -getattr(signal, "SIGXCPU", 0):
         return f"Reading it takes more than {seconds:.0f} s. Save it again smaller in a picture editor, or remove it."
-    if code == -9:
-        return f"The system ended the program that was reading it, perhaps for want of memory. {fix}"
-    return f"The program that reads pictures crashed on it. {fix}"
+    return f"The program that reads pictures crashed on it. {_FIX}"
 
 
 def _limit(name: str, value: int) -> None:

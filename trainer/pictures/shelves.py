@@ -4,11 +4,12 @@ import os
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from trainer.contract.errors import UserError
-from trainer.pictures.captions import CAPTION_SUFFIXES, decode_captions, encoding_of
+from trainer.pictures.captions import CAPTION_SUFFIXES, MOST_LETTERS, decode_captions, encoding_of
 from trainer.pictures.decode import FOREIGN_SUFFIXES, PICTURE_SUFFIXES, UNSUPPORTED, is_foreign, looks_like_picture
 from trainer.pictures.listing import is_there, natural_key, visible
 from trainer.pictures.listings import LISTING_NAMES, LISTING_SUFFIXES, read_listing
@@ -16,8 +17,7 @@ from trainer.pictures.listings import LISTING_NAMES, LISTING_SUFFIXES, read_list
 MASK_ENDING = "-masklabel"  # a mask beside its picture: OneTrainer's convention
 NO_FILE = "It is no file, or a link that leads nowhere."
 MAX_TEXT_BYTES = {"text": 2**20, "listing": 16 * 2**20}
-# Text encoders read the first few hundred letters; more than that would only make the set slow.
-MOST_LETTERS, MOST_CAPTIONS = 10_000, 1_000  # of a caption, of a picture
+MOST_CAPTIONS = 1_000  # of a picture
 
 
 class Place(NamedTuple):
@@ -246,8 +246,9 @@ def _listed(
 
 def _only(pictures: Iterable[File], listing: File) -> File | None:
     """The one of these pictures that lies beside a listing or below; None where it is not one."""
-    below = [file for file in pictures if file.name.is_relative_to(listing.name.parent)]
-    return below[0] if len(below) == 1 else None
+    below = (file for file in pictures if file.name.is_relative_to(listing.name.parent))
+    found = list(islice(below, 2))
+    return found[0] if len(found) == 1 else None
 
 
 def _mention(notes: list[str], shelf: Shelf, files: Sequence[File], what: str) -> None:

@@ -4,7 +4,7 @@ import stat
 import struct
 import unicodedata
 import zipfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -75,21 +75,33 @@ def _gather_single(given: Sequence[Path], finds: Finds) -> None:
 
     A browser puts each uploaded file in a folder of its own, so there a caption belongs to the picture of its name.
     """
-    helpers = [path for path in given if path.suffix.lower() in (*CAPTION_SUFFIXES, *LISTING_SUFFIXES)]
-    pictures = [path for path in given if path not in helpers]
-    for folder in dict.fromkeys(path.parent for path in pictures):
-        here = [path for path in pictures if path.parent == folder]
+    helpers = {path for path in given if _is_helper(path)}
+    listings = [path for path in given if path in helpers and path.suffix.lower() in LISTING_SUFFIXES]
+    texts, folders = defaultdict(list), defaultdict(list)
+    for path in given:
+        if path not in helpers:
+            folders[path.parent].append(path)
+        elif path.suffix.lower() in CAPTION_SUFFIXES:
+            texts[path.stem].append(path)
+    for folder, here in folders.items():
         names = [f"{path.stem}{ending}" for path in here for ending in (*CAPTION_SUFFIXES, f"{MASK_ENDING}.png")]
         beside = [folder / name for name in (*names, *LISTING_NAMES) if (folder / name).is_file()]
-        stems = {path.stem for path in here}
-        along = [path for path in helpers if path.stem in stems or path.suffix.lower() in LISTING_SUFFIXES]
-        files = {path.name: path for path in (*along, *beside, *here)}  # what lies beside counts more
+        along = [path for stem in {path.stem: None for path in here} for path in texts[stem]]
+        files = {path.name: path for path in (*listings, *along, *beside, *here)}  # what lies beside counts more
         listed = [File(PurePosixPath(name), Place(str(path.absolute()))) for name, path in files.items()]
         gather(_shelf(str(folder), PurePosixPath(), listed), finds)
-    stems = {path.stem for path in pictures}
-    alone = [path for path in helpers if path.suffix.lower() in CAPTION_SUFFIXES and path.stem not in stems]
-    finds.notes += [f"{path}: there is no picture of that name." for path in alone]
+    stems = {path.stem for here in folders.values() for path in here}
+    alone = [path for stem, paths in texts.items() if stem not in stems for path in paths]
+    if alone:
+        some = ", ".join(map(str, alone[:5])) + (", ..." if len(alone) > 5 else "")
+        finds.notes.append(f"{some}: there is no picture of that name.")
     finds.others += len(alone)
+
+
+def _is_helper(path: Path) -> bool:
+    """Whether a file says something of pictures; one that is a picture itself is called wrong."""
+    helps = path.suffix.lower() in (*CAPTION_SUFFIXES, *LISTING_SUFFIXES)
+    return helps and not looks_like_picture(begin_file(path))
 
 
 def _gather_zip(source: Path, finds: Finds) -> None:
@@ -135,6 +147,7 @@ def _zip_files(source: Path, members: Sequence[zipfile.ZipInfo], finds: Finds) -
     left = max(MAX_ZIP_BYTES, MAX_RATIO * source.stat().st_size)
     files: list[File] = []
     astray: list[str] = []
+    unused: dict[str, list[PurePosixPath]] = {}
     named = [(_member_name(info), index) for index, info in enumerate(members) if not info.is_dir()]
     for name, index in sorted(named, key=lambda pair: (natural_key(pair[0]), pair[1])):
         info, suffix = members[index], name.suffix.lower()
@@ -150,7 +163,10 @@ def _zip_files(source: Path, members: Sequence[zipfile.ZipInfo], finds: Finds) -
             finds.rejected.append(Rejected(f"{source}/{name}", reason))
         else:
             finds.others += 1
-            finds.notes.append(f"{source}/{name} was not used: {reason}")
+            unused.setdefault(reason, []).append(name)
+    for reason, names in unused.items():
+        others = f" and {len(names) - 1} others were" if len(names) > 1 else " was"
+        finds.notes.append(f"{source}/{names[0]}{others} not used: {reason}")
     if astray:
         what = f"{len(astray)} names lead out of the zip" if len(astray) > 1 else "a name leads out of the zip"
         finds.notes.append(f"{source}: {what} ({astray[0]!r}); only what is behind that was kept of it.")

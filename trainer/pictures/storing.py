@@ -3,7 +3,6 @@
 `python -P -m trainer.pictures.storing` is such a worker; see `trainer.pictures.sandbox`.
 """
 
-import hashlib
 import io
 import lzma
 import struct
@@ -18,6 +17,7 @@ from PIL import Image, ImageColor
 
 from trainer.contract.errors import UserError
 from trainer.contract.files import write_atomic
+from trainer.contract.names import identity
 from trainer.pictures.buckets import is_alike
 from trainer.pictures.decode import MAX_FILE_BYTES, Colour, Decoded, decode, decode_picture, read_bytes
 from trainer.pictures.jpeg import strip_jpeg
@@ -80,7 +80,7 @@ def store(job: Job) -> dict[str, Any]:
     if job["copy"]:
         suffix, blob = encode(data, found)
         name, answer["file"] = _keep(folder, "pictures", suffix, blob)
-        answer["id"] = _name(f"{name}/{shape}".encode()) if alpha else name  # unlike only in alpha is unlike
+        answer["id"] = identity(f"{name}/{shape}") if alpha else name  # unlike only in alpha is unlike
     return answer
 
 
@@ -114,8 +114,10 @@ def read_place(place: Place, limit: int = MAX_FILE_BYTES) -> bytes:
     if member is None:
         return read_bytes(path, limit)
     archive = _open_zip(path)
-    info = archive.infolist()[int(member)]
-    return read_member(archive, info, limit)
+    members = archive.infolist()
+    if int(member) >= len(members):
+        raise UserError("The zip is another one by now.", str(path), "Import it again.")
+    return read_member(archive, members[int(member)], limit)
 
 
 def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> bytes:
@@ -145,7 +147,8 @@ def read_part(archive: zipfile.ZipFile, info: zipfile.ZipInfo, count: int) -> by
     except RuntimeError as error:  # what zipfile raises where a password is needed
         raise UserError("The zip has a password.", info.filename, "Unpack it and import the folder.") from error
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError, ValueError) as error:
-        raise UserError(f"This part of the zip is damaged ({error}).", info.filename, fix) from error
+        reason = str(error) or "it breaks off"
+        raise UserError(f"This part of the zip is damaged ({reason}).", info.filename, fix) from error
 
 
 @lru_cache(maxsize=1)
@@ -189,13 +192,9 @@ def _png(picture: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _name(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:32]
-
-
 def _keep(folder: Path, room: str, suffix: str, data: bytes) -> tuple[str, str]:
     """Write a file under the name of its content, unless it is there; returns that name and the path in the set."""
-    name = _name(data)
+    name = identity(data)
     file = f"{room}/{name[:2]}/{name}{suffix}"
     path = folder / file
     if not path.exists():

@@ -6,6 +6,7 @@ becomes empty is none any more.
 """
 
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -14,7 +15,7 @@ import regex
 
 from trainer.contract.errors import UserError
 from trainer.pictures.album import Entry
-from trainer.pictures.captions import fold, with_trigger
+from trainer.pictures.captions import MOST_LETTERS, fold, with_trigger
 
 Edit = Callable[[Entry], Entry]
 KEEP_MARK = "|||"  # kohya's: tags before the first, and behind the second, keep their places
@@ -23,6 +24,7 @@ MEAN_TAG = 3.0
 # What sentences have and lists of tags do not. "the" only counts inside a tag: "the legend of zelda" is one.
 _SENTENCE = re.compile(r"\b(a|an|is|are|was|were|his|her|their|its)\s|\S\s+the\s|\w\.$", re.IGNORECASE)
 SEARCH_SECONDS = 0.5  # for one caption; a pattern that takes longer would take for ever on another
+EDIT_SECONDS = 5.0  # for all captions together: an ordinary pattern needs a tenth of it on ten thousand
 _WORDY = re.compile(r"[^\W_]{2}")  # "long_hair" has it, "^_^" and "o_o" have not
 
 
@@ -126,7 +128,8 @@ def find_replace(find: str, replace: str, *, pattern: bool = False, any_case: bo
         any_case: find capital and small letters alike.
 
     Raises:
-        UserError: nothing to find, or no regular expression; the edit raises it where a search takes for ever.
+        UserError: nothing to find, or no regular expression; the edit raises it where the search takes too long, on a
+            caption or on all of them, or makes a caption far too long.
     """
     if not find:
         raise UserError("There is nothing to find.", "find and replace", "Type the text that is to be replaced.")
@@ -141,15 +144,23 @@ def find_replace(find: str, replace: str, *, pattern: bool = False, any_case: bo
             f"This is no regular expression that can be used: {error}.", f"{find} -> {replace}", fix
         ) from error
 
+    left = EDIT_SECONDS
+
     def each(caption: str) -> str:
+        nonlocal left
+        began = time.perf_counter()
         try:
-            after = wanted.sub(template, caption, timeout=SEARCH_SECONDS)
+            after = wanted.sub(template, caption, timeout=min(SEARCH_SECONDS, max(left, 0.001)))
         except TimeoutError as error:
             fix = "Make it simpler: nothing repeated inside something repeated, as in (a+)+."
             raise UserError("This regular expression takes too long.", find, fix) from error
         except (regex.error, IndexError) as error:
             fix = r"Use the groups that the pattern has: \1 is the first."
             raise UserError(f"What it is replaced by cannot be used: {error}.", replace, fix) from error
+        left -= time.perf_counter() - began
+        if len(after) > max(MOST_LETTERS, len(caption)):
+            fix = f"Replace it by less: no text encoder reads {MOST_LETTERS} letters."
+            raise UserError(f"A caption would become {len(after)} letters long.", find, fix)
         return tidy(after) if _gaps(after) > _gaps(caption) else after
 
     return _captions(each)
@@ -218,11 +229,6 @@ def dedupe() -> Edit:
 def spaced() -> Edit:
     """Turn underscores within tags of words into spaces; faces such as `^_^` stay."""
     return _tags(lambda tags: [fold(tag.replace("_", " ")) if _WORDY.search(tag) else tag for tag in tags])
-
-
-def lowered() -> Edit:
-    """Write captions in small letters, as CLIP reads them in any case."""
-    return _captions(str.lower)
 
 
 def _captions(how: Callable[[str], str]) -> Edit:

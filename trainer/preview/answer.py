@@ -14,7 +14,7 @@ from trainer.contract.config import ModelSection
 from trainer.contract.errors import UserError
 from trainer.contract.files import replace_atomic
 from trainer.contract.requests import GenerateRequest, SweepRequest, parse
-from trainer.device import DTYPES, Engine, preferred_device, preferred_dtype
+from trainer.device import DTYPES, Engine, preferred_device, preferred_dtype, room
 from trainer.preview.engine import PreviewEngine
 from trainer.preview.parameters import parameters_of
 
@@ -28,7 +28,8 @@ def preview_engine(model: ModelSection) -> PreviewEngine:
     """Load a base for previews, on the GPU if there is one."""
     device = preferred_device()
     dtype = preferred_dtype(device) if model.dtype == "auto" else DTYPES[model.dtype]
-    return PreviewEngine(model, Engine(device, dtype, torch.get_num_threads()))
+    with room("to load this model", "--base", "Close what else uses the card, or take a smaller model."):
+        return PreviewEngine(model, Engine(device, dtype, torch.get_num_threads()))
 
 
 def check(request: GenerateRequest) -> None:
@@ -52,9 +53,16 @@ def answer(
         UserError: something in the request cannot be done.
     """
     check(request)
-    notices = engine.use(request.adapters)
     folder = Path(request.out)
     folder.mkdir(parents=True, exist_ok=True)
+    with room("to draw this", "--size", "Close what else uses the card, or draw smaller pictures."):
+        notices = engine.use(request.adapters)
+        return _draw(engine, request, folder, on_step), notices
+
+
+def _draw(
+    engine: PreviewEngine, request: GenerateRequest, folder: Path, on_step: Callable[[int, int], None]
+) -> list[Path]:
     files = []
     for index, image in enumerate(engine.draw(request, on_step)):
         path = folder / f"{request.id}-{index}.png"
@@ -64,7 +72,7 @@ def answer(
         about.add_text("parameters", text)
         replace_atomic(path, lambda temporary, image=image, about=about: image.save(temporary, "PNG", pnginfo=about))
         files.append(path)
-    return files, notices
+    return files
 
 
 def answer_file(request_file: str) -> None:

@@ -19,9 +19,10 @@ from filelock import FileLock, Timeout
 from PIL import Image, ImageColor
 
 from trainer.contract.errors import UserError
+from trainer.contract.names import identity
 from trainer.contract.requests import CaptionRequest, Progress, parse
 from trainer.device import ran_out
-from trainer.pictures.album import WORDS, Album, Entry, edit, identity, is_own, locate, open_album
+from trainer.pictures.album import WORDS, Album, Entry, edit, is_own, locate, open_album
 from trainer.pictures.captions import fold, with_trigger
 from trainer.pictures.decode import Colour, open_picture
 from trainer.tools.captioners import Captioner, open_captioner

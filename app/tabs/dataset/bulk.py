@@ -47,6 +47,7 @@ WAYS: dict[str, Way] = {
     "rename": Way("Rename a tag", "Tag", "New name", lambda one, two, on: tags.rename(one, two)),
     "move": Way("Move a tag to the front", "Tag", "", lambda one, two, on: tags.move_to_front(one)),
     "surround": Way("Put words around", "Before", "Behind", lambda one, two, on: tags.surround(one, two)),
+    "trigger": Way("Write the trigger word", "Trigger", "", lambda one, two, on: tags.inject(one)),
     "dedupe": Way("Leave each tag once", "", "", lambda one, two, on: tags.dedupe()),
     "spaces": Way("Underscores to spaces", "", "", lambda one, two, on: tags.spaced()),
 }  # fmt: skip

@@ -22,7 +22,8 @@ HINT = (
     "For several things in one set: type a new name or choose one. What a concept leaves empty is as the set or the "
     "run has it. Repeats: how often a picture is seen in an epoch. Share: the part of an epoch that the concept gets "
     "instead (0.3 or 30%); what shares leave is divided by repeats. Mirror: yes or no. Regularisation: pictures of "
-    "what is not to change; they get no trigger. Shuffle: auto, on or off. Changes are kept at once."
+    "what is not to change; they get no trigger. Before, behind: words around captions. "
+    "Shuffle: auto, on or off. Changes are kept at once."
 )
 FLIPS = {"as the run": None, "yes": True, "no": False}
 
@@ -56,8 +57,8 @@ COLUMNS = (
     Column("share", "share"),
     Column("mirror", "flip"),
     Column("regularisation", "regularisation", "bool"),
-    Column("before captions", "caption_prefix"),
-    Column("behind captions", "caption_suffix"),
+    Column("before", "caption_prefix"),
+    Column("behind", "caption_suffix"),
     Column("shuffle", "shuffle"),
     Column("keep tokens", "keep_tokens"),
     Column("tag dropout", "tag_dropout"),

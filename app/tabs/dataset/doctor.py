@@ -13,7 +13,7 @@ from app.tabs.dataset.background import beside
 from app.tabs.dataset.desk import Desk, news
 from app.tabs.dataset.editor import find
 from app.views import grid, sets
-from app.views.eyes import EYES
+from app.views.eyes import eye_of
 from app.views.page import in_turn, kindly, quiet, say
 from trainer.contract.errors import UserError
 from trainer.pictures import remedies
@@ -70,7 +70,7 @@ def build(desk: Desk, eye: gr.Dropdown) -> None:
 def _examine(path: str, kind: str) -> Iterator[tuple[Any, Any]]:
     if not path:
         return
-    options = Options(resolution=EYES[kind].resolution)
+    options = Options(resolution=max(eye_of(kind).resolutions))
     try:
         for told in beside(lambda tell: examine(Path(path), options, tell)):
             if isinstance(told, Findings):

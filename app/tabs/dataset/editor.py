@@ -166,7 +166,7 @@ def _wire_editor(desk: Desk, words: Words, tiles: gr.HTML, marks: gr.HTML, part:
                            (tiles.visit, visit)):  # fmt: skip
         done = listen(_candid(answer, desk.told), now, given, **quiet(trigger_mode="multiple"))
         done.then(None, [part.caption, desk.before], None, js=ARRIVED)
-    for changes in (desk.page.dataset.change, desk.changed.change, part.eye.input):
+    for changes in (desk.page.dataset.change, desk.changed.change, part.eye.change):
         changes(None, None, None, js="() => { document.dispatchEvent(new Event('dataset-changed')); }")
     desk.wanted.change(None, desk.wanted, None, js=WANTED)
     crops.wire_focus(desk, part.stage, part.unfocus)

@@ -3,20 +3,22 @@
 import html
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import gradio as gr
 
 from app.jobs import captioning
-from app.tabs.dataset.background import beside
+from app.tabs.dataset.background import Beside
 from app.tabs.dataset.desk import Desk, news
 from app.views import pictures, sets, uploads
-from app.views.page import Page, kindly, quiet, say
+from app.views.page import Page, kindly, quiet
 from trainer.contract.errors import UserError
-from trainer.pictures.album import create_album, locate
+from trainer.pictures.album import locate
 from trainer.pictures.importing import Duplicate, ImportOptions, ImportReport, import_pictures
+from trainer.pictures.newcomers import at_work, make_for_import
 from trainer.pictures.shelves import Rejected
 
 SCRIPT = Path(__file__).with_name("drop.js").read_text("utf-8")
@@ -29,7 +31,10 @@ DROP = """<div class="drop"><b>Drop pictures, folders or zips here</b>
 <span role="status"></span><button>Cancel</button></div>
 <span class="queued" role="status"></span></div>"""
 
-Work = Callable[[Callable[[int, int], None]], ImportReport]
+RECENT = 600.0  # seconds for which a page that is loaded again shows what came of an import
+
+Tell = Callable[[int, int], None]
+Work = Callable[[Path, Tell], ImportReport]
 
 
 def build(desk: Desk) -> None:
@@ -51,8 +56,10 @@ def build(desk: Desk) -> None:
         **quiet(),
     )  # fmt: skip
     busy: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 2}
-    for key, button in samples.items():
+    ends = [
         button.click(lambda key=key: (yield from _use_sample(page.home, key)), None, shown, **busy)
+        for key, button in samples.items()
+    ]
 
     def sent(event: gr.EventData, opened: str) -> Iterator[Any]:
         yield from _import_upload(page.home, str(event.token), opened)
@@ -60,9 +67,14 @@ def build(desk: Desk) -> None:
     def from_place(text: str, way: str, into: str) -> Iterator[Any]:
         yield from _import_place(page.home, text, way == "leave", into)
 
-    drop.sent(sent, page.dataset, shown, trigger_mode="multiple", **busy)  # one may be sent while another is read
-    add.click(from_place, [place, how, page.dataset], shown, **busy)
-    page.blocks.load(lambda: _chosen(page.home, _first_shown(page.home)), None, chosen, **quiet())
+    ends += [
+        drop.sent(sent, page.dataset, shown, trigger_mode="multiple", **busy),  # one may be sent while another is read
+        add.click(from_place, [place, how, page.dataset], shown, **busy),
+        page.blocks.load(lambda: _opened(page.home), None, chosen, **quiet())
+        .then(lambda: (yield from _again(page.home)), None, shown, **quiet()),
+    ]  # fmt: skip
+    for end in ends:
+        end.then(partial(_still_there, page.home), chosen, chosen, **quiet())
 
 
 def _choose(page: Page) -> tuple[gr.Dropdown, gr.Textbox, gr.Button, dict[str, gr.Button]]:
@@ -99,6 +111,12 @@ def _chosen(home: Path, path: Path | None) -> gr.Dropdown:
     return gr.Dropdown(_listed(home), value=str(path) if path else None)
 
 
+def _opened(home: Path) -> Any:
+    """The set that a page opens with. Where there is none, one may be on its way already, which stays chosen."""
+    first = _first_shown(home)
+    return _chosen(home, first) if first else gr.skip()
+
+
 def _first_shown(home: Path) -> Path | None:
     """The set that a page opens with: one that a model is at work on, else the one that was changed last."""
     return captioning.running(home) or next(iter(sets.own(home)), None)
@@ -113,31 +131,30 @@ def _import_upload(home: Path, token: str, opened: str) -> Iterator[Any]:
     try:
         into = uploads.destination(home, token)
     except UserError as error:
-        say(error)
-        yield gr.skip(), "", gr.skip()
+        yield gr.skip(), _fault_html(error), gr.skip()
         return
 
-    def work(target: Path) -> Work:
-        def run(tell: Callable[[int, int], None]) -> ImportReport:
-            try:
-                tree = uploads.arrived(home, token)
-                return _as_sent(import_pictures(sorted(tree.iterdir()), target, on_progress=tell), tree)
-            finally:
-                uploads.end(home, token)
+    def work(target: Path, tell: Tell) -> ImportReport:
+        try:
+            tree = uploads.arrived(home, token)
+            return _as_sent(import_pictures(sorted(tree.iterdir()), target, on_progress=tell), tree)
+        finally:
+            uploads.end(home, token)
 
-        return run
-
-    yield from _run(home, str(into or ""), work, choose=not opened)
+    yield from _run(home, into, work, choose=not opened)
 
 
 def _import_place(home: Path, text: str, leave: bool, into: str) -> Iterator[Any]:
-    def work(target: Path) -> Work:
-        if not text.strip():
-            raise UserError("no folder is named", "Folder, picture or zip", "Type where the pictures lie.")
-        source = Path(text.strip()).expanduser()
-        return lambda tell: import_pictures([source], target, options=ImportOptions(reference=leave), on_progress=tell)
+    source = Path(text.strip()).expanduser()
 
-    yield from _run(home, into, work, choose=not into)
+    def work(target: Path, tell: Tell) -> ImportReport:
+        return import_pictures([source], target, options=ImportOptions(reference=leave), on_progress=tell)
+
+    if text.strip():
+        yield from _run(home, Path(into) if into else None, work, choose=not into)
+    else:
+        error = UserError("no folder is named", "Folder, picture or zip", "Type where the pictures lie.")
+        yield gr.skip(), _fault_html(error), gr.skip()
 
 
 def _as_sent(report: ImportReport, tree: Path) -> ImportReport:
@@ -154,47 +171,101 @@ def _as_sent(report: ImportReport, tree: Path) -> ImportReport:
 
 def _use_sample(home: Path, key: str) -> Iterator[Any]:
     """Copy a sample set among the user's own, once: the copy may be edited."""
-    target = home / "datasets" / f"sample-{key}"
+    target = home / "datasets" / f"{sets.COPY}{key}"
     if target.is_dir() and sets.has_pictures(str(target)):
         yield _chosen(home, target), "", news()
         return
 
-    def work(target: Path) -> Work:
+    def work(target: Path, tell: Tell) -> ImportReport:
         source = sets.sample_folders().get(key)
         if source is None:
             fix = "Install the program again."
             raise UserError(f"the sample pictures '{key}' did not come along", "presets/demo", fix)
-        return lambda tell: import_pictures([source], target, on_progress=tell)
+        return import_pictures([source], target, on_progress=tell)
 
-    yield from _run(home, str(target), work, choose=True)
+    yield from _run(home, target, work, choose=True)
 
 
-def _run(home: Path, into: str, work: Callable[[Path], Work], choose: bool) -> Iterator[Any]:
+class _Going(NamedTuple):
+    """An import that a page of this server has begun."""
+
+    home: Path
+    target: Path
+    work: Beside[ImportReport]
+
+
+_goings: list[_Going] = []
+
+
+def _run(home: Path, into: Path | None, work: Work, choose: bool) -> Iterator[Any]:
     """Import beside the page and tell how far it is; it goes on to its end if the page is closed.
 
     The set is opened at once or not at all: at the end somebody may be at work on another one.
     """
     try:
-        target = Path(into) if into else sets.create(home, "")
+        target = into or sets.create_for_import(home)
         sets.check_own(home, target)
-        run = work(target)
-        if choose:
-            sets.editable(home, target) if target.is_dir() else create_album(target)
-            yield _chosen(home, target), gr.skip(), gr.skip()
-        for told in beside(run):
+        prepare = partial(_prepare, home, target)
+        prepare()
+    except UserError as error:
+        yield gr.skip(), _fault_html(error), gr.skip()
+        return
+
+    def inside(tell: Tell) -> ImportReport:
+        with at_work(target, prepare):  # around all of it: also what fails before there is a picture leaves no set
+            return work(target, tell)
+
+    going = _Going(home, target, Beside(inside))
+    _goings[:] = [one for one in _goings if one.work.age() < RECENT] + [going]
+    if choose:
+        yield _chosen(home, target), gr.skip(), gr.skip()
+    yield from _follow(going)
+
+
+def _prepare(home: Path, target: Path) -> None:
+    if not make_for_import(target):
+        sets.editable(home, target)
+
+
+def _follow(going: _Going) -> Iterator[Any]:
+    """Tell how far an import is, and what came of it."""
+    home, target = going.home, going.target
+    try:
+        for told in going.work.follow():
             if isinstance(told, ImportReport):
-                yield gr.Dropdown(_listed(home)), report_html(told, target.name), news()
+                yield gr.Dropdown(_listed(home)), report_html(told, target.name), _news_of(target)
             else:
                 yield gr.skip(), _progress(target.name, *told), gr.skip()
     except UserError as error:
-        say(error)
-        yield gr.skip(), "", gr.skip()
+        yield gr.Dropdown(_listed(home)), _fault_html(error), gr.skip()
+
+
+def _again(home: Path) -> Iterator[Any]:
+    """Show a page that was loaded again what goes on, or what came of what has just ended."""
+    yield gr.skip(), gr.skip(), gr.skip()  # Gradio empties what an event is to fill and says nothing of
+    for going in [one for one in _goings if one.home == home and one.work.age() < RECENT]:
+        yield from _follow(going)
+
+
+def _news_of(target: Path) -> Any:
+    """Word of a change, unless nothing came into a new set and it is gone."""
+    return news() if target.is_dir() else gr.skip()
+
+
+def _still_there(home: Path, path: str | None) -> Any:
+    """Another set in the place of one into which nothing came."""
+    return gr.skip() if not path or Path(path).is_dir() else _chosen(home, _first_shown(home))
 
 
 def _progress(name: str, done: int, total: int) -> str:
     share = f"{done} of {sets.count(total, 'picture')}" if total else "looking at what came"
     bar = f'<progress value="{done}" max="{total or 1}"></progress>'
     return f'<div class="report">{bar} {html.escape(name)}: {share}</div>'
+
+
+def _fault_html(error: UserError) -> str:
+    said = "<br>".join(html.escape(line) for line in str(error).splitlines() if line)
+    return f'<div class="report wrong"><b>Nothing was added.</b><br>{said}</div>'
 
 
 def report_html(report: ImportReport, name: str) -> str:

@@ -6,7 +6,8 @@ from typing import Any
 import gradio as gr
 
 from app.tabs.dataset.desk import Desk, look, news
-from app.views.page import kindly, quiet
+from app.views import sets
+from app.views.page import in_turn, kindly, quiet
 from trainer.pictures.album import Album, change
 from trainer.pictures.captions import fold
 
@@ -22,6 +23,9 @@ def build(desk: Desk) -> None:
         kind = gr.Textbox(label="Class word", placeholder="none", elem_id="dataset-class", min_width=220,
                           info="What it is: dog, woman, drawing. With the trigger, the text of pictures without "
                                "a caption.")  # fmt: skip
+
+    note = gr.HTML("", elem_id="dataset-trigger-note", padding=False, apply_default_css=False)
+    trigger.change(sets.trigger_note_html, trigger, note, **in_turn("trigger-note"))
 
     def keep(field: str) -> Callable[[str, str], Any]:
         def one(path: str, text: str) -> Any:

@@ -4,11 +4,16 @@ import pytest
 import torch
 from torch import nn
 
+from trainer.adapters.arena import Arena, Slot
 from trainer.adapters.dropout import Dropout
 from trainer.adapters.lora import attach
 from trainer.adapters.norms import NormLimit
+from trainer.contract.compose import compose
 from trainer.contract.config import AdapterSection, OptimizerSection
-from trainer.optim import FlatAdamW
+from trainer.optim.average import decay_at
+from trainer.optim.build import build
+from trainer.optim.flat import adamw
+from trainer.optim.scaling import Guard, LossScale
 from trainer.protocols import Target
 
 MAKERS = {
@@ -81,7 +86,7 @@ def test_no_update_is_longer_than_the_limit_and_shorter_ones_are_untouched(kind)
     small = adapter.view("unet.layer1.A")
     small.mul_(1e-3)
     kept = small.clone()
-    limit = NormLimit(FlatAdamW(adapter.arena, OptimizerSection(weight_decay=0.0)), adapter, 0.5)
+    limit = NormLimit(adamw(adapter.arena, OptimizerSection(weight_decay=0.0)), adapter.arena, adapter.sizes, 0.5)
     limit.step(dict.fromkeys(adapter.arena.groups, 0.0))
     for target in adapter.layers:
         A, B = (adapter.view(f"{target}.{letter}") for letter in "AB")
@@ -91,3 +96,33 @@ def test_no_update_is_longer_than_the_limit_and_shorter_ones_are_untouched(kind)
         else:
             assert norm == pytest.approx(0.5, rel=1e-4)
     assert torch.equal(adapter.arena.work, adapter.arena.master)
+
+
+def test_layers_that_learn_no_more_are_left_as_they_are():
+    _, adapter, _ = adapted(count=1)
+    limit = NormLimit(adamw(adapter.arena, OptimizerSection(weight_decay=0.0)), adapter.arena, adapter.sizes, 0.5)
+    limit.settle(list(adapter.arena.groups))
+    kept = adapter.arena.master.clone()
+    limit.step({})
+    assert torch.equal(adapter.arena.master, kept)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_run_holds_the_limit_before_the_average_sees_the_matrices(dtype):
+    _, adapter, _ = adapted(count=2, max_norm=0.5)
+    base = {"dataset": {"path": "x"}, "adapter": {"max_norm": 0.5}, "training": {"ema": 0.9}, "export": {"ema": True}}
+    arena = Arena(
+        [Slot(name, f"unet.{name[-1]}", tuple(adapter.view(name).shape)) for name in adapter.arena.parameters],
+        torch.device("cpu"),
+        dtype,
+    )
+    arena.master.normal_(generator=torch.Generator().manual_seed(1))
+    whole = build(arena, compose([base]), adapter.sizes)
+    assert isinstance(whole, LossScale if dtype == torch.float16 else Guard)
+    whole.step(dict.fromkeys(arena.groups, 0.0))
+    for target in adapter.layers:
+        A, B = (arena.view(arena.master, f"{target}.{letter}") for letter in "AB")
+        assert (B @ A).norm().item() == pytest.approx(0.5, rel=1e-4)
+    before = torch.Generator().manual_seed(1)
+    first = torch.empty_like(arena.master).normal_(generator=before)
+    torch.testing.assert_close(whole.shown(), torch.lerp(first, arena.master, 1 - decay_at(0, 0.9)))

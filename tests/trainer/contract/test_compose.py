@@ -8,6 +8,7 @@ from trainer.contract.catalog import FAMILIES
 from trainer.contract.compose import compose, from_toml, load_preset, parse_assignments, presets, setting_names, to_toml
 from trainer.contract.config import interval
 from trainer.contract.errors import UserError
+from trainer.contract.known_as import KNOWN_AS
 
 BASE = {"dataset": {"path": "pictures"}}
 
@@ -35,6 +36,9 @@ def test_a_length_in_a_later_layer_replaces_the_other_lengths(earlier, later):
         (["schedule.name=cosin"], ["cosin", "cosine"]),
         (["adaptor.rank=3"], ["adaptor"]),
         (["rank=3"], ["section.key=value"]),
+        (["network_dim=3"], ["section.key=value", "adapter.rank"]),
+        (["objective.min_snr_gamma=5"], ["no such setting", "it is objective.snr_gamma here"]),
+        (["objective.debiased_estimation_loss=true"], ["it is objective.weighting=debiased here"]),
         (["adapter.rank"], ["section.key=value"]),
         (["training.save_every=sometimes"], ["training.save_every", "sometimes"]),
         (["objective.weighting=debiased", "objective.snr_gamma=5"], ["objective.snr_gamma", "weighting=debiased"]),
@@ -67,6 +71,17 @@ def test_two_lengths_in_one_layer_are_refused_whatever_a_later_layer_says(layer)
 def test_snr_gamma_alone_means_min_snr_as_in_older_files(layers, found):
     objective = compose([BASE, *({"objective": layer} for layer in layers)]).objective
     assert (objective.weighting, objective.snr_gamma) == found
+
+
+@pytest.mark.parametrize(("gamma", "weighting"), [("5.0", "min_snr"), ('"off"', "none")])
+def test_a_run_from_before_there_was_a_choice_of_weighting_goes_on_as_it_was(gamma, weighting):
+    text = f'[dataset]\npath = "x"\n[training]\nsteps = 3\n[objective]\nsnr_gamma = {gamma}\nnoise_offset = 0.0\n'
+    assert from_toml(text).objective.weighting == weighting
+
+
+def test_what_settings_are_called_elsewhere_leads_to_settings_that_there_are():
+    assert {known.partition("=")[0] for known in KNOWN_AS.values()} <= set(setting_names())
+    compose([BASE, *(parse_assignments([known]) for known in KNOWN_AS.values() if "=" in known)])
 
 
 def test_all_mistakes_are_reported_at_once():

@@ -4,7 +4,8 @@ import pytest
 
 from trainer.contract.catalog import FAMILIES
 from trainer.contract.compose import compose, load_preset, parse_assignments, presets
-from trainer.contract.remarks import effective_rate, remarks
+from trainer.contract.rates import effective_rate
+from trainer.contract.remarks import remarks
 
 SD = {"model": {"base": "someone/sd"}, "dataset": {"path": "pictures"}}
 
@@ -29,6 +30,9 @@ RATE = "optimizer.learning_rate"
         (["optimizer.learning_rate=2e-3"], None, RATE, ["fry", "Lower it."]),
         (["adapter.rank=1", "adapter.alpha=32"], 1000, RATE, ["fry", "alpha 32 / rank 1", "alpha=auto"]),
         ([], 20, "training.steps", ["20 steps", "do nothing", "Train longer"]),
+        (["schedule.warmup=500"], 500, "schedule.warmup", ["500 steps", "a share"]),
+        (["training.save_every=900"], 500, "training.save_every", ["no checkpoint", "20%"]),
+        (["sampling.every=900"], 500, "sampling.every", ["no sample picture", "20%"]),
         (
             ["model.zero_terminal_snr=on", "model.prediction=v_prediction", "objective.noise_offset=0.1"],
             None,
@@ -44,9 +48,17 @@ def test_what_is_hardly_meant_is_said(assignments, steps, setting, words):
         assert word in found.text
 
 
-@pytest.mark.parametrize("assignments", [[], ["optimizer.learning_rate=5e-4"], ["optimizer.learning_rate=2e-5"]])
+@pytest.mark.parametrize(
+    "assignments",
+    [
+        [],
+        ["schedule.warmup=499", "training.save_every=500"],
+        ["optimizer.learning_rate=5e-4"],
+        ["optimizer.learning_rate=2e-5"],
+    ],
+)
 def test_usual_rates_are_not_spoken_of(assignments):
-    assert remarks(of(*assignments), 1500) == []
+    assert remarks(of(*assignments), 500) == []
 
 
 @pytest.mark.parametrize("shelf", ["demo", *sorted({row.shelf for row in FAMILIES.values()})])

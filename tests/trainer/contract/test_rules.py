@@ -15,11 +15,11 @@ ALWAYS = {  # or as the pictures and the base are, which `gather` and the famili
     "dataset": "path resolution max_upscale crop background trigger class_word caption_prefix caption_suffix "
     "caption_chunks shuffle tag_dropout caption_dropout flip masks regularisation_weight",
     "adapter": "method rank ranks alphas module_dropout targets text_encoder start",
-    "optimizer": "name learning_rate weight_decay beta1 beta2 epsilon clip_norm",
-    "schedule": "name warmup",
+    "optimizer": "name learning_rate clip_norm arguments",
+    "schedule": "name warmup final",
     "objective": "weighting loss noise_offset pyramid_iterations input_perturbation timesteps min_timestep "
     "max_timestep prior",
-    "training": "steps epochs views batch_size accumulation seed save_every threads",
+    "training": "steps epochs views batch_size accumulation seed save_every ema threads",
     "engine": "graph layout kernels compile checkpointing base",
     "sampling": "prompts every",
     "export": "dtype captions",
@@ -29,7 +29,8 @@ ALWAYS = {  # or as the pictures and the base are, which `gather` and the famili
 def failing(need: Need) -> object:
     """A value that a need does not accept: the setting's default, or another one."""
     item = form.field(need.setting)
-    words = item.words or [value for value in (item.default, item.bounds[0], True, False) if value is not None]
+    words = [*item.words, "torch.optim.NAdam"] if need.setting == "optimizer.name" else item.words
+    words = words or [value for value in (item.default, item.bounds[0], True, False) if value is not None]
     return next(value for value in words if not need.holds(value))
 
 
@@ -94,6 +95,10 @@ def test_a_page_that_shows_it_at_the_field_goes_on_with_the_default(rule):
 
 
 CLASHING = {
+    "optimizer.lora_plus_ratio": ["optimizer.lora_plus_ratio=16", "optimizer.name=prodigy"],
+    "optimizer.text_encoder_learning_rate": ["optimizer.text_encoder_learning_rate=0.5", "optimizer.name=prodigy"],
+    "adapter.max_norm": ["adapter.max_norm=1", "optimizer.name=schedulefree"],
+    "training.ema": ["training.ema=0.99", "optimizer.name=schedulefree"],
     "objective.noise_offset": ["objective.noise_offset=0.1", "objective.pyramid_iterations=6"],
     "objective.min_timestep": ["objective.min_timestep=0.7", "objective.max_timestep=600"],
     "model.zero_terminal_snr": ["model.zero_terminal_snr=on", "model.prediction=epsilon"],
@@ -108,11 +113,12 @@ CLASHING = {
 @pytest.mark.parametrize("mode", ["refuse", "reset"])
 def test_a_contradiction_is_refused_with_what_to_do(clash, mode):
     both = CLASHING[clash.settings[0]]
+    base = {**BASE, "adapter": {"text_encoder": "text_encoder" in clash.settings[0]}}
     with pytest.raises(UserError) as caught:
-        compose([BASE, parse_assignments(both)], mode)
+        compose([base, parse_assignments(both)], mode)
     assert f"{clash.settings[0]}: {clash.problem}. {clash.fix}" in str(caught.value)
     for one in both:
-        compose([BASE, parse_assignments([one])])
+        compose([base, parse_assignments([one])])
 
 
 def test_a_file_with_every_value_can_be_given_again_as_a_preset():

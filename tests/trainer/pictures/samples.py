@@ -6,7 +6,8 @@ import zipfile
 
 from PIL import Image
 
-from trainer.pictures.album import open_album
+from trainer.pictures.album import locate, open_album
+from trainer.pictures.decode import decode_picture, read_bytes
 
 
 def picture(path, colour="red", **options):
@@ -30,6 +31,14 @@ def zipped(path, members):
 
 def captions(folder):
     return {entry.name: entry.captions for entry in open_album(folder).entries}
+
+
+def read_all(folder):
+    """The files of a set, each decoded to its last pixel."""
+    files = [locate(folder, entry.file) for entry in open_album(folder).entries if not entry.excluded]
+    for file in files:
+        decode_picture(read_bytes(file), str(file))
+    return files
 
 
 def tree(folder):

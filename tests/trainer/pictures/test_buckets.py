@@ -5,10 +5,9 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from trainer.contract.errors import UserError
-from trainer.pictures.buckets import Bucket, crop_box, fit, make_buckets, nearest
+from trainer.pictures.buckets import Bucket, crop_box, make_buckets, nearest
 
 STEPS = st.sampled_from((8, 16, 32, 64))
 SIZES = st.tuples(st.integers(1, 5000), st.integers(1, 5000))
@@ -70,21 +69,6 @@ def test_the_crop_is_the_largest_part_of_the_right_shape(size, grid, at):
     assert 0 <= top < bottom <= size[1]
     assert (right - left) / (bottom - top) == pytest.approx(bucket.width / bucket.height)
     assert right - left == pytest.approx(size[0]) or bottom - top == pytest.approx(size[1])
-
-
-@given(st.tuples(st.integers(1, 90), st.integers(1, 90)), AT)
-def test_any_picture_fits(size, at):
-    bucket = Bucket(24, 16)
-    assert fit(Image.new("RGB", size), bucket, at).size == (24, 16)
-
-
-def test_the_centre_is_kept_and_the_overhang_cut():
-    image = Image.new("RGB", (40, 10), "blue")
-    image.paste((255, 0, 0), (15, 0, 25, 10))  # a red square in the middle
-    assert crop_box(image.size, Bucket(8, 8)) == (15, 0, 25, 10)
-    whole = image.resize((32, 8), Image.Resampling.LANCZOS)
-    assert fit(image, Bucket(8, 8)).tobytes() == whole.crop((12, 0, 20, 8)).tobytes()
-    assert fit(image, Bucket(8, 8), at=(0, 0)).getpixel((0, 0)) == (0, 0, 255)
 
 
 def test_impossible_grids_are_refused():

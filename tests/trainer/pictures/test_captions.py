@@ -4,21 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.contract.errors import UserError
-from trainer.pictures.captions import decode_captions, fold, read_caption, read_captions, with_trigger, write_caption
+from trainer.pictures.captions import caption_file, decode_captions, fold, with_trigger
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=40)
 
 
 def test_txt_comes_before_caption(tmp_path):
     picture = tmp_path / "a.b.png"
-    assert read_caption(picture) == ""
+    assert caption_file(picture) is None
     (tmp_path / "a.b.caption").write_text("second")
-    assert read_caption(picture) == "second"
-    (tmp_path / "a.b.txt").write_text("first")
-    assert read_caption(picture) == "first"
+    assert caption_file(picture) == tmp_path / "a.b.caption"
     (tmp_path / "a.b.txt").write_text("")  # emptied on purpose
-    assert read_caption(picture) == ""
+    assert caption_file(picture) == tmp_path / "a.b.txt"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
@@ -33,24 +30,13 @@ def test_any_bytes_are_read_as_lines(data):
         assert "\0" not in text
 
 
-def test_every_line_is_a_caption(tmp_path):
-    (tmp_path / "a.txt").write_text("one\n\n two  words \n")
-    assert read_captions(tmp_path / "a.png") == ("one", "two words")
-    assert read_caption(tmp_path / "a.png") == "one"
+def test_every_line_is_a_caption():
+    assert decode_captions(b"one\n\n two  words \n") == ("one", "two words")
 
 
-@given(text=TEXT)
-def test_what_is_written_is_read(tmp_path_factory, text):
-    picture = tmp_path_factory.getbasetemp() / "written.png"
-    write_caption(picture, text)
-    assert read_caption(picture) == fold(text)
-
-
-def test_nothing_is_left_behind_when_writing_fails(tmp_path):
-    (tmp_path / "a.txt").mkdir()  # a folder cannot be replaced by a file
-    with pytest.raises(UserError):
-        write_caption(tmp_path / "a.png", "text")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+@given(TEXT)
+def test_what_is_written_is_read(text):
+    assert decode_captions((fold(text) + "\n").encode()) == tuple(filter(None, [fold(text)]))
 
 
 @pytest.mark.parametrize(

@@ -370,3 +370,26 @@ def test_what_is_wrong_beside_a_picture_does_not_lose_it(chunk):
 def test_a_picture_that_breaks_off_in_its_head_is_not_called_unknown():
     with pytest.raises(UserError, match="damaged, or of a rare kind"):
         decode(b"II*\0\x08\0\0\0\0\0", "a.tif")
+
+
+def test_a_profile_stays_out_of_the_mask(tmp_path):
+    half = Image.new("LA", (4, 4), (128, 128))
+    for name, picture, profile in (
+        ("grey.png", half, linear_grey()),
+        ("colour.png", half.convert("RGBA"), ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()),
+    ):
+        found = decode(data_of(picture, icc_profile=profile), name)
+        assert found.alpha.info == {} and found.picture.info == {}
+        assert decode(data_of(found.alpha), name).picture.getpixel((0, 0)) == (128, 128, 128)
+
+
+def test_the_clear_colour_of_sixteen_bits_stays_clear():
+    levels = np.array([[[0x1234, 0x5678, 0x9ABC], [0x34, 0x78, 0xBC]]], dtype=">u2")
+    parts = ((b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)), (b"tRNS", levels[0, 0].tobytes()),
+             (b"IDAT", zlib.compress(b"\0" + levels.tobytes())), (b"IEND", b""))  # fmt: skip
+    made = (
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts
+    )
+    found = decode(b"\x89PNG\r\n\x1a\n" + b"".join(made), "", (255, 0, 0))
+    assert found.alpha is not None and list(np.asarray(found.alpha)[0]) == [0, 255]
+    assert list(map(found.picture.getpixel, ((0, 0), (1, 0)))) == [(255, 0, 0), (0, 0, 0)]

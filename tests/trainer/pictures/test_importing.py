@@ -13,14 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.trainer.pictures.samples import captions, encoded, picture, tree, zipped
+from tests.trainer.pictures.samples import captions, encoded, picture, read_all, tree, zipped
 from trainer.contract.errors import UserError
 from trainer.pictures import album as albums
 from trainer.pictures.album import Concept, identity, locate, open_album
+from trainer.pictures.captions import MOST_LETTERS
 from trainer.pictures.exporting import export_pictures
-from trainer.pictures.folder import scan
 from trainer.pictures.importing import ImportOptions, import_pictures
-from trainer.pictures.shelves import MOST_LETTERS
 
 
 def stored(folder, name):
@@ -53,7 +52,7 @@ def test_copies_lie_under_the_names_of_their_content_and_can_be_trained_on(tmp_p
     assert entry.id == identity(data) == report.ids[0]
     assert entry.file == f"pictures/{entry.id[:2]}/{entry.id}.png"
     assert (entry.size, entry.mask, entry.concept) == ((8, 4), None, "")
-    assert [record.path for record in scan(tmp_path / "out").records] == [tmp_path / "out" / entry.file]
+    assert read_all(tmp_path / "out") == [tmp_path / "out" / entry.file]
 
 
 def test_a_zip_gives_the_same_as_its_folder(tmp_path):
@@ -267,7 +266,7 @@ def test_a_plain_folder_that_is_imported_into_keeps_its_pictures(tmp_path):
     picture(tmp_path / "in" / "known.png", "blue")
     report = import_pictures([tmp_path / "in"], tmp_path / "out")
     assert captions(tmp_path / "out") == {"new.png": (), "old.png": ("as before",), "twin.png": ()}
-    assert len(scan(tmp_path / "out").records) == 3
+    assert len(read_all(tmp_path / "out")) == 3
     assert report.accepted == ("new.png",) and len(report.duplicates) == 1
 
 
@@ -296,7 +295,7 @@ import_pictures([Path({str(tmp_path / "in")!r})], Path({str(tmp_path / "out")!r}
     torn.write_bytes(b"half")
     time.sleep(0.5)  # the workers end by themselves
     report = import_pictures([tmp_path / "in"], tmp_path / "out")
-    assert len(report.accepted) == len(scan(tmp_path / "out").records) == 60
+    assert len(report.accepted) == len(read_all(tmp_path / "out")) == 60
     assert all(path.stat().st_mtime_ns == when for path, when in copies.items()), "a copy was written twice"
     assert not list((tmp_path / "out").rglob("*.tmp"))
 
@@ -409,3 +408,11 @@ def test_texts_that_say_nothing_or_too_much_cost_no_picture(tmp_path):
     assert (found["empty.png"], found["book.png"]) == (("said",), ())
     assert found["long.png"] == ("y" * MOST_LETTERS,)
     assert "book.txt was not used: The file has 2 MiB" in "".join(report.notes) and "long.txt" in "".join(report.notes)
+
+
+def test_names_cannot_write_to_the_terminal(tmp_path):
+    members = {"\x1b[2Jgood.png": encoded("red"), "\x1b]0;bad\x07.png": "no picture", "\x9bnote\r.txt": "alone"}
+    report = import_pictures([zipped(tmp_path / "in.zip", members)], tmp_path / "out")
+    assert report.accepted == ("?[2Jgood.png",) and report.rejected[0].source.endswith("/?]0;bad?.png")
+    said = "".join((*report.notes, *captions(tmp_path / "out"), *report.rejected[0]))
+    assert "?note?.txt" in said and not set(said) & {"\x1b", "\x07", "\r", "\x9b"}

@@ -53,4 +53,5 @@ def test_a_larger_batch_does_not_lengthen_a_run(pictures, batch, accumulation, v
 
 def test_words():
     assert Length(300, 15, 60).words() == "300 steps = 15 epochs = each picture seen 60 times"
+    assert Length(41_667, 12_345.68, 1 / 30).words() == "41667 steps = 12345.7 epochs = each picture seen 0.033 times"
     assert Length(1, 0.2, 0.2).words() == "1 step = 0.2 epochs = each picture seen 0.2 times"

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from tests.trainer.pictures.samples import captions, picture
 from trainer.pictures.album import open_album
+from trainer.pictures.captions import MOST_LETTERS
 from trainer.pictures.importing import import_pictures
 from trainer.pictures.listings import Line, read_listing
-from trainer.pictures.shelves import MOST_LETTERS
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])

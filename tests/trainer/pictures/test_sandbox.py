@@ -16,6 +16,10 @@ import os, signal, sys, time
 from trainer.contract.errors import UserError
 from trainer.pictures.sandbox import serve
 
+def first():
+    try: return not open(__file__ + ".mark", "x").close()
+    except FileExistsError: return False
+
 def handle(job):
     match job["do"]:
         case "crash": os.kill(os.getpid(), signal.SIGSEGV)
@@ -25,15 +29,19 @@ def handle(job):
         case "print": os.write(1, b"a library talks"); print("and Python too", flush=True)
         case "full": raise UserError("the disk is full", "here", "make room")
         case "die": sys.exit(0)
+        case "kill": os.kill(os.getpid(), signal.SIGKILL)
+        case "kill once" if first(): os.kill(os.getpid(), signal.SIGKILL)
     return {"did": job["do"], "pid": os.getpid()}
 
+if "begin" in __file__ and first(): os.kill(os.getpid(), signal.SIGKILL)
 serve(handle)
 """
 
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
-    (tmp_path / "odd_worker.py").write_text(ODD)
+    for name in ("odd_worker", "odd_begin"):
+        (tmp_path / f"{name}.py").write_text(ODD)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     return "odd_worker"
 
@@ -48,6 +56,14 @@ def test_one_bad_job_costs_only_itself_and_answers_keep_their_order(module):
     for one, words in (("crash", "crashed"), ("raise", "crashed"), ("die", "crashed"), ("hang", "more than 3 s"),
                        ("fill", "GiB of memory")):  # fmt: skip
         assert words in said[one]["reason"], one
+
+
+def test_what_is_killed_from_outside_gets_another_try(module):
+    wanted = ["a", "kill once", "b", "kill", "c"]
+    answers = list(work(module, [{"do": one} for one in wanted], workers=1))
+    assert [answer.get("did") for answer in answers] == ["a", "kill once", "b", None, "c"]
+    assert "want of memory" in answers[3]["reason"]
+    assert next(work("odd_begin", [{"do": "a"}], workers=1))["did"] == "a"
 
 
 def test_workers_stay_and_end_with_the_work(module):

@@ -1,6 +1,7 @@
 """What a zip may hold: nothing of it is written outside the set, and each part that is not taken has a reason."""
 
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -215,7 +216,8 @@ def test_a_picture_is_one_whatever_it_is_called(tmp_path):
     assert captions(tmp_path / "out") == dict.fromkeys(("p.zip", "q.psd", "r.txt", "s.csv", "w.png", "w.txt"), ())
     found = reasons(report)
     assert ".dng files are not supported" in found["raw.dng"] and "only zips are" in found["more.rar"]
-    assert import_pictures([given / "p.zip"], tmp_path / "single").accepted == ("p.zip",)
+    single = import_pictures([given / "p.zip", given / "r.txt"], tmp_path / "single")
+    assert set(single.accepted) == {"p.zip", "r.txt"}
     assert {path.name for path in foreign_files(given)} == {"raw.dng"}
 
 
@@ -251,3 +253,17 @@ def test_names_of_japanese_windows_are_read(tmp_path):
                (("ねこ.png", encoded()), ("ねこ.txt", "cat"))] + [(Plain("café.png"), encoded("blue"))]  # fmt: skip
     import_pictures([zipped(tmp_path / "in.zip", members)], tmp_path / "out")
     assert captions(tmp_path / "out") == {"café.png": (), "ねこ.png": ("cat",)}
+
+
+def test_what_is_said_of_many_files_is_said_once(tmp_path):
+    archive = zipped(tmp_path / "in.zip", {f"{index}.txt": "said" for index in range(100)})
+    data = bytearray(archive.read_bytes())
+    for at in (found.start() for found in re.finditer(rb"PK\x01\x02", bytes(data))):
+        data[at + 8] |= 1  # "encrypted"
+    archive.write_bytes(data)
+    alone = [tmp_path / f"{index}.txt" for index in range(100)]
+    for path in alone:
+        path.write_text("said")
+    report = import_pictures([archive, *alone], tmp_path / "out")
+    assert (report.seen, report.others, len(report.notes)) == (0, 200, 2)
+    assert "0.txt and 99 others were not used: The zip has a password" in report.notes[0]

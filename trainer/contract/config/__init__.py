@@ -16,10 +16,12 @@ from trainer.contract.config.output import ExportSection, SamplingSection
 from trainer.contract.config.section import (
     AUTO_OR_EVERY,
     PERCENT_OR_STEPS,
+    STEPS_OR_END,
     AutoOrEvery,
     Every,
     Section,
     Switch,
+    Until,
     interval,
 )
 
@@ -27,6 +29,7 @@ __all__ = [
     "AUTO_OR_EVERY",
     "MASK_FLOOR",
     "PERCENT_OR_STEPS",
+    "STEPS_OR_END",
     "AdapterSection",
     "AutoOrEvery",
     "Concept",
@@ -46,6 +49,7 @@ __all__ = [
     "Section",
     "Switch",
     "TrainingSection",
+    "Until",
     "interval",
 ]
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
-from trainer.contract.config.section import Section
+from trainer.contract.config.section import Section, Until
 
 Rank = Annotated[int, Field(ge=1, le=512)]
 Preset = Literal["query+value", "attention", "attention+ff", "transformer", "everything"]
@@ -62,6 +62,9 @@ class AdapterSection(Section):
         "`*.attn2.to_?, mid_block.*`.",
     )
     text_encoder: bool = Field(False, description="Also train the text encoder's attention and MLP projections.")
+    text_encoder_until: Until = Field(
+        "end", description="When the text encoder stops learning: steps, share of the run, epochs, or `end`."
+    )
     start: str = Field("", description="Adapter file to train on from: its layers, its rank or a larger one.")
     init: Literal["kaiming", "gaussian"] = Field("kaiming", description="How A starts; B always starts at zero.")
 

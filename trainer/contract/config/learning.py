@@ -1,51 +1,81 @@
 """How the adapter learns: optimiser, schedule, objective, length."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from trainer.contract.config.section import Every, Section
+
+Argument = bool | int | float | str | tuple[bool | int | float, ...]
+Rate = Annotated[float, Field(gt=0, le=100)]
 
 
 class OptimizerSection(Section):
     """How the adapter's matrices are changed."""
 
-    name: str = Field("adamw", description="Optimiser, by its name in the catalogue.")
-    learning_rate: float = Field(1e-4, gt=0, le=10, description="Peak learning rate of the UNet's matrices.")
-    text_encoder_learning_rate: float | Literal["auto"] = Field(
-        "auto", description="Peak learning rate of the text encoder's matrices. `auto`: half of the UNet's."
+    name: str = Field("adamw", description="Optimiser, by its name in the catalogue, or a class by its dotted name.")
+    learning_rate: Rate | Literal["auto"] = Field(
+        "auto", description="Peak learning rate of the UNet's matrices. `auto`: the optimiser's own in the catalogue."
+    )
+    text_encoder_learning_rate: Rate | Literal["auto"] = Field(
+        "auto",
+        description="Peak learning rate of the text encoder's matrices. `auto`: half of the UNet's, "
+        "or the same where the optimiser finds it.",
+    )
+    text_encoder_2_learning_rate: Rate | Literal["auto"] = Field(
+        "auto", description="The same for the second text encoder of SDXL. `auto`: as the first one's."
+    )
+    lora_plus_ratio: float = Field(
+        1.0,
+        ge=1,
+        le=64,
+        description="LoRA+ (arXiv 2402.12354): B's rate is so many times A's. 16 is the paper's value.",
     )
     weight_decay: float = Field(0.01, ge=0, le=1, description="Decoupled weight decay.")
-    beta1: float = Field(0.9, ge=0, lt=1, description="Decay of AdamW's first moment.")
-    beta2: float = Field(0.99, ge=0, lt=1, description="Decay of AdamW's second moment.")
-    epsilon: float = Field(1e-8, gt=0, description="AdamW's term against division by zero.")
+    beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the first moment; SGD's momentum.")
+    beta2: float = Field(0.99, ge=0, lt=1, description="Decay of the second moment of AdamW and its kin.")
+    epsilon: float = Field(1e-8, gt=0, description="Term against division by zero of AdamW and its kin.")
     clip_norm: float = Field(1.0, ge=0, description="Largest gradient norm of a step; 0 does not clip.")
+    arguments: dict[str, Argument] = Field(
+        {}, description="More arguments of the optimiser's class, such as d_coef = 2 for Prodigy."
+    )
 
-    @property
-    def text_encoder_rate(self) -> float:
-        """text_encoder_learning_rate as a number."""
-        rate = self.text_encoder_learning_rate
-        return self.learning_rate / 2 if rate == "auto" else float(rate)
+    @field_validator("arguments", mode="before")
+    @classmethod
+    def _table(cls, given: object) -> object:
+        if not isinstance(given, Mapping):
+            raise ValueError("write name = value, as many as there are; in --set as {name = value, ...}")
+        return given
 
 
 class ScheduleSection(Section):
     """The learning rate over the run."""
 
-    name: str = Field("cosine", description="Shape of the learning rate over the run, by its name in the catalogue.")
+    name: str = Field("auto", description="Shape of the learning rate over the run, by its name in the catalogue.")
     warmup: float = Field(0.05, ge=0, description="Warm-up: below 1 a share of all steps, from 1 on a number of steps.")
+    final: float = Field(0.0, ge=0, le=1, description="Where the rate ends, as a share of its peak.")
+    cycles: int = Field(3, ge=1, le=100, description="How often cosine with restarts falls.")
+    power: float = Field(2.0, gt=0, le=10, description="Power of the polynomial.")
 
 
 class ObjectiveSection(Section):
     """What is learned and how errors weigh."""
 
-    weighting: str = Field("none", description="How much each timestep counts, by its name in the catalogue.")
+    weighting: str = Field(
+        "none",
+        description="How much each timestep counts. min_snr evens out what is learned at little and at much noise, "
+        "soft_min_snr too, without a kink; debiased prefers much noise.",
+    )
     snr_gamma: float = Field(
         5.0,
         gt=0,
         le=100,
         description="Largest signal-to-noise ratio that min-SNR lets count; 5 is the paper's (arXiv 2303.09556).",
     )
-    loss: str = Field("l2", description="How an error is measured, by its name in the catalogue.")
+    loss: str = Field(
+        "l2", description="How an error is measured. l1, huber and smooth_l1 let outliers and bad pictures count less."
+    )
     huber_schedule: str = Field("snr", description="Over the timesteps, where a Huber loss turns from L2 to L1.")
     huber_c: float = Field(0.1, gt=0, le=1, description="Error at which it turns; with a schedule, at the noisy end.")
     huber_scale: float = Field(1.0, gt=0, le=100, description="Multiplies that error at every timestep.")
@@ -62,7 +92,11 @@ class ObjectiveSection(Section):
         le=1,
         description="More noise in the input than is asked for, against errors that add up; 0.1 (arXiv 2301.11706).",
     )
-    timesteps: str = Field("uniform", description="Which timesteps are learned more, by its name in the catalogue.")
+    timesteps: str = Field(
+        "uniform",
+        description="Which timesteps are learned more: logit_normal the middle, early those with little noise (detail, "
+        "texture), late those with much (composition, shape).",
+    )
     timestep_mean: float = Field(0.0, ge=-5, le=5, description="Centre of logit-normal; above 0 is more noise.")
     timestep_std: float = Field(1.0, gt=0, le=5, description="Width of logit-normal.")
     timestep_bias: float = Field(2.0, ge=1, le=10, description="How strongly early or late are preferred; 1: not.")
@@ -101,6 +135,13 @@ class TrainingSection(Section):
     seed: int = Field(0, ge=0, lt=2**32, description="Same seed, same machine: the same file, bit for bit.")
     save_every: Every = Field(
         "20%", description="Checkpoints: steps (`500`), share of the run (`20%`), epochs (`2ep`), `never`."
+    )
+    ema: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Decay of a running average of the adapter, such as 0.999; 0 keeps none. "
+        "`export.ema` says whether it is used.",
     )
     threads: int | Literal["auto"] = Field("auto", description="CPU threads. `auto`: all cores.")
 

@@ -30,6 +30,9 @@ class ExportSection(Section):
     """The adapter file."""
 
     dtype: Literal["fp16", "bf16", "fp32"] = Field("fp16", description="Number type in the exported file.")
+    ema: bool = Field(
+        False, description="Write the running average (training.ema) instead of the last matrices; samples show it too."
+    )
     captions: bool = Field(
         True, description="Write how often each tag was used into the file. Off: nothing of the captions."
     )

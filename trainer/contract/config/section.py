@@ -6,8 +6,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 PERCENT_OR_STEPS = r"^(\d+|\d+(\.\d+)?%|\d+(\.\d+)?ep|never)$"
 AUTO_OR_EVERY = PERCENT_OR_STEPS.replace("never", "never|auto")
+STEPS_OR_END = PERCENT_OR_STEPS.replace("never", "end")
 Every = Annotated[str, Field(pattern=PERCENT_OR_STEPS)]
 AutoOrEvery = Annotated[str, Field(pattern=AUTO_OR_EVERY)]
+Until = Annotated[str, Field(pattern=STEPS_OR_END)]
 Switch = Literal["auto", "on", "off"]
 
 
@@ -21,14 +23,14 @@ def interval(every: str, total_steps: int, steps_per_epoch: float) -> int | None
     """Turn `500`, `20%` or `2ep` into steps.
 
     Args:
-        every: a value of the fields typed `Every`; for `auto` see `trainer.sampling.affordable_rounds`.
+        every: a value of the fields typed `Every` or `Until`; for `auto` see `trainer.sampling.affordable_rounds`.
         total_steps: optimiser steps of the whole run.
         steps_per_epoch: optimiser steps of one pass over the set.
 
     Returns:
-        A number of optimiser steps, at least 1; None for `never`.
+        A number of optimiser steps, at least 1; None for `never` and `end`.
     """
-    if every == "never":
+    if every in ("never", "end"):
         return None
     if every.endswith("%"):
         return max(1, round(float(every[:-1]) / 100 * total_steps))

@@ -1,11 +1,14 @@
-"""Our AdamW against torch's, the arena, schedules."""
+"""Our AdamW and Lion against others' and by hand, and the arena."""
 
 import pytest
+import pytorch_optimizer
 import torch
 
 from trainer.adapters.arena import ALIGN, Arena, Slot
 from trainer.contract.config import OptimizerSection
-from trainer.optim import FlatAdamW, clip_gradient, constant, cosine, linear, warmup_steps
+from trainer.contract.errors import UserError
+from trainer.optim.flat import adamw, lion
+from trainer.optim.scaling import clip_gradient
 
 SLOTS = [Slot("a.A", "unet.A", (3, 5)), Slot("a.B", "unet.B", (7, 3)), Slot("b.A", "unet.A", (3, 4))]
 
@@ -22,10 +25,10 @@ def filled(dtype=torch.float32) -> Arena:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_steps_in_chunks_are_those_of_the_whole_bit_for_bit(monkeypatch, dtype):
     def stepped(chunk):
-        monkeypatch.setattr("trainer.optim.CHUNK", chunk)
+        monkeypatch.setattr("trainer.optim.flat.CHUNK", chunk)
         arena = Arena([Slot("a.A", "unet.A", (40, 30)), Slot("a.B", "unet.B", (7, 3))], torch.device("cpu"), dtype)
         arena.master.normal_(generator=torch.Generator().manual_seed(2))
-        ours = FlatAdamW(arena, OptimizerSection(weight_decay=0.1))
+        ours = adamw(arena, OptimizerSection(weight_decay=0.1))
         for step in range(3):
             arena.grad.normal_(generator=torch.Generator().manual_seed(step))
             ours.step({"unet.A": 0.01, "unet.B": 0.03})
@@ -38,7 +41,7 @@ def test_steps_in_chunks_are_those_of_the_whole_bit_for_bit(monkeypatch, dtype):
 def test_ten_steps_equal_torch_adamw():
     arena = filled()
     options = OptimizerSection(learning_rate=0.01, weight_decay=0.1, beta2=0.95)
-    ours = FlatAdamW(arena, options)
+    ours = adamw(arena, options)
     theirs = {slot.name: arena.view(arena.master, slot.name).clone().requires_grad_() for slot in SLOTS}
     rates = {"unet.A": 0.01, "unet.B": 0.03}
     groups = [{"params": [theirs[slot.name]], "lr": rates[slot.group]} for slot in SLOTS]
@@ -59,11 +62,11 @@ def test_ten_steps_equal_torch_adamw():
 
 def test_state_comes_back_bit_for_bit():
     arena, other = filled(), filled()
-    first, second = (FlatAdamW(each, OptimizerSection()) for each in (arena, other))
+    first, second = (adamw(each, OptimizerSection()) for each in (arena, other))
     for each, optimizer in ((arena, first), (other, second)):
         each.grad.fill_(0.5)
         optimizer.step(dict.fromkeys(each.groups, 0.1))
-    fresh = FlatAdamW(other, OptimizerSection())
+    fresh = adamw(other, OptimizerSection())
     fresh.load({name: tensor.clone() for name, tensor in second.state().items()})
     first.step(dict.fromkeys(arena.groups, 0.1))
     fresh.step(dict.fromkeys(other.groups, 0.1))
@@ -100,14 +103,64 @@ def test_clipping(limit, expected):
     assert arena.grad.norm().item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_schedules_and_warmup():
-    assert [cosine(0), cosine(0.5), cosine(1)] == pytest.approx([1, 0.5, 0])
-    assert [linear(0), linear(0.25), linear(1)] == pytest.approx([1, 0.75, 0])
-    assert constant(0.7) == 1
-    assert [
-        warmup_steps(0.1, 200),
-        warmup_steps(30, 200),
-        warmup_steps(500, 200),
-        warmup_steps(0, 10),
-        warmup_steps(0.5, 1),
-    ] == [20, 30, 199, 0, 0]
+def test_lion_by_hand():
+    """Two steps on one number, worked out with pencil: beta1 0.9, beta2 0.99, decay 0.1, rate 0.5."""
+    arena = Arena([Slot("a.A", "unet.A", (1, 1))], torch.device("cpu"), torch.float32)
+    optimizer = lion(arena, OptimizerSection(beta1=0.9, beta2=0.99, weight_decay=0.1))
+    arena.master[0] = 2.0
+    arena.grad[0] = 1.0
+    optimizer.step({"unet.A": 0.5})  # 2 (1 - 0.05) - 0.5 sign(0.1) = 1.4; momentum 0.01
+    assert arena.master[0].item() == pytest.approx(1.4)
+    arena.grad[0] = -0.05
+    optimizer.step({"unet.A": 0.5})  # sign(0.9 x 0.01 - 0.1 x 0.05) = 1: 1.4 x 0.95 - 0.5 = 0.83
+    assert arena.master[0].item() == pytest.approx(0.83)
+    assert optimizer.state()["first"][0].item() == pytest.approx(0.99 * 0.01 - 0.01 * 0.05)
+
+
+def test_ten_steps_equal_another_lion():
+    arena = filled()
+    ours = lion(arena, OptimizerSection(weight_decay=0.1, beta2=0.95))
+    theirs = {slot.name: arena.view(arena.master, slot.name).clone().requires_grad_() for slot in SLOTS}
+    rates = {"unet.A": 0.01, "unet.B": 0.03}
+    groups = [{"params": [theirs[slot.name]], "lr": rates[slot.group]} for slot in SLOTS]
+    optimizer = pytorch_optimizer.Lion(groups, betas=(0.9, 0.95), weight_decay=0.1)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(10):
+        for slot in SLOTS:
+            gradient = torch.randn(slot.shape, generator=generator)
+            arena.view(arena.grad, slot.name).copy_(gradient)
+            theirs[slot.name].grad = gradient
+        ours.step(rates)
+        optimizer.step()
+    for slot in SLOTS:
+        torch.testing.assert_close(arena.view(arena.master, slot.name), theirs[slot.name].detach())
+
+
+@pytest.mark.parametrize("make", [adamw, lion])
+def test_a_group_without_a_rate_stays_as_it_is(make):
+    arena = filled()
+    optimizer = make(arena, OptimizerSection())
+    before = arena.master.clone()
+    arena.grad.fill_(1.0)
+    optimizer.step({"unet.B": 0.1})
+    assert torch.equal(arena.master[arena.groups["unet.A"]], before[arena.groups["unet.A"]])
+    assert not torch.equal(arena.master[arena.groups["unet.B"]], before[arena.groups["unet.B"]])
+
+
+def test_other_matrices_are_shown_for_a_while_only():
+    arena = filled(torch.bfloat16)
+    master, work = arena.master.clone(), arena.work.clone()
+    with pytest.raises(RuntimeError, match="in between"), arena.showing(torch.full_like(master, 3.0)):
+        assert arena.parameters["a.A"].unique().tolist() == [3.0] == arena.master.unique().tolist()
+        raise RuntimeError("in between")
+    assert torch.equal(arena.master, master) and torch.equal(arena.work, work)
+    with arena.showing(None):
+        assert torch.equal(arena.master, master)
+
+
+@pytest.mark.parametrize("change", [{"more": torch.zeros(1)}, {"first": torch.zeros(3)}, {"first": None}])
+def test_a_state_of_another_optimiser_is_refused(change):
+    optimizer = adamw(filled(), OptimizerSection())
+    saved = {name: tensor for name, tensor in {**optimizer.state(), **change}.items() if tensor is not None}
+    with pytest.raises(UserError, match="does not fit"):
+        optimizer.load(saved)

@@ -3,14 +3,15 @@
 import pytest
 import torch
 
-from tests.trainer.test_optim import filled
+from tests.trainer.optim.test_flat import filled
 from tests.trainer.test_resume import make_run
 from trainer.__main__ import main
 from trainer.contract.config import OptimizerSection
 from trainer.contract.errors import UserError
 from trainer.contract.rundir import State, steps
 from trainer.formats.header import read_header
-from trainer.optim import FIRST_SCALE, MOST_SKIPPED, FlatAdamW, LossScale, clip_gradient
+from trainer.optim.flat import adamw
+from trainer.optim.scaling import FIRST_SCALE, MOST_SKIPPED, LossScale, clip_gradient
 from trainer.state import load_latest
 
 RATES = {"unet.A": 0.01, "unet.B": 0.03}
@@ -18,7 +19,7 @@ RATES = {"unet.A": 0.01, "unet.B": 0.03}
 
 def scaled() -> LossScale:
     arena = filled(torch.float16)
-    return LossScale(FlatAdamW(arena, OptimizerSection()), arena)
+    return LossScale(adamw(arena, OptimizerSection()), arena)
 
 
 def learn(scale: LossScale, gradient: float) -> torch.Tensor:
@@ -33,7 +34,7 @@ def test_gradients_too_small_for_fp16_are_learnt_as_in_fp32():
     tiny = 1e-9
     assert torch.tensor(tiny).half() == 0
     scale, plain, start = scaled(), filled(), filled().master
-    optimizer = FlatAdamW(plain, OptimizerSection())
+    optimizer = adamw(plain, OptimizerSection())
     for _ in range(3):
         norm = learn(scale, tiny)
         plain.grad.fill_(tiny)
@@ -61,7 +62,7 @@ def test_a_step_that_overflows_changes_nothing_but_the_scale():
 
 
 def test_the_scale_goes_the_way_of_torchs_own(monkeypatch):
-    monkeypatch.setattr("trainer.optim.GOOD_STEPS", 3)
+    monkeypatch.setattr("trainer.optim.scaling.GOOD_STEPS", 3)
     theirs = torch.amp.GradScaler("cpu", growth_interval=3)
     weight = torch.zeros(1, requires_grad=True)
     optimizer, ours = torch.optim.SGD([weight], 0.1), scaled()
@@ -116,8 +117,8 @@ def test_a_whole_run_in_fp16_learns_what_fp32_learns(tmp_path, tiny_sd, tiny_set
 def test_a_stopped_fp16_run_goes_on_exactly(tmp_path, tiny_sd, tiny_set, monkeypatch):
     whole = fp16_run(tmp_path / "whole", tiny_sd, tiny_set, steps=6, save_every="3")
     broken = fp16_run(tmp_path / "broken", tiny_sd, tiny_set, steps=6, save_every="3")
-    monkeypatch.setattr("trainer.optim.GOOD_STEPS", 2)  # so that the scale is another one at every save
-    monkeypatch.setattr("trainer.optim.FIRST_SCALE", 16.0)
+    monkeypatch.setattr("trainer.optim.scaling.GOOD_STEPS", 2)  # so that the scale is another one at every save
+    monkeypatch.setattr("trainer.optim.scaling.FIRST_SCALE", 16.0)
     assert main(["train", str(whole.path)]) == 0
     with monkeypatch.context() as patch:
         patch.setattr(

@@ -1,61 +1,17 @@
-"""Optimisers over an arena, and schedules as pure functions of the step."""
+"""What is done to the gradient before a step: clipping, and the loss scale of fp16."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from trainer.adapters.arena import Arena
-from trainer.contract.config import OptimizerSection
 from trainer.contract.errors import UserError
+from trainer.optim.saved import load_around
 from trainer.protocols import Optimizer
 
 FIRST_SCALE, GOOD_STEPS = 2.0**16, 2000
 MOST_SKIPPED = 50  # steps in a row: by then the loss scale is so small that it was not to blame
-
-CHUNK = 2**22  # elements that are stepped at a time: what lies between is 16 MiB, not the size of the adapter
-
-
-class FlatAdamW:
-    """Adam with decoupled weight decay (Loshchilov & Hutter, arXiv 1711.05101), one flat slice for each group.
-
-    The gradient is cast to the master's type here, once.
-    """
-
-    def __init__(self, arena: Arena, options: OptimizerSection) -> None:
-        self.arena, self.options = arena, options
-        self.first, self.second = torch.zeros_like(arena.master), torch.zeros_like(arena.master)
-        self.count = torch.zeros((), dtype=torch.int64)
-
-    @torch.no_grad()
-    def step(self, rates: Mapping[str, float]) -> None:
-        """See `trainer.protocols.Optimizer`."""
-        self.count += 1
-        options, count = self.options, int(self.count)
-        correction1, correction2 = 1 - options.beta1**count, 1 - options.beta2**count
-        for group, part in ((group, part) for group, whole in self.arena.groups.items() for part in _chunks(whole)):
-            master, grad = self.arena.master[part], self.arena.grad[part].float()
-            first, second = self.first[part], self.second[part]
-            first.lerp_(grad, 1 - options.beta1)
-            second.mul_(options.beta2).addcmul_(grad, grad, value=1 - options.beta2)
-            master.mul_(1 - rates[group] * options.weight_decay)
-            scale = (second / correction2).sqrt_().add_(options.epsilon)
-            master.addcdiv_(first, scale, value=-rates[group] / correction1)
-        self.arena.publish()
-
-    def state(self) -> dict[str, Tensor]:
-        """See `trainer.protocols.Optimizer`."""
-        return {"first": self.first, "second": self.second, "count": self.count}
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """See `trainer.protocols.Optimizer`."""
-        for name, tensor in self.state().items():
-            tensor.copy_(state[name])
-
-
-def _chunks(part: slice) -> list[slice]:
-    return [slice(start, min(start + CHUNK, part.stop)) for start in range(part.start, part.stop, CHUNK)]
 
 
 @torch.no_grad()
@@ -73,6 +29,54 @@ def clip_gradient(arena: Arena, limit: float) -> Tensor:
     if limit:
         arena.grad.mul_((limit / (norm + 1e-6)).clamp(max=1.0))
     return norm
+
+
+class Guard:
+    """Leaves out a step whose loss or gradient is not finite: nothing of it ever gets into the adapter.
+
+    Stands where the optimiser stands. On a CPU the optimiser is not called. On a GPU, where asking would make the host
+    wait in every step, the device puts zeros in the place of the gradient: the optimiser's momentum goes on, the step
+    adds nothing of its own.
+    """
+
+    def __init__(self, optimizer: Optimizer, arena: Arena) -> None:
+        self.optimizer, self.arena = optimizer, arena
+        self._skip = False
+
+    @torch.no_grad()
+    def clip(self, limit: float, loss: Tensor) -> Tensor:
+        """As `clip_gradient`; `loss` is the step's, a scalar on the device. The norm tells what was found."""
+        norm = clip_gradient(self.arena, limit) + torch.zeros_like(loss).where(loss.isfinite(), torch.nan)
+        if self.arena.grad.is_cuda:
+            self.arena.grad.masked_fill_(~norm.isfinite(), 0.0)
+        else:
+            self._skip = not bool(norm.isfinite())
+        return norm
+
+    def step(self, rates: Mapping[str, float]) -> None:
+        """See `trainer.protocols.Optimizer`."""
+        if not self._skip:
+            self.optimizer.step(rates)
+
+    def found(self) -> float:
+        """See `trainer.protocols.Optimizer`."""
+        return self.optimizer.found()
+
+    def settle(self, groups: Sequence[str]) -> None:
+        """See `trainer.protocols.Optimizer`."""
+        self.optimizer.settle(groups)
+
+    def shown(self) -> Tensor | None:
+        """See `trainer.protocols.Optimizer`."""
+        return self.optimizer.shown()
+
+    def state(self) -> dict[str, Tensor]:
+        """See `trainer.protocols.Optimizer`."""
+        return self.optimizer.state()
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """See `trainer.protocols.Optimizer`."""
+        self.optimizer.load(state)
 
 
 class LossScale:
@@ -124,31 +128,25 @@ class LossScale:
             self.good.zero_()
             self.factor.mul_(2.0)
 
+    def found(self) -> float:
+        """See `trainer.protocols.Optimizer`."""
+        return self.optimizer.found()
+
     def state(self) -> dict[str, Tensor]:
         """See `trainer.protocols.Optimizer`."""
-        return {**self.optimizer.state(), "scale": self.factor, "scale_good": self.good}
+        return {**self.optimizer.state(), **self._own()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """See `trainer.protocols.Optimizer`."""
-        for name, tensor in self.state().items():
-            tensor.copy_(state[name])
+        load_around(self.optimizer, self._own(), state)
 
+    def settle(self, groups: Sequence[str]) -> None:
+        """See `trainer.protocols.Optimizer`."""
+        self.optimizer.settle(groups)
 
-def cosine(progress: float) -> float:
-    """Half a cosine from 1 to 0 (Loshchilov & Hutter, arXiv 1608.03983); `progress` is 0 after the warm-up."""
-    return 0.5 * (1 + math.cos(math.pi * progress))
+    def shown(self) -> Tensor | None:
+        """See `trainer.protocols.Optimizer`."""
+        return self.optimizer.shown()
 
-
-def linear(progress: float) -> float:
-    """A straight line from 1 to 0."""
-    return 1 - progress
-
-
-def constant(progress: float) -> float:
-    """Always 1."""
-    return 1.0
-
-
-def warmup_steps(warmup: float, total: int) -> int:
-    """Warm-up in steps: below 1 it is a share of the run. Never the whole run."""
-    return min(round(warmup * total) if warmup < 1 else round(warmup), max(total - 1, 0))
+    def _own(self) -> dict[str, Tensor]:
+        return {"scale": self.factor, "scale_good": self.good}

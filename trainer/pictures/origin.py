@@ -1,0 +1,156 @@
+"""What a run was made of when it began: settings, base, pictures and captions. A resume that would not be the same run
+is told from it, before anything is loaded."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from trainer.contract.checkpoints import list_checkpoints
+from trainer.contract.config import RunConfig
+from trainer.contract.errors import UserError
+from trainer.contract.files import write_atomic
+from trainer.contract.rundir import RunDir
+from trainer.formats.bases import find_base
+from trainer.pictures.gather import Picture, gather
+
+NAME = "origin.json"
+CHANGEABLE = ("training.steps", "training.epochs", "training.views", "training.save_every", "training.threads")
+SECTIONS = (
+    "model",
+    "dataset",
+    "adapter",
+    "optimizer",
+    "schedule",
+    "objective",
+    "training",
+)  # the others change no step
+PIECES, PIECE = 8, 64 * 2**10  # of a file, in bytes: enough to tell two apart without reading gigabytes
+READERS = 8
+NAMED = 3  # differences of a kind that are told one by one
+
+Origin = dict[str, dict[str, Any]]
+
+
+def check_origin(run: RunDir) -> None:
+    """Write down what a run is made of at its first start; compare later ones with that.
+
+    Where nothing was learned yet, the run begins anew with what is there now.
+
+    Raises:
+        UserError: settings, base, pictures or captions are not what the last checkpoint was made with.
+    """
+    path, now = run.path / NAME, origin(run.config())
+    before = json.loads(path.read_text("utf-8")) if path.exists() else None
+    found = differences(before, now) if before else []
+    if found and list_checkpoints(run.checkpoints):
+        raise UserError(
+            f"this run cannot go on as the same run: {'; '.join(found)}",
+            run.name,
+            f"Put that back as it was. Or continue as a new run, from what this one has learned: "
+            f"atelier resume {run.name} --as-new. Where only pictures or captions changed, "
+            f"--as-begun goes on with those that it began with.",
+        )
+    if before is None or found:
+        for kept in (run.path / "cache").glob("*.json") if found else ():
+            kept.unlink()  # the list of the pictures as they were
+        write_atomic(path, json.dumps(now))
+
+
+def accept_pictures(run: RunDir) -> None:
+    """Let a run go on with the pictures and captions it has kept, although its sets have changed since."""
+    path = run.path / NAME
+    if path.exists():
+        before = json.loads(path.read_text("utf-8"))
+        write_atomic(path, json.dumps({**before, "pictures": origin(run.config())["pictures"]}))
+
+
+def origin(config: RunConfig) -> Origin:
+    """What a config names, as it is now: three tables of short texts."""
+    settings = {
+        f"{section}.{key}": value
+        for section in SECTIONS
+        for key, value in config.model_dump(mode="json")[section].items()
+        if f"{section}.{key}" not in CHANGEABLE
+    }
+    return {"settings": settings, "base": _base(config), "pictures": _pictures(config)}
+
+
+def differences(before: Origin, now: Origin) -> list[str]:
+    """Say in words what changed; a setting that one of the two does not know is of another version and does not count.
+
+    A set or base that cannot be found now does not count either: a run keeps what it needs of its pictures, and of a
+    missing base the loader says so.
+    """
+    said = [
+        f"{name} was {before['settings'][name]} and is {value}"
+        for name, value in now["settings"].items()
+        if name in before["settings"] and before["settings"][name] != value
+    ]
+    said += _told("the base model's file", before["base"], now["base"])
+    return said + _told("the picture or caption", before["pictures"], now["pictures"])
+
+
+def _told(what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    if not before or not now:
+        return []
+    kinds = {
+        "changed": [name for name in now if name in before and before[name] != now[name]],
+        "is new": [name for name in now if name not in before],
+        "is gone": [name for name in before if name not in now],
+    }
+    said = []
+    for how, names in kinds.items():
+        more = f" (and {len(names) - NAMED} more)" if len(names) > NAMED else ""
+        said += [f"{what} {', '.join(sorted(names)[:NAMED])}{more} {how}"] if names else []
+    return said
+
+
+def _base(config: RunConfig) -> dict[str, str]:
+    base = find_base(config.model.base)  # None for a Hub id, which its revision tells
+    places = [*([base] if base else []), *([Path(config.model.vae).expanduser()] if config.model.vae else [])]
+    files: dict[str, Path] = {}
+    for place in places:
+        own = sorted(place.rglob("*.safetensors")) + sorted(place.rglob("*.json")) if place.is_dir() else [place]
+        files |= {path.relative_to(place.parent).as_posix(): path for path in own if path.is_file()}
+    return {name: digest_of(path) for name, path in files.items()}
+
+
+def _pictures(config: RunConfig) -> dict[str, str]:
+    try:
+        pictures, _ = gather(config.dataset)
+    except UserError:
+        return {}
+    with ThreadPoolExecutor(READERS) as pool:
+        return dict(pool.map(_picture, pictures))
+
+
+def _picture(picture: Picture) -> tuple[str, str]:
+    entry = picture.entry
+    share = tuple(picture.share) if picture.share else None
+    shown = (picture.background, picture.flip, picture.repeats, picture.prior, share, entry.focus)
+    files = [digest_of(path) for path in (picture.path, picture.mask) if path]
+    what = (entry.captions, asdict(picture.wording), shown, files)
+    number = picture.key.partition("/")[0]  # of the set: two may lie in folders of the same name
+    place = picture.folder.name if number == "0" else f"{picture.folder.name} ({number})"
+    return f"{place}/{entry.name}", hashlib.sha256(json.dumps(what).encode()).hexdigest()
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 over a file's size and pieces spread over it, its beginning and end among them; "" where it is missing.
+
+    Content counts and dates do not: a copied or newly downloaded file is the same.
+    """
+    try:
+        size = path.stat().st_size
+        digest = hashlib.sha256(str(size).encode())
+        with path.open("rb") as stream:
+            for number in range(PIECES if size > PIECES * PIECE else 1):
+                stream.seek(number * (size - PIECE) // (PIECES - 1) if size > PIECES * PIECE else 0)
+                digest.update(stream.read(PIECE if size > PIECES * PIECE else size))
+    except OSError:
+        return ""
+    return digest.hexdigest()
