@@ -44,7 +44,7 @@ from trainer.pictures.origin import check_origin
 from trainer.preflight import seconds_per_step
 from trainer.protocols import Batch, Family, Optimizer, Report, Target, Text
 from trainer.sampling import encode_pairs
-from trainer.state import MASTER, Checkpoint, list_checkpoints, load_latest
+from trainer.state import MASTER, Checkpoint, has_checkpoint, load_latest
 from trainer.weights.nf4 import bitsandbytes
 
 
@@ -266,7 +266,7 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
         run.emit("notice", text=str(remark))
         report.said(str(remark))
     engine = with_kernels(run, choose_engine(config, run.engine()).apply())
-    _say_what_is_missing(run, config)
+    start = _say_what_is_missing(run, config)
     # Text encoders and VAE are the same on every rung of the memory ladder.
     with room("to load this model", "engine.memory", "Close what else uses the card, or take a smaller model."):
         family = load_family(config.model, engine)
@@ -280,6 +280,8 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
         samples = sample_texts(family, config, words)
     report.told("loading the UNet", 0, 1)
     engine, adapter = load_adapted(run, family, config, pixels)
+    for sentence in start_from(start, adapter, family.layout()) if start else ():
+        run.emit("notice", text=sentence)
     turns = [picture.turn for picture in cache.pictures]
     order = Order(turns, config.training.batch_size, config.training.seed, *processes(engine))
     total = total_steps(begun, cache, order)
@@ -294,14 +296,21 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     )
 
 
-def _say_what_is_missing(run: RunDir, config: RunConfig) -> None:
-    """Look for packages and files that the run needs, before any weight is loaded. Raises UserError."""
+def _say_what_is_missing(run: RunDir, config: RunConfig) -> Path | None:
+    """Look for packages and files that the run needs, before any weight is loaded. Raises UserError.
+
+    Returns:
+        The adapter file to start from; None also where a checkpoint holds what began with it.
+    """
     options = config.adapter
     if config.engine.base == "nf4":
         bitsandbytes()
     resolve(pick("adapter.method", options.method))
-    if options.start and not list_checkpoints(run):
-        check_start(Path(options.start).expanduser(), options.method)
+    if not options.start or has_checkpoint(run):
+        return None
+    start = Path(options.start).expanduser()
+    check_start(start, options.method)
+    return start
 
 
 def _of_unet(group: str) -> bool:
@@ -349,9 +358,6 @@ def load_adapted(run: RunDir, family: Family, config: RunConfig, pixels: int) ->
     engine = family.engine = plan(run, family.engine, family, pixels, trained)
     parts = {target.part: family.part(target.part) for target in targets}
     adapter: Adapter = resolve(pick("adapter.method", options.method))(targets, parts, options, config.training.seed)
-    if options.start and not list_checkpoints(run):  # what a checkpoint holds began with it
-        for sentence in start_from(Path(options.start).expanduser(), adapter, family.layout()):
-            run.emit("notice", text=sentence)
     family.checkpoint(RUNGS[engine.rung].share)
     return engine, adapter
 

@@ -248,6 +248,11 @@ def test_a_run_goes_on_from_a_file_and_needs_it_no_more_once_it_has_saved(case, 
     run.write_status(State.STOPPED, step=1)
     assert main(["train", str(run.path)]) == 0
     assert run.adapter_file.read_bytes() == written
+    for checkpoint in run.checkpoints.glob("step-*"):
+        (checkpoint / "state.safetensors").write_bytes(b"torn")
+    run.write_status(State.STOPPED, step=1)
+    assert main(["train", str(run.path)]) == 2
+    assert "there is no file" in run.status().message, "what is damaged does not stand for it"
     fresh = create_run(tmp_path, "fresh", compose([told], "keep"))
     assert main(["train", str(fresh.path)]) == 2
     assert "there is no file" in fresh.status().message
