@@ -63,6 +63,14 @@ def test_several_resolutions_survive_the_page() -> None:
     assert config_with("dataset.resolution", form.from_page(item, shown)) == before
 
 
+def test_patterns_need_no_quotes_on_the_page() -> None:
+    item = form.field("adapter.ranks")
+    typed = 'down_blocks.*.to_q = 8\n"mid_block.*" = 0'
+    assert form.from_page(item, typed) == {"down_blocks.*.to_q": 8, "mid_block.*": 0}
+    with pytest.raises(UserError, match=r"adapter\.ranks: .*write name = value"):
+        config_with("adapter.ranks", form.from_page(item, "all of them"))
+
+
 def test_a_whole_config_survives_the_page() -> None:
     for shelf in ("demo", "sd", "sdxl"):
         for preset in presets(shelf):

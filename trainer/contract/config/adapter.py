@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from trainer.contract.config.section import Section, Until
+from trainer.contract.config.section import Section, Until, table
 
 Rank = Annotated[int, Field(ge=1, le=512)]
 Preset = Literal["query+value", "attention", "attention+ff", "transformer", "everything"]
@@ -67,6 +67,8 @@ class AdapterSection(Section):
     )
     start: str = Field("", description="Adapter file to train on from: its layers, its rank or a larger one.")
     init: Literal["kaiming", "gaussian"] = Field("kaiming", description="How A starts; B always starts at zero.")
+
+    _tables = field_validator("ranks", "alphas", mode="before")(table)
 
     @property
     def patterns(self) -> tuple[str, ...]:
