@@ -1,6 +1,7 @@
 """The settings of a run as Gradio components, made from the schema: a new field of `RunConfig` appears by itself."""
 
 import math
+import re
 import tomllib
 import types
 from collections.abc import Mapping
@@ -34,6 +35,8 @@ EVERY: dict[str | None, tuple[str, ...]] = {  # a pattern -> words to choose fro
     STEPS_OR_END: ("end", "25%", "50%", "75%"),
     AUTO_OR_EVERY: ("auto", "10%", "20%", "25%", "50%", "never"),
 }
+LINES = {(tuple,): "one a line", (dict,): "name = value, one a line"}
+BARE_KEY = re.compile(r"""^[ \t]*([^\s"'=\[\]#][^"'=\n]*?)[ \t]*=""", re.MULTILINE)
 ESSENTIAL = ("dataset.path", "model.base", "dataset.trigger", *(f"training.{name}" for name in LENGTHS))
 
 
@@ -107,10 +110,8 @@ def component(item: Field, value: Any) -> gr.components.Component:
     shown: Any = to_page(item, value)
     if bool in item.kinds:
         return gr.Checkbox(shown, **common)
-    if item.kinds == (tuple,):
-        return gr.Textbox(shown, lines=2, max_lines=6, placeholder="one prompt a line", **common)
-    if item.kinds == (dict,):
-        return gr.Textbox(shown, lines=2, max_lines=6, placeholder="name = value, one a line", **common)
+    if item.kinds in LINES:
+        return gr.Textbox(shown, lines=2, max_lines=6, placeholder=LINES[item.kinds], **common)
     if item.words:
         return gr.Dropdown(list(item.words), value=shown, allow_custom_value=bool(item.kinds), **common)
     if str in item.kinds:
@@ -155,8 +156,9 @@ def from_page(item: Field, shown: Any) -> Any:
 
 
 def _table(text: str) -> Any:
+    """Lines of TOML; a key need not be quoted, whatever is in it: it may be a pattern such as `down_blocks.*`."""
     try:
-        return tomllib.loads(text)
+        return tomllib.loads(BARE_KEY.sub(r'"\1" =', text))
     except tomllib.TOMLDecodeError:
         return text  # left for the schema to refuse
 

@@ -3,15 +3,18 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from trainer.adapters.lora import LoraAdapter
+from trainer.adapters.adapter import Adapter
+from trainer.adapters.sizes import parameters, sizes_of
+from trainer.adapters.starting import check_start, start_from
 from trainer.chores import Chores
 from trainer.compiling import settle
 from trainer.contract.amendments import amended, pending, place, read_amendments, write_down
-from trainer.contract.catalog import ADAPTERS, optimizer_row, resolve
+from trainer.contract.catalog import optimizer_row, pick, resolve
 from trainer.contract.checkpoints import SUCCEEDS
 from trainer.contract.config import RunConfig, interval
 from trainer.contract.errors import UserError
@@ -39,9 +42,9 @@ from trainer.optim.scaling import Guard, LossScale, clip_gradient
 from trainer.pictures.length import planned_steps
 from trainer.pictures.origin import check_origin
 from trainer.preflight import seconds_per_step
-from trainer.protocols import Batch, Family, Optimizer, Report, Text
+from trainer.protocols import Batch, Family, Optimizer, Report, Target, Text
 from trainer.sampling import encode_pairs
-from trainer.state import MASTER, Checkpoint, load_latest
+from trainer.state import MASTER, Checkpoint, has_checkpoint, load_latest
 from trainer.weights.nf4 import bitsandbytes
 
 
@@ -58,7 +61,7 @@ class AssembledRun:
 
     config: RunConfig
     family: Family
-    adapter: LoraAdapter
+    adapter: Adapter
     optimizer: Optimizer
     batches: Batches
     chores: Chores
@@ -223,7 +226,7 @@ class AssembledRun:
         self.chores.finish(step, self.tensors)
 
 
-def take_back(found: Checkpoint, optimizer: Optimizer, adapter: LoraAdapter) -> None:
+def take_back(found: Checkpoint, optimizer: Optimizer, adapter: Adapter) -> None:
     """Put a checkpoint into a run that was just made; of another run's, the adapter only.
 
     Raises:
@@ -263,11 +266,11 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
         run.emit("notice", text=str(remark))
         report.said(str(remark))
     engine = with_kernels(run, choose_engine(config, run.engine()).apply())
-    if config.engine.base == "nf4":
-        bitsandbytes()  # says so now if it is missing
+    start = _say_what_is_missing(run, config)
     # Text encoders and VAE are the same on every rung of the memory ladder.
     with room("to load this model", "engine.memory", "Close what else uses the card, or take a smaller model."):
         family = load_family(config.model, engine)
+        trained_layers(family, config)  # says now what is wrong with them
         pixels = config.training.batch_size * latent_pixels(family, config)
         family.engine = choose_layout(engine, pixels)
         cache = build_cache(run, store_of(run), family, report.told)
@@ -277,6 +280,8 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
         samples = sample_texts(family, config, words)
     report.told("loading the UNet", 0, 1)
     engine, adapter = load_adapted(run, family, config, pixels)
+    for sentence in start_from(start, adapter, family.layout()) if start else ():
+        run.emit("notice", text=sentence)
     turns = [picture.turn for picture in cache.pictures]
     order = Order(turns, config.training.batch_size, config.training.seed, *processes(engine))
     total = total_steps(begun, cache, order)
@@ -285,10 +290,27 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     batches = Batches(cache, words.rows, order, config, len(signal), engine.device, words.host)
     epoch = order.batches_per_epoch / config.training.accumulation
     chores = Chores(run, config, family, adapter, cache, words.prompts, samples, total, epoch, report)
-    optimizer = build(adapter.arena, config)
+    optimizer = build(adapter.arena, config, adapter.sizes)
     return AssembledRun(
         config, family, adapter, optimizer, batches, chores, objective, words.table, words.tokens, total, engine
     )
+
+
+def _say_what_is_missing(run: RunDir, config: RunConfig) -> Path | None:
+    """Look for packages and files that the run needs, before any weight is loaded. Raises UserError.
+
+    Returns:
+        The adapter file to start from; None also where a checkpoint holds what began with it.
+    """
+    options = config.adapter
+    if config.engine.base == "nf4":
+        bitsandbytes()
+    resolve(pick("adapter.method", options.method))
+    if not options.start or has_checkpoint(run):
+        return None
+    start = Path(options.start).expanduser()
+    check_start(start, options.method)
+    return start
 
 
 def _of_unet(group: str) -> bool:
@@ -318,7 +340,7 @@ def with_kernels(run: RunDir, engine: Engine) -> Engine:
     return engine
 
 
-def load_adapted(run: RunDir, family: Family, config: RunConfig, pixels: int) -> tuple[Engine, LoraAdapter]:
+def load_adapted(run: RunDir, family: Family, config: RunConfig, pixels: int) -> tuple[Engine, Adapter]:
     """Choose how the UNet is held, load it so, and put the adapter into it.
 
     Args:
@@ -332,13 +354,24 @@ def load_adapted(run: RunDir, family: Family, config: RunConfig, pixels: int) ->
     family.engine, found = choose_attention(family.engine, shapes)
     if found:
         run.emit("attention", **asdict(found))
-    targets = family.targets(options.targets, options.text_encoder)
-    trained = options.rank * sum(map(sum, family.widths(targets)))
+    targets, trained = trained_layers(family, config)
     engine = family.engine = plan(run, family.engine, family, pixels, trained)
     parts = {target.part: family.part(target.part) for target in targets}
-    adapter: LoraAdapter = resolve(ADAPTERS[options.method])(targets, parts, options, config.training.seed)
+    adapter: Adapter = resolve(pick("adapter.method", options.method))(targets, parts, options, config.training.seed)
     family.checkpoint(RUNGS[engine.rung].share)
     return engine, adapter
+
+
+def trained_layers(family: Family, config: RunConfig) -> tuple[list[Target], int]:
+    """The layers that get an update, and how many numbers are trained; the UNet is not loaded for it.
+
+    Raises:
+        UserError: a pattern fits no layer.
+    """
+    options = config.adapter
+    shapes = family.shapes(family.targets(options.targets, options.text_encoder, options.patterns))
+    sizes = sizes_of(shapes, options)
+    return list(sizes), parameters(shapes, sizes)
 
 
 def latent_pixels(family: Family, config: RunConfig) -> int:

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from trainer.adapters.lora import LoraAdapter
+from trainer.adapters.adapter import Adapter
 from trainer.contract.config import RunConfig, interval
 from trainer.contract.errors import UserError
 from trainer.contract.files import replace_atomic
@@ -71,7 +71,7 @@ class Chores:
     run: RunDir
     config: RunConfig
     family: Family
-    adapter: LoraAdapter
+    adapter: Adapter
     cache: Cache
     prompts: Sequence[str]
     texts: Callable[[], Sequence[tuple[Text, Text]]]
@@ -221,10 +221,9 @@ class Chores:
         self._save(step, tensors)
         self._sample(step)
         facts = adapter_facts(self.run, self.config, self.family, self.cache, step, self._cover)
-        path, adapter = self.run.adapter_file, self.adapter
-        dtype = self.config.export.dtype
+        path, dtype = self.run.adapter_file, self.config.export.dtype
         with self.showing():
-            export_adapter(path, adapter.matrices(), self.family.layout(), adapter.alpha, facts, dtype)
+            export_adapter(path, self.adapter.tensors(), self.family.layout(), facts, dtype)
         self.run.emit("export", step=step, file=path.name, bytes=path.stat().st_size)
         self.run.write_status(State.DONE, step=step, message=f"Finished: {path.name}")
         free(self.run.cache)  # last: until then a resume needs it

@@ -146,11 +146,20 @@ class Family(Protocol):
             base: as in `trainer.contract.ladder.Rung`.
         """
 
-    def widths(self, targets: Sequence[Target]) -> list[tuple[int, int]]:
-        """(output, input) features of some layers, told without loading the UNet."""
+    def shapes(self, targets: Sequence[Target]) -> dict[Target, torch.Size]:
+        """Shapes of some layers' weights, told without loading the UNet."""
 
-    def targets(self, preset: str, text_encoder: bool) -> list[Target]:
-        """Layers of a target preset, in the order of the model; the UNet is not loaded for it."""
+    def targets(self, preset: str, text_encoder: bool, patterns: Sequence[str] = ()) -> list[Target]:
+        """Layers of a target preset, in the order of the model; the UNet is not loaded for it.
+
+        Args:
+            preset: as in `AdapterSection.targets`.
+            text_encoder: with those of the text encoders too.
+            patterns: of paths, instead of a preset.
+
+        Raises:
+            UserError: a pattern fits no layer.
+        """
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """(C, h, w) of a picture of that size."""

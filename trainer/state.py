@@ -106,6 +106,11 @@ def list_checkpoints(run: RunDir) -> list[Path]:
     return folders(run.checkpoints)
 
 
+def has_checkpoint(run: RunDir) -> bool:
+    """Whether there is one that `load_latest` would return."""
+    return any(not fault(path) for path in reversed(list_checkpoints(run)))
+
+
 def load_latest(run: RunDir, say: Callable[[str], None] | None = None) -> Checkpoint | None:
     """Return the newest checkpoint of which every byte is as it was written; None where there is none.
 

@@ -12,9 +12,12 @@ UNLIKE = {  # another value than the default, for every field that has no bounds
     "model.base": "someone/model", "dataset.path": "elsewhere", "dataset.trigger": "sks", "dataset.resolution": 768,
     "dataset.background": "#102030", "dataset.class_word": "dog", "dataset.caption_prefix": "photo of",
     "dataset.caption_suffix": "outside",
-    "adapter.alpha": 8.5, "optimizer.text_encoder_learning_rate": 5e-5, "optimizer.learning_rate": 2e-4,
-    "optimizer.text_encoder_2_learning_rate": 3e-5, "optimizer.arguments": {"d_coef": 2, "betas": (0.9, 1), "x": True},
+    "adapter.alpha": 8.5, "adapter.text_encoder_rank": 4, "adapter.text_encoder_alpha": 2.5, "adapter.conv_rank": 8,
+    "adapter.conv_alpha": 1.5, "adapter.ranks": {"down_blocks.*": 8, "mid_block.*": 0},
+    "adapter.factor": 4, "adapter.start": "mine.safetensors", "adapter.alphas": {"*.to_q": 0.5},
     "adapter.text_encoder_until": "40%",
+    "optimizer.text_encoder_learning_rate": 5e-5, "optimizer.learning_rate": 2e-4,
+    "optimizer.text_encoder_2_learning_rate": 3e-5, "optimizer.arguments": {"d_coef": 2, "betas": (0.9, 1), "x": True},
     "training.threads": 2, "training.save_every": "125", "sampling.every": "3ep",
     "sampling.prompts": ("a cat", "a dog, red"), "sampling.negative": "blurry",
 }  # fmt: skip
@@ -58,6 +61,14 @@ def test_several_resolutions_survive_the_page() -> None:
     shown = form.to_page(item, form.value_of(before, "dataset.resolution"))
     assert shown == "512, 768"
     assert config_with("dataset.resolution", form.from_page(item, shown)) == before
+
+
+def test_patterns_need_no_quotes_on_the_page() -> None:
+    item = form.field("adapter.ranks")
+    typed = 'down_blocks.*.to_q = 8\n"mid_block.*" = 0'
+    assert form.from_page(item, typed) == {"down_blocks.*.to_q": 8, "mid_block.*": 0}
+    with pytest.raises(UserError, match=r"adapter\.ranks: .*write name = value"):
+        config_with("adapter.ranks", form.from_page(item, "all of them"))
 
 
 def test_a_whole_config_survives_the_page() -> None:

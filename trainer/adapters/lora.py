@@ -8,15 +8,18 @@ Shapes: N rows, I input features, O output features, R rank; B batch, P pixels.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainer.adapters.adapter import Adapter
 from trainer.adapters.arena import Arena, Slot
+from trainer.adapters.dropout import Dropout
 from trainer.adapters.packed import pack
+from trainer.adapters.sizes import Size, is_spatial, sizes_of
 from trainer.contract.config import AdapterSection
 from trainer.protocols import Target
 from trainer.weights.layers import FrozenLayer, frozen, replace
@@ -100,45 +103,15 @@ def _sum(into: Tensor | None, value: Tensor, scale: float) -> Tensor | None:
     return None
 
 
-@dataclass
-class Dropout:
-    """Rank dropout: the masks of one micro-step.
-
-    A block that is computed again in the backward pass must see the mask it saw the first time, so each layer's is kept
-    until the next micro-step.
-
-    Attributes:
-        rate: share of rank activations set to zero.
-        generator: seeded for every micro-step, so that a resume needs no state of it.
-    """
-
-    rate: float
-    generator: torch.Generator
-    _masks: dict[int, Tensor] = field(default_factory=dict)
-
-    def begin(self) -> None:
-        """Forget the masks of the micro-step before."""
-        self._masks.clear()
-
-    def mask(self, layer: nn.Module, shape: Shape, x: Tensor) -> Tensor | None:
-        """Factors for the rank activations of a layer, of x's type; None where nothing is dropped."""
-        if not self.rate or not torch.is_grad_enabled():  # samples are drawn with the whole adapter
-            return None
-        if id(layer) not in self._masks:
-            kept = torch.rand(shape, generator=self.generator, device=self.generator.device) >= self.rate
-            self._masks[id(layer)] = kept.to(x.device, x.dtype).div_(1 - self.rate)
-        return self._masks[id(layer)]
-
-
 class LoraLayer(nn.Module):
-    """A frozen linear layer or 1x1 convolution with a trained update beside it.
+    """A frozen linear layer or convolution with a trained update beside it.
 
     Attributes:
         base: the frozen layer.
-        A: [R, I]; B: [O, R].
-        scale: alpha / rank, times the strength.
+        A: [R, I], or [R, I, kh, kw] for a convolution that sees more than one pixel; B: [O, R].
+        scale: what the update is multiplied by.
         dropout: shared by all layers.
-        off: whether it answers as the frozen layer alone, see `LoraAdapter.off`.
+        off: whether it answers as the frozen layer alone, see `Adapter.off`.
     """
 
     off = False
@@ -153,107 +126,95 @@ class LoraLayer(nn.Module):
         return frozen(self.base)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., I] -> [..., O] for a linear layer, [B, I, H, W] -> [B, O, H, W] for a convolution."""
+        """[..., I] -> [..., O] for a linear layer, [B, I, H, W] -> [B, O, H', W'] for a convolution."""
         if self.off:
             return self.base(x)
+        if self.A.dim() == 4:
+            return self._pictures(x)
         if len(self.weight.shape) == 2:
             return self._rows(x)
         if x.is_contiguous(memory_format=torch.channels_last):  # its pixels are rows already
             return self._rows(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         pixels = x.flatten(2)
-        mask = self.dropout.mask(self, (len(x), len(self.A), pixels.shape[2]), x)
+        mask = self.dropout.mask(self, x, (len(x), pixels.shape[2], len(self.A)))
+        mask = None if mask is None else mask.view(len(x), -1, len(self.A)).mT
         y = PixelLora.apply(pixels, self.weight, *self._rest(mask))
         return y.view(x.shape[0], -1, *x.shape[2:])
 
     def _rows(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
-        mask = self.dropout.mask(self, (len(rows), len(self.A)), x)
+        mask = self.dropout.mask(self, x, (len(x), len(rows) // len(x), len(self.A)))
         y = LinearLora.apply(rows, self.weight, *self._rest(mask))
         return y.view(*x.shape[:-1], -1)
+
+    def _pictures(self, x: Tensor) -> Tensor:
+        """A convolution to the ranks, then a 1x1 convolution (LoCon); autograd is as fast here as we would be."""
+        hidden = F.conv2d(x, self.A, None, *geometry(self.base))
+        samples, ranks, *size = hidden.shape
+        mask = self.dropout.mask(self, x, (samples, size[0] * size[1], ranks))
+        if mask is not None:
+            hidden = hidden * mask.view(samples, *size, ranks).permute(0, 3, 1, 2)
+        return self.base(x) + F.conv2d(hidden, self.B[:, :, None, None]) * self.scale
 
     def _rest(self, mask: Tensor | None) -> tuple[object, ...]:
         return self.A, self.B, (self.A.grad, self.B.grad), self.scale, mask
 
 
-@dataclass
-class LoraAdapter:
-    """Every LoRA layer of a run, over one arena.
-
-    Attributes:
-        arena: the matrices.
-        layers: target -> its layer, in the order of the model.
-        rank, alpha: as configured.
-        dropout: of the rank activations.
-    """
-
-    arena: Arena
-    layers: dict[Target, LoraLayer]
-    rank: int
-    alpha: float
-    dropout: Dropout
-
-    @contextmanager
-    def off(self) -> Iterator[None]:
-        """Within this the model answers as it does without the adapter."""
-        for layer in self.layers.values():
-            layer.off = True
-        try:
-            yield
-        finally:
-            for layer in self.layers.values():
-                layer.off = False
-
-    def matrices(self) -> dict[Target, tuple[Tensor, Tensor]]:
-        """Return fp32 copies of (down, up) per target, in the shape of the layer: 4-D for a convolution."""
-        found = {}
-        for target, layer in self.layers.items():
-            down, up = (self.arena.view(self.arena.master, f"{target}.{letter}").clone() for letter in "AB")
-            if len(layer.weight.shape) == 4:
-                down, up = down[..., None, None], up[..., None, None]
-            found[target] = (down, up)
-        return found
-
-
-def attach(
-    targets: Iterable[Target], parts: Mapping[str, nn.Module], options: AdapterSection, seed: int
-) -> LoraAdapter:
+def attach(targets: Iterable[Target], parts: Mapping[str, nn.Module], options: AdapterSection, seed: int) -> Adapter:
     """Put a LoRA layer in the place of every target; the model's answer is unchanged until the first step.
 
     Args:
         targets: which layers.
         parts: the model's parts by name; layers are replaced in them.
-        options: rank, alpha, init.
+        options: ranks, alphas, init, dropout.
         seed: of A's random start.
+
+    Raises:
+        UserError: see `sizes_of`.
     """
     found = {target: parts[target.part].get_submodule(target.path) for target in targets}
+    sizes = sizes_of({target: frozen(base).shape for target, base in found.items()}, options)
     anchor = frozen(next(iter(found.values())))
-    slots = []
-    for target, base in found.items():
-        out, wide = frozen(base).shape[:2]
-        slots.append(Slot(f"{target}.A", f"{target.part}.A", (options.rank, wide)))
-        slots.append(Slot(f"{target}.B", f"{target.part}.B", (out, options.rank)))
+    slots = [slot for target, size in sizes.items() for slot in slots_of(target, frozen(found[target]).shape, size)]
     arena = Arena(slots, anchor.device, anchor.dtype)
-    _initialise(arena, [slot for slot in slots if slot.name.endswith(".A")], options, seed)
-    layers = {}
-    generator = torch.Generator(anchor.device if anchor.device.type == "cuda" else "cpu")
-    dropout = Dropout(options.dropout, generator)
-    for target, base in found.items():
+    start(arena, [slot for slot in slots if slot.name.endswith(".A")], options, seed)
+    dropout, layers = Dropout.of(options, anchor.device), {}
+    for target, size in sizes.items():
         A, B = (arena.parameters[f"{target}.{letter}"] for letter in "AB")
-        layers[target] = LoraLayer(base, A, B, options.alpha_value / options.rank, dropout)
+        layers[target] = LoraLayer(found[target], A, B, size.scale, dropout)
         replace(parts[target.part], target.path, layers[target])
     for part in parts.values():
         pack(part, set(layers.values()))
-    return LoraAdapter(arena, layers, options.rank, options.alpha_value, dropout)
+    return Adapter(arena, layers, sizes, dropout, file_tensors)
 
 
-def _initialise(arena: Arena, downs: list[Slot], options: AdapterSection, seed: int) -> None:
+def slots_of(target: Target, shape: Shape, size: Size) -> tuple[Slot, Slot]:
+    """Places for the two matrices of a layer whose weight is of that shape."""
+    down = (size.rank, *shape[1:]) if is_spatial(shape) else (size.rank, shape[1])
+    return Slot(f"{target}.A", f"{target.part}.A", down), Slot(f"{target}.B", f"{target.part}.B", (shape[0], size.rank))
+
+
+def file_tensors(adapter: Adapter, target: Target) -> dict[str, Tensor]:
+    """See `Adapter.tensors`: both matrices in the shape of the layer, 4-D for a convolution."""
+    down, up = (adapter.view(f"{target}.{letter}") for letter in "AB")
+    if len(adapter.layers[target].weight.shape) == 4:
+        down, up = down if down.dim() == 4 else down[..., None, None], up[..., None, None]
+    return {"lora_down.weight": down, "lora_up.weight": up}
+
+
+def geometry(layer: Layer) -> tuple[Any, ...]:
+    """Stride, padding and dilation of a convolution."""
+    return layer.geometry if isinstance(layer, FrozenLayer) else (layer.stride, layer.padding, layer.dilation)
+
+
+def start(arena: Arena, downs: list[Slot], options: AdapterSection, seed: int) -> None:
     """A: Kaiming-uniform as the reference code has it, or N(0, 1 / rank); drawn on the CPU. B stays zero."""
     generator = torch.Generator().manual_seed(seed)
     for slot in downs:
         if options.init == "gaussian":
-            start = torch.randn(slot.shape, generator=generator) / options.rank
+            drawn = torch.randn(slot.shape, generator=generator) / slot.shape[0]
         else:
-            bound = 1 / math.sqrt(slot.shape[1])
-            start = (torch.rand(slot.shape, generator=generator) * 2 - 1) * bound
-        arena.view(arena.master, slot.name).copy_(start)
+            bound = 1 / math.sqrt(math.prod(slot.shape[1:]))
+            drawn = (torch.rand(slot.shape, generator=generator) * 2 - 1) * bound
+        arena.view(arena.master, slot.name).copy_(drawn)
     arena.publish()

@@ -81,7 +81,7 @@ class Packed:
         A, B = self.matrices
         if self.layers[0].off:
             return self.weight.forward(rows).view(*x.shape[:-1], len(B), -1).unbind(-2)
-        mask = self.dropout.mask(self, (len(rows), len(A)), x)
+        mask = self.dropout.mask(self, x, (len(x), len(rows) // len(x), len(A)), len(B))
         y = PackedProduct.apply(rows, self.weight, self.matrices, self.grads, self.scale, mask, *self.leaves)
         return y.view(*x.shape[:-1], len(B), -1).unbind(-2)
 
@@ -99,6 +99,8 @@ def pack(root: nn.Module, trained: Collection[nn.Module]) -> None:
     for module in root.modules():
         layers = [getattr(module, name) for name in getattr(module, "shared", ())]
         if not layers or not all(layer in trained for layer in layers):
+            continue
+        if len({layer.scale for layer in layers}) > 1:
             continue
         if _adjacent([layer.A for layer in layers]) and _adjacent([layer.B for layer in layers]):
             weight = join([layer.base for layer in layers])

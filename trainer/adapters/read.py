@@ -3,18 +3,22 @@
 What does not fit is named, never passed over in silence.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from trainer.contract.catalog import ADAPTERS, resolve
 from trainer.contract.errors import UserError
 from trainer.formats.header import read_header
 from trainer.formats.kohya import match
 from trainer.protocols import Target
 
+NAMES = {"down": "lora_down.weight", "up": "lora_up.weight"}  # role -> as the methods call it
 CLIP_SKIPS = {str(skip) for skip in range(1, 13)}  # anything else in a file is nobody's clip skip
 
 
@@ -67,8 +71,9 @@ def read_adapter(path: Path, parts: Mapping[str, nn.Module]) -> AdapterFile:
             held.setdefault(stem, {})[role] = tensor.float()
     updates, misfits = {}, []
     for stem, (part, module_path) in matched.modules.items():
-        update = _update(held[stem])
-        if _fits(update, parts[part].get_submodule(module_path).weight):
+        weight = parts[part].get_submodule(module_path).weight
+        update = _update(held[stem], weight)
+        if update is not None and _fits(update, weight):
             updates[Target(part, module_path)] = update
         else:
             misfits.append(stem)
@@ -83,10 +88,38 @@ def read_adapter(path: Path, parts: Mapping[str, nn.Module]) -> AdapterFile:
     return AdapterFile(path, updates, (*matched.unmatched, *misfits), int(said) if said in CLIP_SKIPS else None)
 
 
-def _update(halves: Mapping[str, Tensor]) -> Update:
-    down, up = halves["down"], halves["up"]
+def method_of(roles: Iterable[str]) -> str:
+    """Which method's tensors these are, by what stands behind their modules' names."""
+    found = tuple(roles)
+    marked = (name for name, row in ADAPTERS.items() if row.mark and any(role.startswith(row.mark) for role in found))
+    return next(marked, "lora")
+
+
+def _update(held: Mapping[str, Tensor], weight: Tensor) -> Update | None:
+    """What a layer's tensors add to a weight; None where they are of another layer's sizes."""
+    row = ADAPTERS[method_of(held)]
+    if row.formula:
+        return _whole_update(resolve(row, row.formula), held, weight)
+    down, up = held["down"], held["up"]
     # Without alpha every client takes a scale of 1.
-    return Update(down, up * float(halves["alpha"]) / down.shape[0] if "alpha" in halves else up)
+    return Update(down, up * float(held["alpha"]) / down.shape[0] if "alpha" in held else up)
+
+
+def _whole_update(method: Any, held: Mapping[str, Tensor], weight: Tensor) -> Update | None:
+    """A matrix of any other method, as if it were a LoRA of full rank, so that it can be mixed like one."""
+    tensors = {NAMES.get(role, role): tensor for role, tensor in held.items()}
+    alpha = float(tensors.pop("alpha", _rank(tensors)))
+    try:
+        change = method.update(weight.float(), tensors, alpha).float()
+    except RuntimeError:  # torch's, for sizes that do not go together
+        return None
+    return Update(change, torch.eye(len(change)).view(len(change), -1, *[1] * (change.dim() - 2)))
+
+
+def _rank(tensors: Mapping[str, Tensor]) -> int:
+    """Without alpha every client takes a scale of 1."""
+    inner = ("lora_down.weight", "hada_w1_b", "lokr_w2_b", "lokr_w1_b")
+    return next((len(tensors[name]) for name in inner if name in tensors), 0)
 
 
 def _fits(update: Update, weight: Tensor) -> bool:

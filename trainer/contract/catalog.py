@@ -8,88 +8,13 @@ import importlib
 import importlib.util
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from trainer.contract.errors import UserError
+from trainer.contract.rows import AdapterRow, FamilyRow, OptimizerRow, Row, SamplerRow
 
 if TYPE_CHECKING:
     from trainer.contract.config import RunConfig
-
-
-@dataclass(frozen=True)
-class Row:
-    """One thing that can be chosen by name.
-
-    Attributes:
-        path: `module:attribute` that implements it.
-        title: name as people write it.
-        note: one line of help.
-        reads: settings that count only where a row that reads them is chosen; see `trainer.contract.rules`.
-    """
-
-    path: str
-    title: str
-    note: str
-    reads: tuple[str, ...] = field(default=(), kw_only=True)
-
-
-@dataclass(frozen=True)
-class OptimizerRow(Row):
-    """An optimiser: our own over an arena, or a class of torch's kind (`trainer.optim.foreign`).
-
-    Attributes:
-        graph: what a CUDA graph may hold: the whole step, forward and backward only, or nothing. All step beside the
-            graph: they take their rates, and most of them counts or sums, from the host, which a replay would freeze.
-        rate: learning rate for `auto`, for a LoRA whose alpha is its rank.
-        sensible: effective rates (rate x alpha / rank) on SD 1.5 and SDXL: those below do next to nothing, those above
-            are likely to destroy the adapter.
-        package: to be installed with pip; "" where it comes with the product.
-        whole: elementwise, so that it can be handed a group's matrices as one flat tensor: a few kernels instead of
-            some for each matrix.
-        one_rate: it finds the rate itself, one for all groups.
-        bytes: that it keeps on the device for each trained number: moments, an fp32 gradient where the class wants one.
-        passes: arguments that are made of settings of `[optimizer]`, see `PASSED`.
-        arguments: over the class's own defaults; `optimizer.arguments` goes over these.
-        averages: it keeps an average of the matrices and is asked for it (`train` and `eval` of its class).
-        schedule: for `auto`.
-    """
-
-    graph: Literal["step", "backward", "none"] = "backward"
-    rate: float = 1e-4
-    sensible: tuple[float, float] = (1e-5, 1e-3)
-    package: str = ""
-    whole: bool = False
-    one_rate: bool = False
-    bytes: int = 16
-    passes: tuple[str, ...] = ()
-    arguments: tuple[tuple[str, Any], ...] = ()
-    averages: bool = False
-    schedule: str = "cosine"
-
-
-@dataclass(frozen=True)
-class SamplerRow(Row):
-    """A sampler under A1111's name.
-
-    Attributes:
-        options: keyword arguments over the base's scheduler config.
-        schedule: A1111's `Schedule type`.
-    """
-
-    options: tuple[tuple[str, Any], ...]
-    schedule: str
-
-
-@dataclass(frozen=True)
-class FamilyRow(Row):
-    """A model family.
-
-    Attributes:
-        shelf: folder below `presets/` whose presets fit it.
-    """
-
-    shelf: str
 
 
 FAMILIES = {
@@ -102,8 +27,47 @@ FAMILIES = {
     ),
 }
 
+_SIZE = ("adapter.alpha",)
+_LORA = (*_SIZE, "adapter.rslora", "adapter.init")
 ADAPTERS = {
-    "lora": Row("trainer.adapters.lora:attach", "LoRA", "Two small matrices beside each layer (arXiv 2106.09685)."),
+    "lora": AdapterRow(
+        "trainer.adapters.lora:attach",
+        "LoRA",
+        "Two small matrices beside each layer (arXiv 2106.09685).",
+        reads=(*_LORA, "adapter.dropout", "adapter.rank_dropout", "adapter.max_norm", "optimizer.lora_plus_ratio"),
+    ),
+    "dora": AdapterRow(
+        "trainer.adapters.dora:attach",
+        "DoRA",
+        "LoRA with the length of each column learned apart (arXiv 2402.09353). Slower. pip install lycoris-lora",
+        "dora_scale",
+        "trainer.adapters.dora:METHOD",
+        reads=_LORA,
+    ),
+    "loha": AdapterRow(
+        "trainer.adapters.loha:attach",
+        "LoHa",
+        "The product of two LoRA: a high rank in a small file (arXiv 2108.06098). pip install lycoris-lora",
+        "hada_",
+        "trainer.adapters.loha:METHOD",
+        reads=_SIZE,
+    ),
+    "lokr": AdapterRow(
+        "trainer.adapters.lokr:attach",
+        "LoKr",
+        "A Kronecker product: very small files (arXiv 2212.10650). pip install lycoris-lora",
+        "lokr_",
+        "trainer.adapters.lokr:METHOD",
+        reads=(*_SIZE, "adapter.factor"),
+    ),
+    "oft": AdapterRow(
+        "trainer.adapters.oft:attach",
+        "OFT",
+        "Turns the weights and keeps their lengths; rank is the size of a block (arXiv 2306.07280). "
+        "pip install lycoris-lora",
+        "oft_",
+        "trainer.adapters.oft:METHOD",
+    ),
 }
 
 # Arguments of an optimiser -> settings of `[optimizer]` that they are made of.
@@ -325,9 +289,9 @@ CHOICES: dict[str, Mapping[str, Row]] = {
 }
 
 
-def resolve(row: Row) -> Any:
-    """Import what a row names."""
-    module, _, attribute = row.path.partition(":")
+def resolve(row: Row, path: str = "") -> Any:
+    """Import what a row names, or something else of it."""
+    module, _, attribute = (path or row.path).partition(":")
     return getattr(importlib.import_module(module), attribute)
 
 

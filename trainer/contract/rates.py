@@ -38,9 +38,11 @@ def _factor(config: "RunConfig", group: str) -> float:
 
 
 def effective_rate(config: "RunConfig") -> float:
-    """Learning rate x alpha / rank: how fast the update of a weight grows; one that is found is found for any alpha."""
-    options = config.adapter
-    scale = 1.0 if optimizer_row(config.optimizer.name).one_rate else options.alpha_value / options.rank
+    """Learning rate x scale (alpha / rank): how fast the update of most weights grows.
+
+    A rate that is found is found for any scale.
+    """
+    scale = 1.0 if optimizer_row(config.optimizer.name).one_rate else config.adapter.scale
     return part_rate(config, "unet") * scale
 
 

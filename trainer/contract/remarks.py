@@ -30,7 +30,8 @@ class Remark:
 def rate_words(config: RunConfig) -> str:
     """The effective rate and what it is made of."""
     options = config.adapter
-    made = f"{part_rate(config, 'unet'):g} x alpha {options.alpha_value:g} / rank {options.rank}"
+    rank = f"sqrt(rank {options.rank})" if options.rslora else f"rank {options.rank}"
+    made = f"{part_rate(config, 'unet'):g} x alpha {options.alpha_value:g} / {rank}"
     return f"effective rate {effective_rate(config):.3g} ({made})"
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainer.contract.catalog import CHOICES, optimizer_row
-from trainer.contract.config import RunConfig
+from trainer.contract.config import AdapterSection, RunConfig
 from trainer.contract.rates import part_rate
 
 
@@ -100,6 +100,9 @@ AVERAGING = Need(
 )
 GPU = among("model.device", "auto", "cuda")
 DRAWN = Need("sampling.every", "not never", lambda value: value != "never", "auto")
+SPATIAL = Need(  # convolutions may be among the layers
+    "adapter.targets", "everything or paths", lambda value: AdapterSection(targets=value).spatial, "everything"
+)
 BENT = tuple(name for name, row in CHOICES["objective.loss"].items() if "objective.huber_c" in row.reads)
 
 ONLY_WITH: tuple[OnlyWith, ...] = (
@@ -113,9 +116,13 @@ ONLY_WITH: tuple[OnlyWith, ...] = (
         for setting in (
             "optimizer.text_encoder_learning_rate",
             "optimizer.text_encoder_2_learning_rate",
+            "adapter.text_encoder_rank",
+            "adapter.text_encoder_alpha",
             "adapter.text_encoder_until",
         )
     ),
+    OnlyWith("adapter.conv_rank", (SPATIAL,)),
+    OnlyWith("adapter.conv_alpha", (SPATIAL,)),
     OnlyWith("export.ema", (above("training.ema", 0, example=0.999), AVERAGING)),
     OnlyWith("objective.pyramid_discount", (above("objective.pyramid_iterations", 0, example=6),)),
     OnlyWith(
@@ -149,6 +156,12 @@ CLASHES: tuple[Clash, ...] = (
         lambda config: config.adapter.text_encoder_until != "end" and config.objective.prior == "base",
         "the base's own answer needs the text encoders as they were, and captions are encoded once when they stop",
         "Set it to end, or objective.prior to pictures.",
+    ),
+    Clash(
+        ("adapter.max_norm", "optimizer.name"),
+        lambda config: bool(config.adapter.max_norm) and optimizer_row(config.optimizer.name).averages,
+        "this optimiser keeps matrices of its own beside those that are trained, and no limit would hold for them",
+        "Set it to 0, or take another optimiser.",
     ),
     Clash(
         ("training.ema", "optimizer.name"),

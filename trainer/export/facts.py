@@ -5,7 +5,7 @@ from importlib.metadata import version
 
 from trainer import __version__
 from trainer.contract.compose import to_toml
-from trainer.contract.config import RunConfig
+from trainer.contract.config import AdapterSection, RunConfig
 from trainer.contract.rates import part_rate
 from trainer.contract.rundir import RunDir
 from trainer.contract.schedules import schedule_name, warmup_steps
@@ -32,9 +32,10 @@ def adapter_facts(
         clip_skip=family.clip_skip,
         zero_terminal_snr=bool(family.scheduler.get("rescale_betas_zero_snr", False)),
         rank=adapter.rank,
-        alpha=adapter.alpha_value,
+        alpha=adapter.scale * adapter.rank,
         dropout=adapter.dropout,
-        network_args={"targets": adapter.targets},
+        method=adapter.method,
+        network_args=_network_args(adapter),
         has_text_encoder=adapter.text_encoder,
         trigger=config.dataset.trigger,
         captions=captions if config.export.captions else None,
@@ -57,6 +58,21 @@ def adapter_facts(
         versions={"lora-atelier": __version__, **{name: version(name) for name in PACKAGES}},
         cover=cover,
     )
+
+
+def _network_args(adapter: AdapterSection) -> dict[str, object]:
+    """What is not as it is by default, under kohya's names where it has one."""
+    found: dict[str, object] = {"targets": adapter.targets}
+    if adapter.method != "lora":
+        found |= {"algo": "locon", "dora_wd": True} if adapter.method == "dora" else {"algo": adapter.method}
+    if adapter.spatial:
+        rank = adapter.rank if adapter.conv_rank == "auto" else adapter.conv_rank
+        alpha = adapter.scale * rank if adapter.conv_alpha == "auto" else adapter.conv_alpha
+        found |= {"conv_dim": rank, "conv_alpha": alpha}
+    for name in ("rank_dropout", "module_dropout", "rslora", "ranks", "alphas"):
+        if value := getattr(adapter, name):
+            found[name] = value
+    return found
 
 
 def _buckets(cache: Cache) -> tuple[tuple[int, int, int], ...]:

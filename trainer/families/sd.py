@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from trainer.adapters.sizes import chosen
 from trainer.attention import Shape, attend_for
 from trainer.contract.config import ModelSection
 from trainer.contract.errors import UserError
@@ -32,10 +33,13 @@ from trainer.weights.streaming import PLACES, stream
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 FEED_FORWARD = ("ff.net.0.proj", "ff.net.2")
 PROJECTIONS = ("proj_in", "proj_out")
+CONVOLUTIONS = ("conv1", "conv2", "conv_shortcut", "time_emb_proj", "downsamplers.0.conv", "upsamplers.0.conv")
 UNET_TARGETS = {
+    "query+value": ("to_q", "to_v"),  # arXiv 2106.09685, section 4.2
     "attention": ATTENTION,
     "attention+ff": ATTENTION + FEED_FORWARD,
     "transformer": ATTENTION + FEED_FORWARD + PROJECTIONS,  # what kohya trains: 192 modules of an SD 1.5, 722 of an XL
+    "everything": ATTENTION + FEED_FORWARD + PROJECTIONS + CONVOLUTIONS,  # as kohya with a conv_dim
 }
 # What may be stored in fewer bits; the layers around them are small, and what they get wrong reaches everything.
 STORED = ("down_blocks", "mid_block", "up_blocks")
@@ -327,19 +331,19 @@ class StableDiffusion:
         rest = sum(p.numel() for p in unet.parameters()) - sum(_size(layer) for layer in stored.values())
         return int(sum(sizes.values()) + PLACES * max(blocks) + rest * itemsize)
 
-    def widths(self, targets: Sequence[Target]) -> list[tuple[int, int]]:
+    def shapes(self, targets: Sequence[Target]) -> dict[Target, torch.Size]:
         """See `Family`."""
         roots = {"unet": self._hollow} | {name: self.part(name) for name in {t.part for t in targets} - {"unet"}}
-        shapes = [roots[target.part].get_submodule(target.path).weight.shape for target in targets]
-        return [(shape[0], shape[1]) for shape in shapes]
+        return {target: roots[target.part].get_submodule(target.path).weight.shape for target in targets}
 
-    def targets(self, preset: str, text_encoder: bool) -> list[Target]:
+    def targets(self, preset: str, text_encoder: bool, patterns: Sequence[str] = ()) -> list[Target]:
         """See `Family`."""
-        found = [
-            Target("unet", path)
-            for path in _paths(self._hollow, UNET_TARGETS[preset])
-            if "transformer_blocks" in path or "attentions" in path
-        ]
+        if patterns:
+            found = chosen([Target("unet", path) for path, _ in _layers(self._hollow)], patterns)
+        else:
+            found = [
+                Target("unet", path) for path in _paths(self._hollow, UNET_TARGETS[preset]) if path.startswith(STORED)
+            ]
         for name in self.encoders if text_encoder else ():
             found += [Target(name, path) for path in _paths(self.part(name), TEXT_TARGETS)]
         return found

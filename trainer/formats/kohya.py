@@ -8,11 +8,10 @@ knows the file by one layer only. The reader also takes those, and the names of 
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from trainer.formats.sgm import sgm_paths
 
-Role = Literal["down", "up", "alpha"]
+Role = str  # "down", "up", "alpha"; of other methods what stands behind the module's name
 Module = tuple[str, str]  # part (`unet`, `text_encoder`, `text_encoder_2`), module path in that part
 
 DOWN, UP, ALPHA = ".lora_down.weight", ".lora_up.weight", ".alpha"
@@ -23,7 +22,7 @@ _WRITTEN = {"unet": "lora_unet_", "text_encoder": "lora_te_"}
 _WRITTEN_SDXL = {"unet": "lora_unet_", "text_encoder": "lora_te1_", SECOND: "lora_te2_"}
 # What may stand before a path, dots as underscores. PEFT saves a model by itself, without saying which it is.
 _READ = {
-    "unet": ("lora_unet_", "unet_", ""),
+    "unet": ("lora_unet_", "lycoris_", "unet_", ""),
     "text_encoder": ("lora_te_", "lora_te1_", "text_encoder_", ""),  # some trainers number the encoder of an SD 1.x too
     SECOND: ("lora_te2_", "text_encoder_2_"),
 }
@@ -40,6 +39,21 @@ _ROLES: dict[str, Role] = {
     ".lora_linear_layer.down.weight": "down",
     ".lora_linear_layer.up.weight": "up",
 }
+_KRON = {"alpha", "lokr_t2"}
+# What a layer's update needs, method by method -> what may stand beside it.
+_WHOLE: tuple[tuple[frozenset[Role], frozenset[Role]], ...] = tuple(
+    (frozenset(needed), frozenset(beside))
+    for needed, beside in (
+        ({"down", "up"}, {"alpha", "dora_scale"}),
+        ({"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"}, {"alpha", "hada_t1", "hada_t2"}),
+        ({"lokr_w1", "lokr_w2"}, _KRON),
+        ({"lokr_w1", "lokr_w2_a", "lokr_w2_b"}, _KRON),
+        ({"lokr_w1_a", "lokr_w1_b", "lokr_w2"}, _KRON),
+        ({"lokr_w1_a", "lokr_w1_b", "lokr_w2_a", "lokr_w2_b"}, _KRON),
+        ({"oft_blocks"}, {"alpha", "rescale"}),
+    )
+)
+_OTHERS = frozenset().union(*(needed | beside for needed, beside in _WHOLE)) - {"down", "up", "alpha"}
 _PROCESSOR = re.compile(r"\.processor\.to_(q|k|v|out)_lora\.(down|up)\.weight$")  # the oldest form of diffusers
 
 
@@ -48,7 +62,7 @@ class Matched:
     """The tensors of a file, resolved to the modules of a model.
 
     Attributes:
-        modules: kohya name of a module -> (part, module path in that part); only modules with both halves.
+        modules: kohya name of a module -> (part, module path in that part); only modules with all they need.
         roles: tensor name -> (kohya name of its module, what it is there).
         unmatched: tensor names that no module takes; what they hold is not used.
     """
@@ -94,11 +108,19 @@ def match(names: Iterable[str], modules: Mapping[str, Collection[str]]) -> Match
             roles[name] = place
             held[place] = name
     # Half a module has no effect, so its tensors are reported with the rest.
-    complete = {module for module, _ in held if (module, "down") in held and (module, "up") in held}
-    unmatched += [name for name, (module, _) in roles.items() if module not in complete]
-    roles = {name: place for name, place in roles.items() if place[0] in complete}
+    found: dict[str, set[Role]] = {}
+    for module, role in held:
+        found.setdefault(module, set()).add(role)
+    used = {module: _used(there) for module, there in found.items()}
+    unmatched += [name for name, (module, role) in roles.items() if role not in used[module]]
+    roles = {name: place for name, place in roles.items() if place[1] in used[place[0]]}
     targets = {name: module for module, name in written.items()}
     return Matched({name: targets[name] for name, _ in roles.values()}, roles, tuple(unmatched))
+
+
+def _used(found: set[Role]) -> frozenset[Role]:
+    """What of a module's tensors makes its update: of one method only."""
+    return next((needed | beside for needed, beside in _WHOLE if needed <= found), frozenset())
 
 
 def split_name(name: str) -> tuple[str, Role] | None:
@@ -115,9 +137,14 @@ def split_name(name: str) -> tuple[str, Role] | None:
 
 def _place(name: str, known: Mapping[str, str]) -> tuple[str, Role] | None:
     """Return (kohya name of the module, role) of one tensor, or None where nothing known takes it."""
-    found = split_name(name)
+    found = split_name(name) or _split_other(name)
     module = known.get(_flat(found[0].removeprefix("base_model.model."))) if found else None
     return (module, found[1]) if found and module else None
+
+
+def _split_other(name: str) -> tuple[str, Role] | None:
+    stem, _, role = name.rpartition(".")
+    return (stem, role) if role in _OTHERS else None
 
 
 def _known(modules: Mapping[str, Collection[str]], written: Mapping[Module, str]) -> dict[str, str]:

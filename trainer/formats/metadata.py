@@ -43,6 +43,7 @@ class AdapterFacts:
         base_name: name or Hub id of the base; of a path the last part is kept.
         base_sha256: of the base, where it is one file.
         rank, alpha: of the adapter; the effect is scaled by alpha / rank.
+        method: of the catalogue; all but LoRA are LyCORIS' to other programs.
         network_args: further options of the adapter.
         dropout: share of the adapter's inputs dropped in training.
         trigger: the word that calls it, "" for none.
@@ -81,6 +82,7 @@ class AdapterFacts:
     seed: int
     recipe: str
     base_sha256: str = ""
+    method: str = "lora"
     network_args: Mapping[str, object] = field(default_factory=dict)
     dropout: float = 0.0
     trigger: str = ""
@@ -154,7 +156,7 @@ def _network(facts: AdapterFacts) -> dict[str, str]:
         "ss_base_model_version": facts.base_version,
         "ss_v2": str(facts.base_version.startswith("sd_v2")),
         "ss_sd_model_name": _base_name(facts),
-        "ss_network_module": "networks.lora",
+        "ss_network_module": "networks.lora" if facts.method == "lora" else "lycoris.kohya",
         "ss_network_dim": str(facts.rank),
         "ss_network_alpha": decimal_text(facts.alpha),
         "ss_network_dropout": decimal_text(facts.dropout) if facts.dropout else "None",

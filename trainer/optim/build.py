@@ -3,30 +3,41 @@
 import difflib
 import inspect
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
 from trainer.adapters.arena import Arena, Slot
-from trainer.contract.catalog import PASSED, OptimizerRow, check_package, optimizer_row, resolve
+from trainer.adapters.norms import NormLimit
+from trainer.adapters.sizes import Size
+from trainer.contract.catalog import PASSED, check_package, optimizer_row, resolve
 from trainer.contract.config import OptimizerSection, RunConfig
 from trainer.contract.errors import UserError
 from trainer.contract.rates import peak_rates
+from trainer.contract.rows import OptimizerRow
 from trainer.optim.average import Averaged
 from trainer.optim.foreign import Foreign
 from trainer.optim.scaling import Guard, LossScale
-from trainer.protocols import Optimizer
+from trainer.protocols import Optimizer, Target
 
 
-def build(arena: Arena, config: RunConfig) -> Optimizer:
-    """The optimiser of a run, with a guard or a loss scale around it, and an average where one is asked for.
+def build(arena: Arena, config: RunConfig, sizes: Mapping[Target, Size] = MappingProxyType({})) -> Optimizer:
+    """The optimiser of a run, with a guard or a loss scale around it, a limit of norms and an average if asked for.
+
+    Args:
+        arena: is stepped.
+        config: the run's.
+        sizes: of the layers, for the limit of their norms.
 
     Raises:
         UserError: see `plain`.
     """
     optimizer, decay = plain(arena, config.optimizer), config.training.ema
+    if config.adapter.max_norm:
+        optimizer = NormLimit(optimizer, arena, sizes, config.adapter.max_norm)
     if decay:
         optimizer = Averaged(optimizer, arena, decay, config.export.ema)
     return (LossScale if arena.work.dtype == torch.float16 else Guard)(optimizer, arena)

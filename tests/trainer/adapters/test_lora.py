@@ -5,7 +5,8 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
-from trainer.adapters.lora import Dropout, attach
+from trainer.adapters.dropout import Dropout
+from trainer.adapters.lora import attach
 from trainer.contract.config import AdapterSection
 from trainer.protocols import Target
 
@@ -35,6 +36,8 @@ CASES = [
     (lambda: nn.Linear(12, 20, bias=False), (5, 12)),
     (lambda: nn.Conv2d(6, 10, 1), (2, 6, 5, 4)),
     (lambda: nn.Conv2d(6, 10, 1, bias=False), (2, 6, 3, 3)),
+    (lambda: nn.Conv2d(6, 10, 3, padding=1), (2, 6, 5, 4)),
+    (lambda: nn.Conv2d(6, 10, 3, stride=2, padding=1), (2, 6, 5, 4)),
 ]
 
 

@@ -14,8 +14,8 @@ ALWAYS = {  # or as the pictures and the base are, which `gather` and the famili
     "model": "base revision vae prediction zero_terminal_snr clip_skip dtype device",
     "dataset": "path resolution max_upscale crop background trigger class_word caption_prefix caption_suffix "
     "caption_chunks shuffle tag_dropout caption_dropout flip masks regularisation_weight",
-    "adapter": "method rank alpha dropout targets text_encoder init",
-    "optimizer": "name learning_rate lora_plus_ratio clip_norm arguments",
+    "adapter": "method rank ranks alphas module_dropout targets text_encoder start",
+    "optimizer": "name learning_rate clip_norm arguments",
     "schedule": "name warmup final",
     "objective": "weighting loss noise_offset pyramid_iterations input_perturbation timesteps min_timestep "
     "max_timestep prior",
@@ -98,6 +98,7 @@ CLASHING = {
     "optimizer.lora_plus_ratio": ["optimizer.lora_plus_ratio=16", "optimizer.name=prodigy"],
     "optimizer.text_encoder_learning_rate": ["optimizer.text_encoder_learning_rate=0.5", "optimizer.name=prodigy"],
     "adapter.text_encoder_until": ["adapter.text_encoder_until=50%", "objective.prior=base"],
+    "adapter.max_norm": ["adapter.max_norm=1", "optimizer.name=schedulefree"],
     "training.ema": ["training.ema=0.99", "optimizer.name=schedulefree"],
     "objective.noise_offset": ["objective.noise_offset=0.1", "objective.pyramid_iterations=6"],
     "objective.min_timestep": ["objective.min_timestep=0.7", "objective.max_timestep=600"],

@@ -22,6 +22,7 @@ from trainer.formats.header import read_header
 from trainer.formats.metadata import AdapterFacts
 from trainer.preview.answer import answer
 from trainer.preview.engine import PreviewEngine
+from trainer.protocols import Target
 
 ENGINE = Engine(torch.device("cpu"), torch.float32, 1)
 FACTS = AdapterFacts(
@@ -52,13 +53,14 @@ class Case:
     text_encoder: bool
 
 
-def write_adapter(base: Path, path: Path, text_encoder: bool, size: float) -> None:
+def write_adapter(base: Path, path: Path, text_encoder: bool, size: float, targets: str = "transformer") -> None:
     """An adapter with a plain effect: both matrices random, of standard deviation `size`."""
     family = load_family(ModelSection(base=str(base)), ENGINE)
-    options = AdapterSection(rank=4, alpha=2.0, text_encoder=text_encoder)
-    adapter = attach(family.targets("transformer", text_encoder), family.parts, options, seed=0)
+    options = AdapterSection(rank=4, alpha=2.0, text_encoder=text_encoder, conv_rank=3, ranks={"mid_block.*": 2})
+    options = options if targets == "everything" else AdapterSection(rank=4, alpha=2.0, text_encoder=text_encoder)
+    adapter = attach(family.targets(targets, text_encoder), family.parts, options, seed=0)
     adapter.arena.master.normal_(std=size, generator=torch.Generator().manual_seed(1))
-    export_adapter(path, adapter.matrices(), family.layout(), adapter.alpha, FACTS, "fp16")
+    export_adapter(path, adapter.tensors(), family.layout(), FACTS, "fp16")
 
 
 @pytest.fixture(scope="module", params=["tiny, unet", "tiny, unet and text", "demo, unet and text"])
@@ -102,6 +104,19 @@ def diffusers_picture(base, file, scale: float | None) -> np.ndarray:
         output_type="pil",
     ).images[0]
     return np.asarray(image, dtype=np.float32)
+
+
+def test_diffusers_draws_the_same_picture_with_convolutions_and_ranks_by_block(tiny_sd, tmp_path):
+    file = tmp_path / "mine.safetensors"
+    write_adapter(tiny_sd, file, True, 0.3, "everything")
+    tensors = load_file(file)
+    assert tensors["lora_unet_down_blocks_0_resnets_0_conv1.lora_down.weight"].shape == (3, 16, 3, 3)
+    assert tensors["lora_unet_down_blocks_0_resnets_0_conv1.lora_up.weight"].shape == (16, 3, 1, 1)
+    assert tensors["lora_unet_mid_block_resnets_0_conv1.lora_down.weight"].shape == (2, 32, 3, 3)
+    assert "lora_unet_down_blocks_0_downsamplers_0_conv.lora_down.weight" in tensors
+    theirs = diffusers_picture(tiny_sd, file, 1.0)
+    assert np.abs(theirs - diffusers_picture(tiny_sd, file, None)).mean() > 2
+    assert np.abs(ours(tiny_sd, file, tmp_path, 1.0) - theirs).max() <= 1
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.5])
@@ -162,4 +177,13 @@ def test_a_value_that_fp16_cannot_hold_is_refused(tiny_sd):
     adapter = attach(family.targets("attention", False), family.parts, AdapterSection(rank=1), seed=0)
     adapter.arena.master[0] = 1e6
     with pytest.raises(UserError, match="fp16"):
-        kohya_tensors(adapter.matrices(), family.layout(), 1.0, "fp16")
+        kohya_tensors(adapter.tensors(), family.layout(), "fp16")
+
+
+def test_an_alpha_that_fp16_would_round_is_written_as_it_is():
+    target, layout = Target("unet", "x.to_q"), {"unet": ["x.to_q"]}
+    held = {"lora_down.weight": torch.ones(8, 4), "lora_up.weight": torch.ones(4, 8)}
+    for alpha in (4.0, 8 * 8**0.5):  # the second is rsLoRA's, for alpha 8 at rank 8
+        written = kohya_tensors({target: {**held, "alpha": torch.tensor(alpha)}}, layout, "fp16")
+        assert written["lora_unet_x_to_q.alpha"].item() == torch.tensor(alpha).item()
+        assert written["lora_unet_x_to_q.lora_up.weight"].dtype == torch.float16

@@ -60,7 +60,11 @@ def random_matrices(parts, wanted) -> dict[Target, tuple[torch.Tensor, torch.Ten
 
 def write(path, matrices, parts) -> None:
     layout = {part: [name for name, _ in root.named_modules()] for part, root in parts.items()}
-    export_adapter(path, matrices, layout, ALPHA, replace(FACTS, base_version="sdxl_base_v1-0"), "fp32")
+    held = {
+        target: {"lora_down.weight": down, "lora_up.weight": up, "alpha": torch.tensor(ALPHA)}
+        for target, (down, up) in matrices.items()
+    }
+    export_adapter(path, held, layout, replace(FACTS, base_version="sdxl_base_v1-0"), "fp32")
 
 
 @pytest.fixture(scope="module", params=TARGETS)

@@ -122,7 +122,7 @@ def test_nothing_is_dropped_in_silence():
         "lora_unet_input_blocks_4_1_proj_in.lora_down.weight",  # SDXL
         "lora_te2_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight",
         f"{Q}.hada_w1_a",  # LoHa
-        f"{Q}.dora_scale",
+        f"{OUT}.dora_scale",
         f"{Q}.lora_A.weight",  # the same half again
         f"{OUT}.lora_up.weight",  # half a module
         f"{OUT}.alpha",

@@ -1,11 +1,10 @@
 """How the adapter learns: optimiser, schedule, objective, length."""
 
-from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from trainer.contract.config.section import Every, Section
+from trainer.contract.config.section import Every, Section, table
 
 Argument = bool | int | float | str | tuple[bool | int | float, ...]
 Rate = Annotated[float, Field(gt=0, le=100)]
@@ -41,12 +40,7 @@ class OptimizerSection(Section):
         {}, description="More arguments of the optimiser's class, such as d_coef = 2 for Prodigy."
     )
 
-    @field_validator("arguments", mode="before")
-    @classmethod
-    def _table(cls, given: object) -> object:
-        if not isinstance(given, Mapping):
-            raise ValueError("write name = value, as many as there are; in --set as {name = value, ...}")
-        return given
+    _arguments = field_validator("arguments", mode="before")(table)
 
 
 class ScheduleSection(Section):

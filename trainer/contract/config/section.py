@@ -1,5 +1,6 @@
 """What every section of the config is, and the types that several of them use."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,6 +18,13 @@ class Section(BaseModel):
     """A frozen group of settings that refuses names it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, coerce_numbers_to_str=True)
+
+
+def table(given: object) -> object:
+    """Say of what is no table how one is written; a validator of fields that are one."""
+    if not isinstance(given, Mapping):
+        raise ValueError("write name = value, as many as there are; in --set as {name = value, ...}")
+    return given
 
 
 def interval(every: str, total_steps: int, steps_per_epoch: float) -> int | None:

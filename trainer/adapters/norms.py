@@ -1,0 +1,77 @@
+"""Max-norm regularisation of an adapter: no layer's update grows beyond a norm."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from trainer.adapters.arena import Arena
+from trainer.adapters.sizes import Size
+from trainer.protocols import Optimizer, Target
+
+
+class NormLimit:
+    """Holds the Frobenius norm of every layer's update, scale included, below a limit (kohya's scale_weight_norms).
+
+    A matrix of R ranks has its norm from two products of R x R, so the update itself is never made. Layers of the same
+    sizes are measured together. What is too much is taken from both matrices alike. Stands where the optimiser stands.
+
+    Args:
+        optimizer: steps the arena.
+        arena: of a LoRA, with matrices A and B.
+        sizes: of its layers.
+        limit: of the norm.
+    """
+
+    def __init__(self, optimizer: Optimizer, arena: Arena, sizes: Mapping[Target, Size], limit: float) -> None:
+        self.optimizer, self.arena, self.sizes, self.limit = optimizer, arena, sizes, limit
+        self._alike: dict[tuple[torch.Size, ...], list[Target]] = {}
+        for target in sizes:
+            shapes = tuple(self._view(target, letter).shape for letter in "AB")
+            self._alike.setdefault(shapes, []).append(target)
+
+    def _view(self, target: Target, letter: str) -> Tensor:
+        return self.arena.view(self.arena.master, f"{target}.{letter}")
+
+    @torch.no_grad()
+    def step(self, rates: Mapping[str, float]) -> None:
+        """See `trainer.protocols.Optimizer`."""
+        self.optimizer.step(rates)
+        for targets in self._alike.values():
+            downs, ups = ([self._view(target, letter) for target in targets] for letter in "AB")
+            scales = torch.tensor([self.sizes[target].scale for target in targets], device=downs[0].device)
+            factors = (self.limit / (update_norms(downs, ups) * scales + 1e-12)).clamp(max=1).sqrt().unbind()
+            torch._foreach_mul_(downs, factors)
+            torch._foreach_mul_(ups, factors)
+        self.arena.publish()
+
+    def settle(self, groups: Sequence[str]) -> None:
+        """See `trainer.protocols.Optimizer`. Their norms are held already, and measured again they would drift."""
+        self.optimizer.settle(groups)
+        left = {group.partition(".")[0] for group in groups}
+        for shapes, targets in list(self._alike.items()):
+            self._alike[shapes] = [target for target in targets if target.part not in left]
+            if not self._alike[shapes]:
+                del self._alike[shapes]
+
+    def shown(self) -> Tensor | None:
+        """See `trainer.protocols.Optimizer`."""
+        return self.optimizer.shown()
+
+    def found(self) -> float:
+        """See `trainer.protocols.Optimizer`."""
+        return self.optimizer.found()
+
+    def state(self) -> dict[str, Tensor]:
+        """See `trainer.protocols.Optimizer`."""
+        return self.optimizer.state()
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """See `trainer.protocols.Optimizer`."""
+        self.optimizer.load(state)
+
+
+def update_norms(downs: list[Tensor], ups: list[Tensor]) -> Tensor:
+    """n times [R, ...] and [O, R] -> [n], the Frobenius norms of the products: |BA|^2 = sum of (B'B) * (AA')."""
+    down, up = torch.stack(downs).flatten(2), torch.stack(ups)
+    return ((up.mT @ up) * (down @ down.mT)).sum((1, 2)).clamp(min=0).sqrt()
