@@ -25,6 +25,7 @@ TITLES = {
     "training": "Training",
     "engine": "How the step is computed",
     "sampling": "Sample pictures",
+    "validation": "Held-out pictures",
     "export": "Finished file",
 }
 EVERY: dict[str | None, tuple[str, ...]] = {  # a pattern -> words to choose from; others can be typed

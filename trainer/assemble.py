@@ -33,8 +33,10 @@ from trainer.optim import LossScale, clip_gradient, warmup_steps
 from trainer.pictures.length import planned_steps
 from trainer.preflight import seconds_per_step
 from trainer.protocols import Batch, Family, Optimizer, Report, Text
-from trainer.sampling import encode_pairs
+from trainer.samples import Samples
+from trainer.sampling import VALIDATION_SHARE, encode_pairs
 from trainer.state import load_latest, restore
+from trainer.validation import Bands, HeldOut, Validation
 from trainer.weights.nf4 import bitsandbytes
 
 
@@ -69,15 +71,16 @@ class AssembledRun:
         rates = {"unet": optimizer.learning_rate}
         self._peaks = {group: rates.get(group.partition(".")[0], optimizer.text_encoder_rate) for group in arena.groups}
         self._scale = self.optimizer if isinstance(self.optimizer, LossScale) else None
+        self._bands = self.chores.validation.bands
         self._learn: Callable[[Batch], Tensor] = self._forward_backward
         if self.engine.graph:
             self._learn = Graphed(
                 self._forward_backward,
-                [arena.added],
+                [arena.added, self._bands.sums],
                 [self.adapter.dropout.generator],
                 lambda text: self.chores.run.emit("notice", text=text),
             )
-            self.chores.make_room = self._learn.forget
+            self.chores.samples.make_room = self.chores.validation.make_room = self._learn.forget
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything a checkpoint holds; the rest is a function of the config and the step."""
@@ -90,6 +93,8 @@ class AssembledRun:
             step, tensors = found
             restore(tensors, self.tensors())
             self.adapter.arena.publish()
+        if self.chores.validation.ended(step):
+            self.total = step
         self.chores.report.told("measuring a step", 0, 1)
         seconds = seconds_per_step(self, step, self.engine.device) if step < self.total else 0.0
         if self.engine.compile and step < self.total:
@@ -127,8 +132,15 @@ class AssembledRun:
             before = None if batch.prior is None else self._without_adapter(batch, noisy)
             answer = self._predict(batch, noisy)
             loss = self.objective.loss(answer, batch, before) / self.accumulation
+            self._bands.add(batch.timesteps, self.objective.plain_error(answer.detach(), batch))
             (loss * self._scale.factor if self._scale else loss).backward()
         return loss.detach()
+
+    @torch.no_grad()
+    def errors(self, batch: Batch) -> Tensor:
+        """[B] plain squared error with the adapter as it is; nothing is learned or drawn."""
+        with self.engine.applied():
+            return self.objective.plain_error(self._predict(batch, self.objective.noisy(batch)), batch)
 
     def _predict(self, batch: Batch, noisy: Tensor) -> Tensor:
         return self.family.predict(noisy, batch.timesteps, self._condition(batch), batch.sizes)
@@ -169,7 +181,10 @@ class AssembledRun:
 
     def attend(self, step: int) -> bool:
         """See `trainer.protocols.Run`."""
-        return self.chores.attend(step, self.tensors())
+        going = self.chores.attend(step, self.tensors())
+        if self.chores.validation.enough:
+            self.total = step
+        return going
 
     def finish(self, step: int) -> None:
         """See `trainer.protocols.Run`."""
@@ -204,7 +219,7 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
         report.told("reading captions", 0, 1)
         family.park("vae")  # until the first sample
         words = read_texts(run, store_of(run), family, config, cache)
-        samples = sample_texts(family, config, words)
+        texts = sample_texts(family, config, words)
     report.told("loading the UNet", 0, 1)
     engine, adapter = load_adapted(run, family, config, pixels)
     optimizer: Optimizer = resolve(pick("optimizer.name", config.optimizer.name))(adapter.arena, config.optimizer)
@@ -217,10 +232,16 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     objective = Objective(config.objective, family.prediction, signal)
     batches = Batches(cache, words.rows, order, config, len(signal), engine.device, words.host)
     epoch = order.batches_per_epoch / config.training.accumulation
-    chores = Chores(run, config, family, adapter, cache, words.prompts, samples, total, epoch, report)
-    return AssembledRun(
+    samples = Samples(run, config, family, words.prompts, texts, total, epoch)
+    validation = Validation(run, Bands(len(signal), engine.device), total, epoch)
+    chores = Chores(run, config, family, adapter, cache, samples, validation, total, epoch, report)
+    assembled = AssembledRun(
         config, family, adapter, optimizer, batches, chores, objective, words.table, words.tokens, total, engine
     )
+    if cache.held:
+        validation.hold(HeldOut(batches, assembled.errors))
+        samples.share -= VALIDATION_SHARE
+    return assembled
 
 
 def training_side(family: Family, config: RunConfig) -> int:

@@ -16,6 +16,7 @@ from trainer.contract.errors import UserError
 from trainer.protocols import Family, Text
 
 SHARE = 0.1  # of a run's time that sample pictures may take where nobody says when to draw them
+VALIDATION_SHARE = 0.02  # of it, where pictures are held out and nobody says when to measure
 MOST_ROUNDS = 5  # of them, after the one at the start
 
 
@@ -138,8 +139,8 @@ class Rounds:
         return 0 if self.every is None else (total - 1) // self.every - step // self.every + 1
 
 
-def affordable_rounds(prompts: int, total: int, work: float, seconds: float) -> Rounds:
-    """Every fifth of the run, or as seldom as keeps all pictures within `SHARE` of its time.
+def affordable_rounds(prompts: int, total: int, work: float, seconds: float, share: float = SHARE) -> Rounds:
+    """Every fifth of the run, or as seldom as keeps all pictures within `share` of its time.
 
     A run too short for even two rounds of all its prompts draws the first prompt only. The start and the end are never
     left out.
@@ -149,8 +150,9 @@ def affordable_rounds(prompts: int, total: int, work: float, seconds: float) -> 
         total: optimiser steps of the run.
         work: seconds of the whole run without pictures.
         seconds: of one picture.
+        share: of the run's time.
     """
-    budget = work * SHARE / (1 - SHARE)
+    budget = work * share / (1 - share)
     for count in (prompts, 1):
         rounds = min(int(budget / max(count * seconds, 1e-9)) - 1, MOST_ROUNDS)  # without the one at the start
         if rounds >= 1:

@@ -22,6 +22,7 @@ ALWAYS = {  # or as the pictures and the base are, which `gather` and the famili
     "training": "steps epochs views batch_size accumulation seed save_every threads",
     "engine": "graph layout kernels compile checkpointing base",
     "sampling": "prompts every",
+    "validation": "share",
     "export": "dtype captions",
 }
 
@@ -29,7 +30,7 @@ ALWAYS = {  # or as the pictures and the base are, which `gather` and the famili
 def failing(need: Need) -> object:
     """A value that a need does not accept: the setting's default, or another one."""
     item = form.field(need.setting)
-    words = item.words or [value for value in (item.default, item.bounds[0], True, False) if value is not None]
+    words = [*item.words, *(value for value in (item.default, item.bounds[0], True, False) if value is not None)]
     return next(value for value in words if not need.holds(value))
 
 

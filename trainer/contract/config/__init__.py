@@ -22,6 +22,7 @@ from trainer.contract.config.section import (
     Switch,
     interval,
 )
+from trainer.contract.config.validation import ValidationSection
 
 __all__ = [
     "AUTO_OR_EVERY",
@@ -46,6 +47,7 @@ __all__ = [
     "Section",
     "Switch",
     "TrainingSection",
+    "ValidationSection",
     "interval",
 ]
 
@@ -62,6 +64,7 @@ class RunConfig(Section):
     training: TrainingSection
     engine: EngineSection = EngineSection()
     sampling: SamplingSection = SamplingSection()
+    validation: ValidationSection = ValidationSection()
     export: ExportSection = ExportSection()
 
     def value(self, name: str) -> Any:
