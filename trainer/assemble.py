@@ -72,6 +72,9 @@ class AssembledRun:
         self._peaks = {group: rates.get(group.partition(".")[0], optimizer.text_encoder_rate) for group in arena.groups}
         self._scale = self.optimizer if isinstance(self.optimizer, LossScale) else None
         self._bands = self.chores.validation.bands
+        if self.batches.cache.held:
+            self.chores.validation.hold(HeldOut(self.batches, self.errors))
+            self.chores.samples.share -= VALIDATION_SHARE
         self._learn: Callable[[Batch], Tensor] = self._forward_backward
         if self.engine.graph:
             self._learn = Graphed(
@@ -173,7 +176,9 @@ class AssembledRun:
     def record(self, step: int, loss: Tensor, norm: Tensor) -> None:
         """See `trainer.protocols.Run`. A step that was left out has no numbers."""
         if not (self._scale and self._scale.skipped):
-            self.chores.record(step, loss, norm, self.rates(step - 1)["unet.B"])
+            rates = self.rates(step - 1)
+            told = {group.partition(".")[0]: rate for group, rate in rates.items() if group.endswith(".B")}
+            self.chores.record(step, loss, norm, told)
 
     def due(self, step: int) -> bool:
         """See `trainer.protocols.Run`."""
@@ -235,13 +240,9 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     samples = Samples(run, config, family, words.prompts, texts, total, epoch)
     validation = Validation(run, Bands(len(signal), engine.device), total, epoch)
     chores = Chores(run, config, family, adapter, cache, samples, validation, total, epoch, report)
-    assembled = AssembledRun(
+    return AssembledRun(
         config, family, adapter, optimizer, batches, chores, objective, words.table, words.tokens, total, engine
     )
-    if cache.held:
-        validation.hold(HeldOut(batches, assembled.errors))
-        samples.share -= VALIDATION_SHARE
-    return assembled
 
 
 def training_side(family: Family, config: RunConfig) -> int:

@@ -131,9 +131,9 @@ class Chores:
         turns, learned = [row.turn for row in self.cache.pictures], sum(not row.prior for row in self.cache.originals)
         return length_of(self.total, self.config.training, turns, learned)
 
-    def record(self, step: int, loss: Tensor, norm: Tensor, rate: float) -> None:
+    def record(self, step: int, loss: Tensor, norm: Tensor, rates: Mapping[str, float]) -> None:
         """Note a step; its numbers are read from the device at the next report."""
-        self._ledger.add(step, loss, norm, rate)
+        self._ledger.add(step, loss, norm, rates)
 
     def due(self, step: int) -> bool:
         """Whether anything below may have to be done. The first step is told of at once."""
@@ -191,8 +191,9 @@ class Chores:
                     "optimizer.learning_rate",
                     "Start again with a third of the learning rate; what was saved before is untouched.",
                 )
-            self.run.emit("step", step=line.step, loss=round(line.loss, 6), norm=round(line.norm, 5), rate=line.rate)
-            self.report.step(line.step, line.loss, line.rate)
+            numbers = {"loss": round(line.loss, 6), "norm": round(line.norm, 5)}
+            self.run.emit("step", step=line.step, **numbers, rate=line.rates["unet"], rates=line.rates)
+            self.report.step(line.step, line.loss, line.rates["unet"])
         self._reported = time.monotonic()
         self.run.write_status(State.TRAINING, step=step, total=self.total)
 
