@@ -106,7 +106,7 @@ def component(item: Field, value: Any) -> gr.components.Component:
     if bool in item.kinds:
         return gr.Checkbox(shown, **common)
     if item.kinds == (tuple,):
-        return gr.Textbox(shown, lines=2, max_lines=6, placeholder="one prompt a line", **common)
+        return gr.Textbox(shown, lines=2, max_lines=6, placeholder="one a line", **common)
     if item.words:
         return gr.Dropdown(list(item.words), value=shown, allow_custom_value=bool(item.kinds), **common)
     if str in item.kinds:
@@ -125,7 +125,7 @@ def _arrow_step(item: Field) -> float:
 def to_page(item: Field, value: Any) -> Plain:
     """Turn a value of the config into what its component shows."""
     if item.kinds == (tuple,):
-        return "\n".join(value or ())
+        return "\n".join(map(str, value or ()))
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     plain: Plain = str(value) if item.words and value is not None else value

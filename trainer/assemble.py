@@ -1,6 +1,6 @@
 """Config -> Run: the only place that builds one, and the only reader of the whole config."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
@@ -224,7 +224,8 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
         report.told("reading captions", 0, 1)
         family.park("vae")  # until the first sample
         words = read_texts(run, store_of(run), family, config, cache)
-        texts = sample_texts(family, config, words)
+        encode = prompt_encoder(family, config)
+        texts = sample_texts(family, encode, config, words)
     report.told("loading the UNet", 0, 1)
     engine, adapter = load_adapted(run, family, config, pixels)
     optimizer: Optimizer = resolve(pick("optimizer.name", config.optimizer.name))(adapter.arena, config.optimizer)
@@ -237,7 +238,7 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     objective = Objective(config.objective, family.prediction, signal)
     batches = Batches(cache, words.rows, order, config, len(signal), engine.device, words.host)
     epoch = order.batches_per_epoch / config.training.accumulation
-    samples = Samples(run, config, family, words.prompts, texts, total, epoch)
+    samples = Samples(run, config, family, words.prompts, texts, encode, adapter.faded, total, epoch)
     validation = Validation(run, Bands(len(signal), engine.device), total, epoch)
     chores = Chores(run, config, family, adapter, cache, samples, validation, total, epoch, report)
     return AssembledRun(
@@ -310,15 +311,32 @@ def latent_pixels(family: Family, config: RunConfig) -> int:
     return height * width
 
 
-def sample_texts(family: Family, config: RunConfig, words: Words) -> Callable[[], list[tuple[Text, Text]]]:
+Pairs = list[tuple[Text, Text]]
+
+
+def prompt_encoder(family: Family, config: RunConfig) -> Callable[[str, Sequence[str]], Pairs]:
+    """Encodes prompts, see `encode_pairs`; a frozen text encoder is loaded for it and forgotten again."""
+
+    def encode(negative: str, prompts: Sequence[str]) -> Pairs:
+        pairs = encode_pairs(family, negative, prompts)
+        if not config.adapter.text_encoder:
+            family.release(*family.encoders)
+        return pairs
+
+    return encode
+
+
+def sample_texts(
+    family: Family, encode: Callable[[str, Sequence[str]], Pairs], config: RunConfig, words: Words
+) -> Callable[[], Pairs]:
     """Gives (negative, positive) of every sample prompt, as the text encoders are at that moment.
 
-    Where they are frozen they are forgotten here.
+    Frozen ones are forgotten here.
     """
     negative, prompts = config.sampling.negative, words.prompts
     if config.adapter.text_encoder:
-        return lambda: encode_pairs(family, negative, prompts)
-    samples = [] if config.sampling.every == "never" else encode_pairs(family, negative, prompts)
+        return lambda: encode(negative, prompts)
+    samples = [] if config.sampling.every == "never" else encode(negative, prompts)
     family.release(*family.encoders)
     return lambda: samples
 

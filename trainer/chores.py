@@ -158,6 +158,7 @@ class Chores:
             self.validation.attend(step)
         if sampling:
             self.samples.draw(step)
+        self.samples.answer(step)
         if saving:
             self._save(step, tensors)
         if self.stop.is_set() or self.run.take_request("stop") or self._orphaned():
@@ -176,6 +177,7 @@ class Chores:
         self.validation.attend(step)
         self._save(step, tensors)
         self.samples.draw(step)
+        self.samples.answer(step)
         facts = adapter_facts(self.run, self.config, self.family, self.cache, step, self.samples.cover)
         path, adapter = self.run.adapter_file, self.adapter
         dtype = self.config.export.dtype

@@ -3,22 +3,27 @@
 import io
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from statistics import fmean
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from trainer.contract.config import RunConfig, interval
+from trainer.contract.errors import UserError
 from trainer.contract.files import replace_atomic
+from trainer.contract.requests import SampleRequest, asked_samples, parse
 from trainer.contract.rundir import RunDir
 from trainer.device import ran_out
 from trainer.protocols import Family, Text
 from trainer.sampling import MOST_ROUNDS, SHARE, Rounds, Shot, affordable_rounds, draw
 
 MOST_FAILURES = 3  # rounds of samples in a row; then there is no more hope
+Pairs = Sequence[tuple[Text, Text]]
 
 
 @dataclass
@@ -29,21 +34,25 @@ class Samples:
         run: its folder.
         prompts: of the samples.
         texts: gives (negative, positive) of every prompt.
+        encode: the same of any negative prompt and prompts.
+        faded: within it, the adapter has these strengths [B].
         total: optimiser steps of the whole run.
         steps_per_epoch: optimiser steps of one pass over the set.
         make_room: gives up device memory that the steps hold between them, at the price of some time.
-        most: pictures of a round, where it should be fewer than planned.
+        most: rows of a sheet, where they should be fewer than planned.
         work: seconds of the whole run without pictures.
         share: of the run's time that they may take, where nobody says when to draw them.
-        cover: the first picture of the last round, as PNG.
-        rounds: when they are drawn.
+        cover: the first prompt's picture of the last round, nearest to strength 1, as PNG.
+        rounds: when they are drawn; a "picture" of it is a prompt at all strengths.
     """
 
     run: RunDir
     config: RunConfig
     family: Family
     prompts: Sequence[str]
-    texts: Callable[[], Sequence[tuple[Text, Text]]]
+    texts: Callable[[], Pairs]
+    encode: Callable[[str, Sequence[str]], Pairs]
+    faded: Callable[[Tensor], AbstractContextManager[None]]
     total: int
     steps_per_epoch: float
     make_room: Callable[[], None] = lambda: None
@@ -71,43 +80,104 @@ class Samples:
         """Draw a round. Whatever goes wrong with a picture, the run goes on."""
         if self.rounds.every is None or self._failures == MOST_FAILURES:
             return
+        if (error := self._tried(lambda: self._sheet(step))) is None:
+            self._failures = 0
+            return
+        self._failures += 1
+        ending = "; no more are tried" if self._failures == MOST_FAILURES else ""
+        self.run.emit("notice", text=f"no samples at step {step}: {type(error).__name__}: {error}{ending}")
+
+    def answer(self, step: int) -> None:
+        """Draw what people asked for meanwhile. What fails is told, and forgotten."""
+        for path in asked_samples(self.run):
+            name = path.stem.partition("-")[2]
+            try:
+                request = parse(SampleRequest, path.read_text("utf-8"))
+                error = self._tried(lambda request=request, name=name: self._asked(step, name, request))
+            except (UserError, OSError, UnicodeDecodeError) as refused:
+                error = refused
+            path.unlink(missing_ok=True)
+            if error is not None:
+                self.run.emit("unanswered", id=name, step=step, problem=f"{type(error).__name__}: {error}")
+
+    def _tried(self, work: Callable[[], None]) -> Exception | None:
+        """Do it, once more and leaner where memory is short; return what went wrong."""
         if self._lean:
             self.make_room()
-        short = False
+        failed: Exception | None = None
         try:
-            self._draw(step)
-            self._failures = 0
+            work()
         except Exception as error:  # noqa: BLE001 - a picture less is no reason to lose a training
             traceback.print_exc()
-            short = ran_out(error) and not self._lean
-            if not short:
-                self._failures += 1
-                ending = "; no more are tried" if self._failures == MOST_FAILURES else ""
-                self.run.emit("notice", text=f"no samples at step {step}: {type(error).__name__}: {error}{ending}")
-        if torch.cuda.is_available() and (short or self._failures or self._lean):
-            torch.cuda.empty_cache()  # here, where the error no longer holds what was allocated
-        if short:
-            self._lean = True
-            self.run.emit("notice", text="too little memory for samples beside the steps: drawn slower from now on")
-            self.draw(step)
+            failed = error.with_traceback(None)  # which would hold what was allocated
+        short = failed is not None and ran_out(failed) and not self._lean
+        if torch.cuda.is_available() and (failed is not None or self._lean):
+            torch.cuda.empty_cache()
+        if not short:
+            return failed
+        self._lean = True
+        self.run.emit("notice", text="too little memory for samples beside the steps: drawn slower from now on")
+        return self._tried(work)
 
-    def _draw(self, step: int) -> None:
-        options, side = self.config.sampling, self.family.resolution
-        shot = Shot(side, side, options.steps, options.guidance, options.sampler, self._lean)
+    def _sheet(self, step: int) -> None:
+        """Every prompt at every strength."""
+        options, strengths = self.config.sampling, self.config.sampling.strengths
         count = min(self.rounds.prompts, self.most or self.rounds.prompts)
+        rows = zip(*self._at(strengths, self.texts), strict=True)
         stamps = [time.monotonic()]
-        for index, image in enumerate(draw(self.family, shot, self.texts()[:count], options.seed)):
-            name = f"s{step:06d}-{index}.png"
-            replace_atomic(self.run.samples / name, lambda path, image=image: path.write_bytes(_png(image)))
-            self.run.emit("sample", step=step, prompt=self.prompts[index], seed=options.seed + index, file=name)
+        for index, (row, prompt) in enumerate(zip(rows, self.prompts[:count], strict=False)):
+            images = self._row(row, options.seed + index, strengths)
+            for strength, image in zip(strengths, images, strict=True):
+                self._keep(step, str(index), (prompt, options.seed + index, strength), image)
             if index == 0:
-                self.cover = _png(image)
+                nearest = min(range(len(images)), key=lambda at: abs(strengths[at] - 1))
+                self.cover = _png(images[nearest])
             stamps.append(time.monotonic())
         if step == 0 or not self.rounds.seconds:
             self._timed([after - before for before, after in pairwise(stamps)])
 
+    def _asked(self, step: int, name: str, request: SampleRequest) -> None:
+        strengths = request.strengths or self.config.sampling.strengths
+        negative = self.config.sampling.negative if request.negative is None else request.negative
+        seed = self.config.sampling.seed if request.seed is None else request.seed
+        rows = zip(*self._at(strengths, lambda: self.encode(negative, [request.prompt])), strict=True)
+        files = [
+            self._keep(step, name, (request.prompt, seed, strength), image, id=name)
+            for row in rows
+            for strength, image in zip(strengths, self._row(row, seed, strengths), strict=True)
+        ]
+        self.run.emit("answered", id=name, step=step, files=files)
+
+    def _at(self, strengths: Sequence[float], texts: Callable[[], Pairs]) -> Iterator[Pairs]:
+        """The texts once for each strength: a trained text encoder fades too, a frozen one is not asked again."""
+        found: Pairs | None = None
+        for strength in strengths:
+            if found is None or self.config.adapter.text_encoder:
+                with self.faded(torch.tensor([strength])):
+                    found = texts()
+            yield found
+
+    def _row(self, texts: Pairs, seed: int, strengths: Sequence[float]) -> list[Image.Image]:
+        options, side = self.config.sampling, self.family.resolution
+        shot = Shot(side, side, options.steps, options.guidance, options.sampler, self._lean)
+        if not self._lean:
+            with self.faded(torch.tensor(strengths)):
+                return draw(self.family, shot, texts, seed)
+        images: list[Image.Image] = []
+        for text, strength in zip(texts, strengths, strict=True):
+            with self.faded(torch.tensor([strength])):
+                images += draw(self.family, shot, [text], seed)
+        return images
+
+    def _keep(self, step: int, label: str, told: tuple[str, int, float], image: Image.Image, **more: str) -> str:
+        prompt, seed, strength = told
+        name = f"s{step:06d}-{label}" + (".png" if strength == 1 else f"-{strength:g}.png")
+        replace_atomic(self.run.samples / name, lambda path: path.write_bytes(_png(image)))
+        self.run.emit("sample", step=step, prompt=prompt, seed=seed, strength=strength, file=name, **more)
+        return name
+
     def _timed(self, taken: Sequence[float]) -> None:
-        """The pictures of the first round that succeeded took this long; the first one also warms up."""
+        """The rows of the first round that succeeded took this long; the first one also warms up."""
         seconds = fmean(taken[1:] or taken)
         self.rounds = replace(self.rounds, seconds=seconds)
         if self.config.sampling.every == "auto":

@@ -4,7 +4,7 @@ Shapes as in `trainer.protocols`. Initial noise is drawn on the CPU, so that a s
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -113,11 +113,15 @@ def encode_pairs(family: Family, negative: str, prompts: Sequence[str], limit: i
 
 
 @torch.no_grad()
-def draw(family: Family, shot: Shot, texts: Sequence[tuple[Text, Text]], seed: int) -> Iterator[Image.Image]:
-    """Yield a picture for each text, seeds counting up, one at a time so that memory stays low while training."""
-    for index, text in enumerate(texts):
-        noise = starting_noise(family, shot, [seed + index])
-        yield from to_images(family.decode(denoise(family, shot, noise, text)))
+def draw(family: Family, shot: Shot, texts: Sequence[tuple[Text, Text]], seed: int) -> list[Image.Image]:
+    """A picture for each text, all from one seed and in one batch; one after the other where the shot is lean."""
+    noise = starting_noise(family, shot, [seed])
+    if shot.lean:
+        latents = [denoise(family, shot, noise, text) for text in texts]
+    else:
+        negative, positive = (Text.join(part) for part in zip(*texts, strict=True))
+        latents = list(denoise(family, shot, noise.repeat(len(texts), 1, 1, 1), (negative, positive)).split(1))
+    return [image for one in latents for image in to_images(family.decode(one))]
 
 
 @dataclass(frozen=True)

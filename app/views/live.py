@@ -9,7 +9,7 @@ import pandas as pd
 from app.jobs import queue
 from app.jobs.model import BUSY, RESUMABLE, Shown
 from app.jobs.queue import Entry
-from app.views import curves, pictures, progress
+from app.views import curves, progress, sheets
 from app.views.page import Page, empty, kindly, quiet
 from trainer.contract.errors import UserError
 
@@ -46,15 +46,16 @@ def build(page: Page) -> None:
         resume = gr.Button("Resume", variant="primary", visible=False, elem_id="run-resume")
         attempt = gr.Button("Try it in Preview", variant="primary", visible=False, elem_id="run-try")
         download = gr.Button("Download", visible=False, elem_id="run-download")
+    asking = sheets.build_asking(page)
     with gr.Column(visible=False, elem_id="run-details") as details:
-        gr.HTML('<div class="hint">Sample pictures, newest first</div>')
-        shots = gr.Gallery(show_label=False, columns=4, height="auto", object_fit="contain", elem_id="run-samples",
+        sheet = gr.Slider(0, 1, step=1, label="Samples of step", visible=False, elem_id="run-sheet")
+        shots = gr.Gallery(show_label=False, columns=3, height="auto", object_fit="contain", elem_id="run-samples",
                            buttons=["fullscreen"], interactive=False)  # fmt: skip
         plots = _plots()
         smoothing = gr.Slider(0, 0.98, curves.SMOOTHING, step=0.01, label="Smoothing", elem_id="run-smoothing")
         with gr.Accordion("Log", open=False):
             log = gr.Textbox(show_label=False, lines=12, max_lines=12, elem_id="run-log", container=False)
-    shown = [seen, page.run, bar, stop, force, resume, attempt, download, details, *plots, shots, log]
+    shown = [seen, page.run, bar, stop, force, resume, attempt, download, asking, details, *plots, sheet, shots, log]
 
     def look(name: str, last: str, smooth: float) -> Any:
         return refresh(page, name, last, smooth)
@@ -63,6 +64,7 @@ def build(page: Page) -> None:
     asked = [page.run, seen, smoothing]
     gr.on([timer.tick, page.run.change, smoothing.release], look, asked, shown, trigger_mode="once", **quiet())
     page.blocks.load(look, asked, shown, **quiet())
+    sheet.release(lambda name, step: _turned(page, name, step), [page.run, sheet], [sheet, shots], **quiet())
     stop.click(kindly(lambda name: gr.Info(queue.stop(page.home, name))), page.run, None, **quiet())
     force.click(kindly(lambda name: gr.Info(queue.force_stop(page.home, name))), page.run, None, **quiet())
     resume.click(kindly(lambda name: queue.resume(page.home, name)), page.run, None, **quiet())
@@ -79,10 +81,20 @@ def refresh(page: Page, name: str, last: str, smoothing: float = curves.SMOOTHIN
         return (
             gr.skip()
             if last == "none"
-            else ("none", "", NOTHING, *_buttons(None), gr.Column(visible=False), *[None] * len(PLOTS), None, "")
+            else (
+                "none",
+                "",
+                NOTHING,
+                *_buttons(None),
+                gr.Column(visible=False),
+                *[None] * len(PLOTS),
+                gr.skip(),
+                None,
+                "",
+            )
         )
     found = progress.track(item.run)
-    shots = progress.samples(item.run)
+    shots = found.samples
     log = progress.log_tail(item.run)
     now = f"{item.run.name}|{item.shown}|{item.status.step}|{found.offset}|{len(shots)}|{hash(log)}|{smoothing}"
     if now == last:
@@ -96,7 +108,7 @@ def refresh(page: Page, name: str, last: str, smoothing: float = curves.SMOOTHIN
         *_buttons(item),
         gr.Column(visible=bool(found.steps or shots)),
         *([gr.skip()] * len(PLOTS) if same_run and drawn else _curves(found, smoothing)),
-        gr.skip() if same_run and before[4] == str(len(shots)) else _gallery(page, shots),
+        *([gr.skip()] * 2 if same_run and before[4] == str(len(shots)) else sheets.gallery(page, item, None)),
         log,
     )
 
@@ -111,7 +123,7 @@ def _find(page: Page, name: str) -> Entry | None:
     return next(iter(queue.entries(page.home)), None)
 
 
-def _buttons(item: Entry | None) -> tuple[gr.Button, ...]:
+def _buttons(item: Entry | None) -> tuple[gr.Button | gr.Accordion, ...]:
     shown = item.shown if item else None
     done = shown is Shown.DONE and item is not None and item.run.adapter_file.exists()
     return (
@@ -120,6 +132,7 @@ def _buttons(item: Entry | None) -> tuple[gr.Button, ...]:
         gr.Button(visible=shown in RESUMABLE),
         gr.Button(visible=done),
         gr.Button(visible=done, link=f"/adapters/runs/{item.run.name}.safetensors" if item and done else None),
+        gr.Accordion(visible=shown is Shown.TRAINING),
     )
 
 
@@ -144,6 +157,6 @@ def _curves(found: progress.Track, smoothing: float) -> list[pd.DataFrame | None
     return [table if len(table) else None for table in tables]
 
 
-def _gallery(page: Page, shots: list[tuple[Any, str]]) -> list[tuple[str, str]]:
-    copies = [(pictures.copy(page.home, path), caption) for path, caption in shots[:40]]
-    return [(path, caption) for path, caption in copies if path]
+def _turned(page: Page, name: str, step: float) -> Any:
+    item = _find(page, name)
+    return (gr.skip(), gr.skip()) if item is None else sheets.gallery(page, item, step)

@@ -120,10 +120,8 @@ def last_loss(found: Track) -> float | None:
 def samples(run: RunDir) -> list[tuple[Path, str]]:
     """Return the sample pictures, newest first, with the step they were drawn at."""
     found = [path for path in run.samples.glob("*.png") if not path.name.startswith(".")]
-    found.sort(key=lambda path: (-_step_of(path), path.name))
-    best = lowest_step(track(run))
-    marks = {best: f" · {LOWEST}"} if best is not None else {}
-    return [(path, f"step {(step := _step_of(path))}{marks.get(step, '')}") for path in found]
+    found.sort(key=lambda path: (-_step_of(path), path.name.count("-"), path.name))  # strength 1 has the shorter name
+    return [(path, f"step {_step_of(path)}") for path in found]
 
 
 def _step_of(path: Path) -> int:

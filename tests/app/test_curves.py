@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from app.jobs import queue
-from app.views import curves, live, progress
+from app.views import curves, live, progress, sheets
 from tests.app.test_progress import run_in
+from trainer.contract.errors import UserError
+from trainer.contract.requests import parse_strengths
 from trainer.contract.rundir import RunDir, State
 from trainer.contract.validation import Round
 
@@ -56,13 +58,10 @@ def test_bands_leave_out_what_nothing_fell_into() -> None:
 
 def test_the_badge_is_at_the_lowest_validation_loss_and_never_says_best(tmp_path: Path) -> None:
     run = told(tmp_path)
-    for name in ("s000010-0.png", "s000020-0.png"):
-        (run.samples / name).write_bytes(b"x")
     shown = progress.bar(queue.entry(run.path.parents[1], "r"), progress.track(run))
     assert "lowest validation loss 0.3000 at step 10 (no checkpoint of it)" in shown and "best" not in shown
     (run.checkpoints / "step-000010").mkdir()
     assert "(its checkpoint is kept)" in progress.badge(run, progress.track(run))
-    assert [text for _, text in progress.samples(run)] == ["step 20", "step 10 · lowest validation loss"]
     one = progress.Track(0, {}, rounds={0: Round(0, 1.0, (1.0,) * 4)})
     assert progress.badge(run, one) == "", "one measurement is no comparison"
 
@@ -71,3 +70,25 @@ def test_every_plot_draws_a_run_that_said_everything_and_one_that_said_nothing(t
     whole = live._curves(progress.track(told(tmp_path)), 0.9)
     assert len(whole) == len(live.PLOTS) and all(table is not None for table in whole)
     assert live._curves(progress.Track(0, {}), 0.9) == [None] * len(live.PLOTS)
+
+
+def test_a_sheet_is_rows_of_prompts_and_columns_of_strengths_with_the_badge_at_its_step(tmp_path: Path) -> None:
+    run = told(tmp_path)
+    for step in (0, 10):
+        for index, prompt in enumerate(("one", "two")):
+            for strength in (0.0, 1.0):
+                file = f"s{step:06d}-{index}-{strength:g}.png"
+                run.emit("sample", step=step, prompt=prompt, seed=42 + index, strength=strength, file=file)
+    run.emit("sample", step=10, prompt="mine", seed=1, strength=1.0, file="../../s000010-x.png", id="x")
+    made = sheets.sheets(queue.entry(run.path.parents[1], "r"))
+    assert [(sheet.step, sheet.columns, len(sheet.pictures)) for sheet in made] == [(0, 2, 4), (10, 2, 5)]
+    captions = [caption for _, caption in made[1].pictures]
+    assert captions[1] == "step 10 · strength 1 · one · lowest validation loss" and "mine" in captions[-1]
+    assert all(path.parent == run.samples for path, _ in made[1].pictures), "nothing outside of the run is shown"
+
+
+def test_strengths_are_numbers_with_commas() -> None:
+    assert parse_strengths("0, 0.5,1") == (0.0, 0.5, 1.0) and parse_strengths("") == ()
+    for wrong in ("half", "99", ",".join("1" * 10)):
+        with pytest.raises(UserError):
+            parse_strengths(wrong)

@@ -14,7 +14,7 @@ UNLIKE = {  # another value than the default, for every field that has no bounds
     "dataset.caption_suffix": "outside",
     "adapter.alpha": 8.5, "optimizer.text_encoder_learning_rate": 5e-5, 
     "training.threads": 2, "training.save_every": "125", "sampling.every": "3ep",
-    "sampling.prompts": ("a cat", "a dog, red"), "sampling.negative": "blurry",
+    "sampling.prompts": ("a cat", "a dog, red"), "sampling.negative": "blurry", "sampling.strengths": (0.0, 1.0),
     "validation.share": 0.25, "validation.every": "40",
 }  # fmt: skip
 

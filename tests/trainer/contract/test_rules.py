@@ -21,7 +21,7 @@ ALWAYS = {  # or as the pictures and the base are, which `gather` and the famili
     "max_timestep prior",
     "training": "steps epochs views batch_size accumulation seed save_every threads",
     "engine": "graph layout kernels compile checkpointing base",
-    "sampling": "prompts every",
+    "sampling": "prompts strengths every",
     "validation": "share",
     "export": "dtype captions",
 }
