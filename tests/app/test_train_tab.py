@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from app.tabs.train import _submit
+from app.tabs.train import _like, _preset, _submit
 from app.views.page import Page
 from tests.tiny import make_pictures
 
@@ -18,3 +18,12 @@ def test_what_cannot_be_trained_is_said_and_no_run_is_made(tmp_path):
     _, problem = _submit(page, names, tags)(values)
     assert "made of tags" in problem.value and problem.visible
     assert not (tmp_path / "runs").exists()
+
+
+def test_settings_of_another_trainer_fill_the_form_and_what_is_left_is_listed(tmp_path):
+    path = tmp_path / "kohya.toml"
+    path.write_text("network_dim = 4\nmax_train_epochs = 3\nnetwork_module = '<b>'\n")
+    fields = ["adapter.rank", "optimizer.learning_rate"]
+    said, length, unit, rank, rate = _like(path, _preset("demo", "style"), fields)
+    assert (length, unit, rank) == (3, "epochs", 4) and rate == 2e-3, "the rest stays as the preset has it"
+    assert "2 settings taken over" in said and "&lt;b&gt;: no setting here does this" in said
