@@ -27,6 +27,7 @@ TITLES = {
     "training": "Training",
     "engine": "How the step is computed",
     "sampling": "Sample pictures",
+    "validation": "Held-out pictures",
     "export": "Finished file",
 }
 EVERY: dict[str | None, tuple[str, ...]] = {  # a pattern -> words to choose from; others can be typed
@@ -108,7 +109,7 @@ def component(item: Field, value: Any) -> gr.components.Component:
     if bool in item.kinds:
         return gr.Checkbox(shown, **common)
     if item.kinds == (tuple,):
-        return gr.Textbox(shown, lines=2, max_lines=6, placeholder="one prompt a line", **common)
+        return gr.Textbox(shown, lines=2, max_lines=6, placeholder="one a line", **common)
     if item.kinds == (dict,):
         return gr.Textbox(shown, lines=2, max_lines=6, placeholder="name = value, one a line", **common)
     if item.words:
@@ -129,7 +130,7 @@ def _arrow_step(item: Field) -> float:
 def to_page(item: Field, value: Any) -> Plain:
     """Turn a value of the config into what its component shows."""
     if item.kinds == (tuple,):
-        return "\n".join(value or ())
+        return "\n".join(map(str, value or ()))
     if item.kinds == (dict,):
         return tomli_w.dumps(value or {}).strip()
     if isinstance(value, tuple):

@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.adapters.arena import Arena, Slot
-from trainer.adapters.packed import pack
+from trainer.adapters.packed import pack, per_sample
 from trainer.contract.config import AdapterSection
 from trainer.protocols import Target
 from trainer.weights.layers import FrozenLayer, frozen, replace
@@ -139,9 +140,11 @@ class LoraLayer(nn.Module):
         scale: alpha / rank, times the strength.
         dropout: shared by all layers.
         off: whether it answers as the frozen layer alone, see `LoraAdapter.off`.
+        strengths: a factor for each sample of a batch, see `LoraAdapter.faded`.
     """
 
     off = False
+    strengths: Tensor | None = None
 
     def __init__(self, base: Layer, A: nn.Parameter, B: nn.Parameter, scale: float, dropout: Dropout) -> None:
         super().__init__()
@@ -156,6 +159,8 @@ class LoraLayer(nn.Module):
         """[..., I] -> [..., O] for a linear layer, [B, I, H, W] -> [B, O, H, W] for a convolution."""
         if self.off:
             return self.base(x)
+        if self.strengths is not None:
+            return self._faded(x, self.strengths)
         if len(self.weight.shape) == 2:
             return self._rows(x)
         if x.is_contiguous(memory_format=torch.channels_last):  # its pixels are rows already
@@ -164,6 +169,13 @@ class LoraLayer(nn.Module):
         mask = self.dropout.mask(self, (len(x), len(self.A), pixels.shape[2]), x)
         y = PixelLora.apply(pixels, self.weight, *self._rest(mask))
         return y.view(x.shape[0], -1, *x.shape[2:])
+
+    def _faded(self, x: Tensor, strengths: Tensor) -> Tensor:
+        factors = per_sample(strengths, x) * self.scale
+        if len(self.weight.shape) == 2:
+            return self.base(x) + F.linear(F.linear(x, self.A) * factors, self.B)
+        A, B = self.A[..., None, None], self.B[..., None, None]
+        return self.base(x) + F.conv2d(F.conv2d(x, A) * factors, B)
 
     def _rows(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
@@ -202,6 +214,21 @@ class LoraAdapter:
         finally:
             for layer in self.layers.values():
                 layer.off = False
+
+    @contextmanager
+    def faded(self, strengths: Tensor) -> Iterator[None]:
+        """Within this each sample has the adapter at a strength of its own: [B], or a batch of several times B.
+
+        For pictures only: nothing learns from it, and recorded graphs know nothing of it.
+        """
+        for layer in self.layers.values():
+            layer.strengths = strengths
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            for layer in self.layers.values():
+                layer.strengths = None
 
     def matrices(self) -> dict[Target, tuple[Tensor, Tensor]]:
         """Return fp32 copies of (down, up) per target, in the shape of the layer: 4-D for a convolution."""
