@@ -9,8 +9,9 @@ from PIL import Image
 from tests.tiny import make_tiny_sd
 from tests.trainer.test_validation import hashed, new_run, told
 from trainer.__main__ import main
-from trainer.assemble import assemble
+from trainer.assemble import AssembledRun, assemble
 from trainer.console import Reporter
+from trainer.contract.amendments import ask
 from trainer.contract.requests import SampleRequest, ask_sample, asked_samples
 from trainer.contract.rundir import RunDir, State
 
@@ -107,3 +108,29 @@ def test_save_now_writes_a_checkpoint(tmp_path, tiny_sd, tiny_set):
     run.request("save")
     assert main(["train", str(run.path)]) == 0
     assert [event["step"] for event in told(run, "save")] == [1, 8]
+
+
+def test_a_run_without_samples_can_be_given_some_while_it_runs(tmp_path, tiny_sd, tiny_set, monkeypatch):
+    monkeypatch.setattr("trainer.chores.REPORT_SECONDS", 0.0)
+    run = new_run(tmp_path, tiny_sd, tiny_set, {}, NEVER)
+    due = AssembledRun.due
+
+    def asks(self, step):
+        if step == 2:
+            ask(run, {"sampling": {"every": "4", "strengths": [1.0]}})
+        return due(self, step)
+
+    monkeypatch.setattr(AssembledRun, "due", asks)
+    assert main(["train", str(run.path)]) == 0
+    assert sorted({event["step"] for event in told(run, "sample")}) == [4, 8]
+    assert {event["strength"] for event in told(run, "sample")} == {1.0}
+
+
+@pytest.mark.parametrize("lean", [False, True])
+def test_after_each_drawing_the_run_shows_that_it_lives(tmp_path, tiny_sd, tiny_set, lean):
+    run = assemble(new_run(tmp_path, tiny_sd, tiny_set, {}, NEVER), Reporter(None))
+    samples, signs = run.chores.samples, []
+    samples.living, samples._lean = (lambda: signs.append(1)), lean
+    ask_sample(run.chores.run, SampleRequest(prompt="a cat", strengths=(0, 0.5, 1)))
+    samples.answer(1)
+    assert len(signs) == (3 if lean else 1) and told(run.chores.run, "answered")

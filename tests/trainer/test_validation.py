@@ -1,5 +1,7 @@
 """Held-out pictures in whole runs: never trained on, measured the same in every run, and without a trace."""
 
+import shutil
+
 import pytest
 import torch
 from safetensors import safe_open
@@ -9,9 +11,14 @@ from tests.trainer.test_resume import make_run
 from trainer.__main__ import main
 from trainer.assemble import AssembledRun, assemble
 from trainer.console import Reporter
+from trainer.contract.amendments import ask
+from trainer.contract.checkpoints import list_checkpoints
 from trainer.contract.compose import compose
+from trainer.contract.requests import SampleRequest, ask_sample
 from trainer.contract.rundir import RunDir, State, create_run, steps
-from trainer.validation import Bands
+from trainer.loop import train as loop
+from trainer.samples import Samples
+from trainer.validation import Bands, HeldOut
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +157,65 @@ def test_it_ends_early_where_it_is_asked_to_and_makes_its_file(tmp_path, tiny_sd
     run.adapter_file.unlink()
     assert main(["train", str(run.path)]) == 0, "it was killed before its file was written"
     assert max(steps(run)) == 3 and run.adapter_file.read_bytes() == whole
+
+
+def test_after_an_early_end_it_goes_on_where_somebody_gives_it_a_longer_length(
+    tmp_path, tiny_sd, pictures, monkeypatch
+):
+    scripted(monkeypatch, [1.0, 0.5, 0.6, 0.7, 0.8, 0.9])
+    run = new_run(tmp_path, tiny_sd, pictures, {"share": 0.3, "every": "1", "stop_after": 2}, steps=20)
+    assert main(["train", str(run.path)]) == 0 and run.status().total == 3
+    ask(run, {"sampling": {"steps": 3}})
+    assert main(["train", str(run.path)]) == 0 and max(steps(run)) == 3, "only a length makes it go on"
+    ask(run, {"training": {"steps": 30}})
+    assert main(["train", str(run.path)]) == 0
+    assert max(steps(run)) == 5 and run.status().state == State.DONE, "and patience counts from there"
+    whole = run.adapter_file.read_bytes()
+    run.adapter_file.unlink()
+    for path in list_checkpoints(run.checkpoints):
+        shutil.rmtree(path)
+    assert main(["train", str(run.path)]) == 0, "from the beginning, with the change at its step"
+    assert max(steps(run)) == 5 and run.adapter_file.read_bytes() == whole
+
+
+def test_what_is_measured_and_drawn_is_the_average_where_there_is_one(tmp_path, tiny_sd, pictures, monkeypatch):
+    monkeypatch.setattr("trainer.chores.REPORT_SECONDS", 0.0)
+    seen = []
+    measure, draw = HeldOut.measure, Samples._asked
+
+    def master(run):
+        return run.adapter.arena.master.clone()
+
+    made = assemble(
+        new_run(tmp_path, tiny_sd, pictures, {"share": 0.3, "every": "2"}, {"export": {"ema": True}}, ema=0.9, steps=4),
+        Reporter(None),
+    )
+
+    def looked(what, real):
+        def look(self, *arguments):
+            seen.append((what, torch.equal(master(made), made.optimizer.shown())))
+            return real(self, *arguments)
+
+        return look
+
+    monkeypatch.setattr(HeldOut, "measure", looked("measured", measure))
+    monkeypatch.setattr(Samples, "_asked", looked("drawn", draw))
+    ask_sample(made.chores.run, SampleRequest(prompt="a cat", strengths=(1,)))
+    assert loop(made) and not torch.equal(master(made), made.optimizer.shown())
+    assert {what for what, _ in seen} == {"measured", "drawn"} and all(averaged for _, averaged in seen)
+
+
+def test_each_part_is_told_its_rate(tmp_path, tiny_sd, pictures):
+    sections = {
+        "adapter": {"text_encoder": True, "text_encoder_until": "2"},
+        "optimizer": {"learning_rate": 1e-3, "text_encoder_learning_rate": 2e-4, "lora_plus_ratio": 16},
+        "schedule": {"name": "constant", "warmup": "0"},
+    }
+    run = new_run(tmp_path, tiny_sd, pictures, {}, sections, steps=4)
+    assert main(["train", str(run.path)]) == 0
+    both, one = {"unet": pytest.approx(1e-3), "text_encoder": pytest.approx(2e-4)}, {"unet": pytest.approx(1e-3)}
+    assert [event["rates"] for event in steps(run).values()] == [both, both, one, one]
+    assert all(event["rate"] == event["rates"]["unet"] for event in steps(run).values())
 
 
 def test_it_does_not_end_by_itself(tmp_path, tiny_sd, pictures, monkeypatch):
