@@ -8,7 +8,7 @@ from typing import Any
 import click
 import typer
 
-from app.commands import adapters, cache, captions, datasets, demo, images, machine, runs
+from app.commands import adapters, asking, cache, captions, datasets, demo, images, machine, runs
 from trainer.contract.errors import EXIT_ASKED, UserError
 
 cli = typer.Typer(
@@ -29,6 +29,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "resume": runs.resume,
     "runs": runs.runs,
     "stop": runs.stop,
+    "sample": asking.sample,
+    "save": asking.save,
     "settings": machine.settings,
     "cache": cache.cache,
     "generate": images.generate,

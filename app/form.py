@@ -28,6 +28,7 @@ TITLES = {
     "training": "Training",
     "engine": "How the step is computed",
     "sampling": "Sample pictures",
+    "validation": "Held-out pictures",
     "export": "Finished file",
 }
 EVERY: dict[str | None, tuple[str, ...]] = {  # a pattern -> words to choose from; others can be typed
@@ -130,7 +131,7 @@ def _arrow_step(item: Field) -> float:
 def to_page(item: Field, value: Any) -> Plain:
     """Turn a value of the config into what its component shows."""
     if item.kinds == (tuple,):
-        return "\n".join(value or ())
+        return "\n".join(map(str, value or ()))
     if item.kinds == (dict,):
         return tomli_w.dumps(value or {}).strip()
     if isinstance(value, tuple):

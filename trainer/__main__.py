@@ -94,7 +94,7 @@ def plan(folder: str) -> int:
     run.config()
 
     def drive(assembled: Any) -> int:
-        assembled.chores.most = 1
+        assembled.chores.samples.most = 1
         assembled.restore()
         return EXIT_DONE
 

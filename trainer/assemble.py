@@ -13,7 +13,7 @@ from trainer.adapters.sizes import parameters, sizes_of
 from trainer.adapters.starting import check_start, start_from
 from trainer.chores import Chores
 from trainer.compiling import settle
-from trainer.contract.amendments import amended, pending, place, read_amendments, write_down
+from trainer.contract.amendments import amended, last_length, pending, place, read_amendments, write_down
 from trainer.contract.catalog import optimizer_row, pick, resolve
 from trainer.contract.checkpoints import SUCCEEDS
 from trainer.contract.config import RunConfig, interval
@@ -28,7 +28,7 @@ from trainer.data.batches import Batches
 from trainer.data.cache import Cache, build_cache
 from trainer.data.order import Order
 from trainer.data.store import store_of
-from trainer.data.texts import Words, encode_now, read_texts
+from trainer.data.texts import encode_now, read_texts
 from trainer.device import Engine, choose_attention, choose_engine, choose_layout, processes, room
 from trainer.families.locate import load_family
 from trainer.graph import Graphed
@@ -43,8 +43,10 @@ from trainer.pictures.length import planned_steps
 from trainer.pictures.origin import check_origin
 from trainer.preflight import seconds_per_step
 from trainer.protocols import Batch, Family, Optimizer, Report, Target, Text
-from trainer.sampling import encode_pairs
+from trainer.samples import Samples, prompt_encoder, sample_texts
+from trainer.sampling import VALIDATION_SHARE
 from trainer.state import MASTER, Checkpoint, has_checkpoint, load_latest
+from trainer.validation import Bands, HeldOut, Validation
 from trainer.weights.nf4 import bitsandbytes
 
 
@@ -84,15 +86,19 @@ class AssembledRun:
         self._scale = self.optimizer if isinstance(self.optimizer, LossScale) else None
         self._guard = self.optimizer if isinstance(self.optimizer, Guard) else None
         self.chores.shown_at = self._shown_at
+        self._bands = self.chores.validation.bands
+        if self.batches.cache.held:
+            self.chores.validation.hold(HeldOut(self.batches, self.errors))
+            self.chores.samples.share -= VALIDATION_SHARE
         self._learn: Callable[[Batch], Tensor] = self._forward_backward
         if self.engine.graph and optimizer_row(self.config.optimizer.name).graph != "none":
             self._learn = Graphed(
                 self._forward_backward,
-                [arena.added],
+                [arena.added, self._bands.sums],
                 [self.adapter.dropout.generator],
                 lambda text: self.chores.run.emit("notice", text=text),
             )
-            self.chores.make_room = self._learn.forget
+            self.chores.samples.make_room = self.chores.validation.make_room = self._learn.forget
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything a checkpoint holds; the rest is a function of the config and the step."""
@@ -105,6 +111,8 @@ class AssembledRun:
             step = found.step
             take_back(found, self.optimizer, self.adapter)
         self._amend(step)
+        if self.chores.validation.ended(step):
+            self._change_length(step)
         self.chores.report.told("measuring a step", 0, 1)
         seconds = seconds_per_step(self, step, self.engine.device) if step < self.total else 0.0
         if self.engine.compile and step < self.total:
@@ -142,7 +150,7 @@ class AssembledRun:
         """The text encoders learn no more: every caption is encoded once, and what was recorded with them forgotten."""
         self.optimizer.settle([group for group in self.adapter.arena.groups if not _of_unet(group)])
         self.text, self.tokens = encode_now(self.family, self.tokens), None
-        self.chores.make_room()
+        self.chores.samples.make_room()
 
     def _forward_backward(self, batch: Batch) -> Tensor:
         self.adapter.dropout.begin()
@@ -151,8 +159,15 @@ class AssembledRun:
             before = None if batch.prior is None else self._without_adapter(batch, noisy)
             answer = self._predict(batch, noisy)
             loss = self.objective.loss(answer, batch, before) / self.accumulation
+            self._bands.add(batch.timesteps, self.objective.plain_error(answer.detach(), batch))
             (loss * self._scale.factor if self._scale else loss).backward()
         return loss.detach()
+
+    @torch.no_grad()
+    def errors(self, batch: Batch) -> Tensor:
+        """[B] plain squared error with the adapter as it is; nothing is learned or drawn."""
+        with self.engine.applied():
+            return self.objective.plain_error(self._predict(batch, self.objective.noisy(batch)), batch)
 
     def _predict(self, batch: Batch, noisy: Tensor) -> Tensor:
         return self.family.predict(noisy, batch.timesteps, self._condition(batch), batch.sizes)
@@ -188,8 +203,9 @@ class AssembledRun:
     def record(self, step: int, loss: Tensor, norm: Tensor) -> None:
         """See `trainer.protocols.Run`. A step that was left out has no numbers."""
         if not (self._scale and self._scale.skipped):
-            rate = self._share(step - 1) * part_rate(self.config, "unet") * self.optimizer.found()
-            self.chores.record(step, loss, norm, rate)
+            share = self._share(step - 1) * self.optimizer.found()
+            parts = dict.fromkeys(group.partition(".")[0] for group in self.rates(step - 1))
+            self.chores.record(step, loss, norm, {part: share * part_rate(self.config, part) for part in parts})
 
     def _shown_at(self, step: int) -> list[str]:
         """Names of the pictures that a step learned from."""
@@ -204,7 +220,10 @@ class AssembledRun:
     def attend(self, step: int) -> bool:
         """See `trainer.protocols.Run`."""
         self._amend(step)
-        return self.chores.attend(step, self.tensors)
+        going = self.chores.attend(step, self.tensors)
+        if self.chores.validation.enough:
+            self._change_length(step)
+        return going
 
     def _amend(self, step: int) -> None:
         """Take a change that is asked for; it counts from here on, and again in every resume."""
@@ -219,7 +238,7 @@ class AssembledRun:
 
     def _change_length(self, total: int) -> None:
         self.total = total
-        self.chores.change(self.config, total)
+        self.chores.change(self.config, total, last_length(self._amendments))
 
     def finish(self, step: int) -> None:
         """See `trainer.protocols.Run`."""
@@ -255,10 +274,9 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
         UserError: anything that was asked for cannot be done; no step has been taken.
         torch.OutOfMemoryError: the UNet and its adapter do not fit, stored as engine.json says.
     """
-    config = run.config()
+    begun = run.config()
     check_origin(run)
-    begun = config
-    config = amended(config, [*read_amendments(run), *filter(None, [pending(run)])])
+    config = amended(begun, [*read_amendments(run), *filter(None, [pending(run)])])
     run.write_status(State.PREPARING, message="loading the base model")
     report.told("loading the base model", 0, 1)
     rehearse(config)
@@ -277,7 +295,8 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
         report.told("reading captions", 0, 1)
         family.park("vae")  # until the first sample
         words = read_texts(run, store_of(run), family, config, cache)
-        samples = sample_texts(family, config, words)
+        encode = prompt_encoder(family, config)
+        texts = sample_texts(family, encode, config, words.prompts)
     report.told("loading the UNet", 0, 1)
     engine, adapter = load_adapted(run, family, config, pixels)
     for sentence in start_from(start, adapter, family.layout()) if start else ():
@@ -289,8 +308,10 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     objective = Objective(config.objective, family.prediction, signal)
     batches = Batches(cache, words.rows, order, config, len(signal), engine.device, words.host)
     epoch = order.batches_per_epoch / config.training.accumulation
-    chores = Chores(run, config, family, adapter, cache, words.prompts, samples, total, epoch, report)
     optimizer = build(adapter.arena, config, adapter.sizes)
+    samples = Samples(run, config, family, words.prompts, texts, encode, adapter.faded, total, epoch)
+    validation = Validation(run, Bands(len(signal), engine.device), total, epoch)
+    chores = Chores(run, config, family, adapter, cache, samples, validation, total, epoch, report)
     return AssembledRun(
         config, family, adapter, optimizer, batches, chores, objective, words.table, words.tokens, total, engine
     )
@@ -379,19 +400,6 @@ def latent_pixels(family: Family, config: RunConfig) -> int:
     side = training_side(family, config)
     _, height, width = family.latent_shape(side, side)
     return height * width
-
-
-def sample_texts(family: Family, config: RunConfig, words: Words) -> Callable[[], list[tuple[Text, Text]]]:
-    """Gives (negative, positive) of every sample prompt, as the text encoders are at that moment.
-
-    Where they are frozen they are forgotten here.
-    """
-    negative, prompts = config.sampling.negative, words.prompts
-    if config.adapter.text_encoder:
-        return lambda: encode_pairs(family, negative, prompts)
-    samples = [] if config.sampling.every == "never" else encode_pairs(family, negative, prompts)
-    family.release(*family.encoders)
-    return lambda: samples
 
 
 def total_steps(config: RunConfig, cache: Cache, order: Order) -> int:

@@ -1,27 +1,21 @@
 """Everything rare in a run, behind one due-check: reports, samples, checkpoints, requests, the end."""
 
 import faulthandler
-import io
 import math
 import os
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field, replace
-from itertools import pairwise
-from statistics import fmean
+from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from trainer.adapters.adapter import Adapter
 from trainer.contract.config import RunConfig, interval
 from trainer.contract.errors import UserError
-from trainer.contract.files import replace_atomic
 from trainer.contract.latents import free
 from trainer.contract.length import Length
 from trainer.contract.preflight import Preflight
@@ -29,15 +23,15 @@ from trainer.contract.rates import effective_rate
 from trainer.contract.remarks import remarks
 from trainer.contract.rundir import FOREGROUND, RunDir, State
 from trainer.data.cache import Cache
-from trainer.device import ran_out
 from trainer.export.facts import adapter_facts
 from trainer.export.kohya import export_adapter
 from trainer.ledger import Ledger
 from trainer.pictures.length import length_of
 from trainer.preflight import driver_spills, memory
-from trainer.protocols import Family, Report, Text
-from trainer.sampling import MOST_ROUNDS, Rounds, Shot, affordable_rounds, draw
+from trainer.protocols import Family, Report
+from trainer.samples import Samples
 from trainer.state import save_checkpoint
+from trainer.validation import Validation
 
 REPORT_SECONDS = 0.5  # how old the page's view of a run may be
 SAFETY_SECONDS = 60.0  # a crash loses at most this much, whatever save_every says
@@ -45,7 +39,6 @@ SAVED_PER_SECOND = 200e6  # bytes of a checkpoint, flushed to a slow SSD
 KEEP = 3  # checkpoints on disk
 STALL_SECONDS, STALL_STEPS = 300.0, 20  # without a finished step; then the log gets a stack of every thread
 MOST_LOST = 3  # steps in a row without a finite loss and gradient
-MOST_FAILURES = 3  # rounds of samples in a row; then there is no more hope
 
 Gathered = Callable[[], Mapping[str, Tensor]]
 
@@ -56,15 +49,13 @@ class Chores:
 
     Attributes:
         run: its folder.
-        prompts: of the samples.
-        texts: gives (negative, positive) of every prompt.
+        samples: pictures drawn while training.
+        validation: the loss on held-out pictures.
         total: optimiser steps of the whole run.
         steps_per_epoch: optimiser steps of one pass over the set.
         report: hears what is told to a person.
         stop: set by a signal handler; asks for a stop like `requests/stop` does.
         shown: gives the matrices that samples and file are made with, where those are not the trained ones.
-        make_room: gives up device memory that the steps hold between them, at the price of some time.
-        most: pictures of a round, where it should be fewer than planned.
         shown_at: names the pictures that a step learned from.
     """
 
@@ -73,45 +64,40 @@ class Chores:
     family: Family
     adapter: Adapter
     cache: Cache
-    prompts: Sequence[str]
-    texts: Callable[[], Sequence[tuple[Text, Text]]]
+    samples: Samples
+    validation: Validation
     total: int
     steps_per_epoch: float
     report: Report
     stop: threading.Event = field(default_factory=threading.Event)
     shown: Callable[[], Tensor | None] = lambda: None
-    make_room: Callable[[], None] = lambda: None
-    most: int | None = None
     shown_at: Callable[[int], Sequence[str]] = lambda step: ()
     _ledger: Ledger = field(default_factory=Ledger)
     _reported: float = 0.0
     _saved: float = 0.0
     _saved_step: int = -1
-    _work: float = 0.0
-    _failures: int = 0
     _lost: int = 0
     _seconds: float = 0.0
     _log: TextIO | None = None
-    _lean: bool = False
-    _cover: bytes | None = None
 
     def __post_init__(self) -> None:
-        self._choose_rhythm()
+        self._save_every = interval(self.config.training.save_every, self.total, self.steps_per_epoch)
+        self.samples.showing = self.validation.showing = self.showing
+        self.samples.living = lambda: self._living(self.run.status().state)
         self._parent = os.getppid() if os.environ.get(FOREGROUND) else None
 
-    def _choose_rhythm(self) -> None:
-        self._save_every = interval(self.config.training.save_every, self.total, self.steps_per_epoch)
-        every = self.config.sampling.every
-        # Until the first picture is timed, as if it took no time.
-        asked = f"{100 / MOST_ROUNDS}%" if every == "auto" else every
-        kept = self.run.engine().get("samples") if every == "auto" else None
-        self._rounds = Rounds(interval(asked, self.total, self.steps_per_epoch), len(self.prompts))
-        self._rounds = Rounds(**kept) if kept else self._rounds
+    def change(self, config: RunConfig, total: int, since: int) -> None:
+        """Go on with other samples, checkpoints, or another length, see `trainer.contract.amendments`.
 
-    def change(self, config: RunConfig, total: int) -> None:
-        """Go on with other samples, checkpoints, or another length, see `trainer.contract.amendments`."""
+        Args:
+            config: from now on.
+            total: optimiser steps of the whole run from now on.
+            since: the step at which somebody last said how long the run is to be, -1 for its beginning.
+        """
         self.config, self.total = config, total
-        self._choose_rhythm()
+        self._save_every = interval(config.training.save_every, total, self.steps_per_epoch)
+        self.samples.change(config, total)
+        self.validation.change(total, since)
 
     def begin(self, step: int, seconds: float, tensors: Mapping[str, Tensor]) -> None:
         """Say that training starts after `step` steps, and what it will take.
@@ -125,11 +111,12 @@ class Chores:
         pictures, matrices = len(self.cache.originals), len(self.adapter.layers)
         self.run.emit("start", step=step, total=self.total, pictures=pictures, modules=matrices)
         size = sum(tensor.nbytes for tensor in tensors.values())
-        self._work = sum(self._work_left(0, seconds, size))
-        if step == 0 and self._rounds.every is not None:
+        self.samples.work = self.validation.work = sum(self._work_left(0, seconds, size))
+        self.validation.begin(step)
+        if step == 0 and self.samples.rounds.every is not None:
             self.run.write_status(State.PREPARING, total=self.total, message="drawing the first samples")
             self.report.told("drawing the first samples", 0, 1)
-            self._sample(0)
+            self.samples.draw(0)
         if step < self.total:
             self._announce(step, seconds, *self._work_left(step, seconds, size))
         self._reported = self._saved = time.monotonic()
@@ -143,7 +130,8 @@ class Chores:
         return left * seconds, (1 + max(planned, overdue)) * size / SAVED_PER_SECOND
 
     def _announce(self, step: int, seconds: float, learning: float, saving: float) -> None:
-        rounds, now = self._rounds, memory(self.family.engine.device)
+        rounds, now = self.samples.rounds, memory(self.family.engine.device)
+        measuring = self.validation.seconds_left(step)
         drawing = rounds.left(step, self.total) * rounds.prompts * rounds.seconds
         found = Preflight(
             rung=self.family.engine.rung,
@@ -153,7 +141,8 @@ class Chores:
             samples_prompts=rounds.prompts,
             samples_seconds=drawing,
             saves_seconds=saving,
-            seconds_left=learning + saving + drawing,
+            seconds_left=learning + saving + drawing + measuring,
+            validation_seconds=measuring,
             length=self._length(),
             rate=effective_rate(self.config),
             **now.shown(),
@@ -173,9 +162,9 @@ class Chores:
         turns, learned = [row.turn for row in self.cache.pictures], sum(not row.prior for row in self.cache.originals)
         return length_of(self.total, self.config.training, turns, learned)
 
-    def record(self, step: int, loss: Tensor, norm: Tensor, rate: float) -> None:
+    def record(self, step: int, loss: Tensor, norm: Tensor, rates: Mapping[str, float]) -> None:
         """Note a step; its numbers are read from the device at the next report."""
-        self._ledger.add(step, loss, norm, rate)
+        self._ledger.add(step, loss, norm, rates)
 
     def due(self, step: int) -> bool:
         """Whether anything below may have to be done. The first step is told of at once."""
@@ -183,7 +172,8 @@ class Chores:
         return step == 1 or waited or self.stop.is_set() or self._orphaned() or self._hits(step)
 
     def _hits(self, step: int) -> bool:
-        return any(every and step % every == 0 for every in (self._save_every, self._rounds.every))
+        saving = self._save_every is not None and step % self._save_every == 0
+        return saving or self.samples.due(step) or self.validation.due(step)
 
     def _orphaned(self) -> bool:
         return self._parent is not None and os.getppid() != self._parent
@@ -195,14 +185,16 @@ class Chores:
             step: steps done.
             tensors: gathers what a checkpoint holds; some optimisers have thousands, so it is asked only to save.
         """
-        every = self._rounds.every
-        sampling = every is not None and step % every == 0 and step < self.total
+        sampling, validating = self.samples.due(step), self.validation.due(step)
         asked = self.run.take_request("save")
         overdue = time.monotonic() - self._saved >= SAFETY_SECONDS
         saving = asked or overdue or (self._save_every is not None and step % self._save_every == 0)
-        self._report(step, everything=step == 1 or sampling or saving)
+        self._report(step, everything=step == 1 or sampling or saving or validating)
+        if validating:
+            self.validation.attend(step)
         if sampling:
-            self._sample(step)
+            self.samples.draw(step)
+        self.samples.answer(step)
         if saving:
             self._save(step, tensors)
         if self.stop.is_set() or self.run.take_request("stop") or self._orphaned():
@@ -218,9 +210,11 @@ class Chores:
         if torch.cuda.is_available():
             allocated, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
             self.run.emit("memory", allocated=allocated, reserved=reserved)
+        self.validation.attend(step)
         self._save(step, tensors)
-        self._sample(step)
-        facts = adapter_facts(self.run, self.config, self.family, self.cache, step, self._cover)
+        self.samples.draw(step)
+        self.samples.answer(step)
+        facts = adapter_facts(self.run, self.config, self.family, self.cache, step, self.samples.cover)
         path, dtype = self.run.adapter_file, self.config.export.dtype
         with self.showing():
             export_adapter(path, self.adapter.tensors(), self.family.layout(), facts, dtype)
@@ -234,8 +228,9 @@ class Chores:
                 self._left_out(line.step)
                 continue
             self._lost = 0
-            self.run.emit("step", step=line.step, loss=round(line.loss, 6), norm=round(line.norm, 5), rate=line.rate)
-            self.report.step(line.step, line.loss, line.rate)
+            numbers = {"loss": round(line.loss, 6), "norm": round(line.norm, 5)}
+            self.run.emit("step", step=line.step, **numbers, rate=line.rates["unet"], rates=line.rates)
+            self.report.step(line.step, line.loss, line.rates["unet"])
         self._reported = time.monotonic()
         self._living(State.TRAINING, step=step, total=self.total)
 
@@ -271,59 +266,3 @@ class Chores:
     def showing(self) -> AbstractContextManager[None]:
         """Within this, the adapter is as it is to be used: see `trainer.protocols.Optimizer.shown`."""
         return self.adapter.arena.showing(self.shown())
-
-    def _sample(self, step: int) -> None:
-        """Draw the samples. Whatever goes wrong with a picture, the run goes on."""
-        if self._rounds.every is None or self._failures == MOST_FAILURES:
-            return
-        if self._lean:
-            self.make_room()
-        short = False
-        try:
-            with self.showing():
-                self._draw(step)
-            self._failures = 0
-        except Exception as error:  # noqa: BLE001 - a picture less is no reason to lose a training
-            traceback.print_exc()
-            short = ran_out(error) and not self._lean
-            if not short:
-                self._failures += 1
-                ending = "; no more are tried" if self._failures == MOST_FAILURES else ""
-                self.run.emit("notice", text=f"no samples at step {step}: {type(error).__name__}: {error}{ending}")
-        if torch.cuda.is_available() and (short or self._failures or self._lean):
-            torch.cuda.empty_cache()  # here, where the error no longer holds what was allocated
-        if short:
-            self._lean = True
-            self.run.emit("notice", text="too little memory for samples beside the steps: drawn slower from now on")
-            self._sample(step)
-
-    def _draw(self, step: int) -> None:
-        options, side = self.config.sampling, self.family.resolution
-        shot = Shot(side, side, options.steps, options.guidance, options.sampler, self._lean)
-        count = min(self._rounds.prompts, self.most or self._rounds.prompts)
-        stamps = [time.monotonic()]
-        for index, image in enumerate(draw(self.family, shot, self.texts()[:count], options.seed)):
-            name = f"s{step:06d}-{index}.png"
-            replace_atomic(self.run.samples / name, lambda path, image=image: path.write_bytes(_png(image)))
-            self.run.emit("sample", step=step, prompt=self.prompts[index], seed=options.seed + index, file=name)
-            if index == 0:
-                self._cover = _png(image)
-            stamps.append(time.monotonic())
-            self._living(self.run.status().state)
-        if step == 0 or not self._rounds.seconds:
-            self._timed([after - before for before, after in pairwise(stamps)])
-
-    def _timed(self, taken: Sequence[float]) -> None:
-        """The pictures of the first round that succeeded took this long; the first one also warms up."""
-        seconds = fmean(taken[1:] or taken)
-        self._rounds = replace(self._rounds, seconds=seconds)
-        if self.config.sampling.every == "auto":
-            self._rounds = affordable_rounds(self._rounds.prompts, self.total, self._work, seconds)
-        # Kept, because a resume would measure other times, and pictures should not change their rhythm.
-        self.run.write_engine({**self.run.engine(), "samples": asdict(self._rounds)})
-
-
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()

@@ -1,5 +1,6 @@
 """The numbers of finished steps, read from the device without making it wait."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,14 +16,14 @@ class Line(NamedTuple):
     step: int
     loss: float
     norm: float
-    rate: float
+    rates: Mapping[str, float]
 
 
 @dataclass
 class _Pending:
     step: int
     numbers: Tensor
-    rate: float
+    rates: Mapping[str, float]
     done: torch.cuda.Event | None
 
 
@@ -37,13 +38,13 @@ class Ledger:
         self._pending: list[_Pending] = []
         self._stream: torch.cuda.Stream | None = None
 
-    def add(self, step: int, loss: Tensor, norm: Tensor, rate: float) -> None:
-        """Note a step; `loss` and `norm` are scalars on the device, `rate` a learning rate."""
+    def add(self, step: int, loss: Tensor, norm: Tensor, rates: Mapping[str, float]) -> None:
+        """Note a step; `loss` and `norm` are scalars on the device, `rates` the learning rate of each part."""
         numbers, done = torch.stack((loss, norm)), None
         if numbers.is_cuda:
             done = torch.cuda.Event()
             done.record()
-        self._pending.append(_Pending(step, numbers, rate, done))
+        self._pending.append(_Pending(step, numbers, rates, done))
 
     def read(self, everything: bool) -> list[Line]:
         """Return the steps that were not read yet, in order; without `everything` the newest may be left out."""
@@ -54,7 +55,7 @@ class Ledger:
         if not taken:
             return []
         numbers = self._fetch(taken)
-        return [Line(one.step, loss, norm, one.rate) for one, (loss, norm) in zip(taken, numbers, strict=True)]
+        return [Line(one.step, loss, norm, one.rates) for one, (loss, norm) in zip(taken, numbers, strict=True)]
 
     def _fetch(self, taken: list[_Pending]) -> list[list[float]]:
         if taken[-1].done is None:

@@ -4,7 +4,7 @@ Shapes as in `trainer.protocols`. Initial noise is drawn on the CPU, so that a s
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from trainer.contract.errors import UserError
 from trainer.protocols import Family, Text
 
 SHARE = 0.1  # of a run's time that sample pictures may take where nobody says when to draw them
+VALIDATION_SHARE = 0.02  # of it, where pictures are held out and nobody says when to measure
 MOST_ROUNDS = 5  # of them, after the one at the start
 
 
@@ -112,11 +113,15 @@ def encode_pairs(family: Family, negative: str, prompts: Sequence[str], limit: i
 
 
 @torch.no_grad()
-def draw(family: Family, shot: Shot, texts: Sequence[tuple[Text, Text]], seed: int) -> Iterator[Image.Image]:
-    """Yield a picture for each text, seeds counting up, one at a time so that memory stays low while training."""
-    for index, text in enumerate(texts):
-        noise = starting_noise(family, shot, [seed + index])
-        yield from to_images(family.decode(denoise(family, shot, noise, text)))
+def draw(family: Family, shot: Shot, texts: Sequence[tuple[Text, Text]], seed: int) -> list[Image.Image]:
+    """A picture for each text, all from one seed and in one batch; one after the other where the shot is lean."""
+    noise = starting_noise(family, shot, [seed])
+    if shot.lean:
+        latents = [denoise(family, shot, noise, text) for text in texts]
+    else:
+        negative, positive = (Text.join(part) for part in zip(*texts, strict=True))
+        latents = list(denoise(family, shot, noise.repeat(len(texts), 1, 1, 1), (negative, positive)).split(1))
+    return [image for one in latents for image in to_images(family.decode(one))]
 
 
 @dataclass(frozen=True)
@@ -138,8 +143,8 @@ class Rounds:
         return 0 if self.every is None else (total - 1) // self.every - step // self.every + 1
 
 
-def affordable_rounds(prompts: int, total: int, work: float, seconds: float) -> Rounds:
-    """Every fifth of the run, or as seldom as keeps all pictures within `SHARE` of its time.
+def affordable_rounds(prompts: int, total: int, work: float, seconds: float, share: float = SHARE) -> Rounds:
+    """Every fifth of the run, or as seldom as keeps all pictures within `share` of its time.
 
     A run too short for even two rounds of all its prompts draws the first prompt only. The start and the end are never
     left out.
@@ -149,8 +154,9 @@ def affordable_rounds(prompts: int, total: int, work: float, seconds: float) -> 
         total: optimiser steps of the run.
         work: seconds of the whole run without pictures.
         seconds: of one picture.
+        share: of the run's time.
     """
-    budget = work * SHARE / (1 - SHARE)
+    budget = work * share / (1 - share)
     for count in (prompts, 1):
         rounds = min(int(budget / max(count * seconds, 1e-9)) - 1, MOST_ROUNDS)  # without the one at the start
         if rounds >= 1:

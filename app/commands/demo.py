@@ -16,7 +16,10 @@ from trainer.contract.rundir import create_run
 
 PROMPTS = ("cat face", "rocket", "slice of pizza", "green apple")  # none is in the set
 SWEEP_STEPS = 12
-BRISK = {"training": {"steps": 250}, "sampling": {"every": "50%"}}  # over within two minutes on two slow cores
+BRISK = {
+    "training": {"steps": 250},
+    "sampling": {"every": "50%", "strengths": [1.0]},
+}  # over within two minutes on two slow cores
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 

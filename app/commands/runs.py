@@ -22,6 +22,7 @@ from trainer.contract.home import find_dataset, find_home
 from trainer.contract.preflight import others, preflight_of
 from trainer.contract.rundir import ACTIVE, RunDir, State, create_run, find_run, list_runs, steps, successor
 from trainer.formats.bases import check_base, preset_shelf
+from trainer.formats.foreign import read_foreign
 from trainer.pictures.album import open_album
 from trainer.pictures.gather import check_run
 from trainer.pictures.origin import accept_pictures
@@ -35,6 +36,10 @@ def train(
     base: Base = "",
     name: Annotated[str, typer.Option(help="Name of the run and of its file.")] = "",
     trigger: Annotated[str, typer.Option(help="Word that calls the new thing.")] = "",
+    like: Annotated[
+        Path | None,
+        typer.Option(help="Settings of another trainer: kohya's .toml or .json, or a LoRA file; over the preset."),
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Any setting: section.key=value. Repeatable.")] = None,
     dry_run: Annotated[
         bool,
@@ -45,7 +50,8 @@ def train(
 ) -> None:
     """Train a LoRA on a set of pictures, in the foreground. Ctrl-C stops and saves."""
     home = find_home(data_dir)
-    config = build_config(home, dataset, preset, {"base": base, "trigger": trigger}, parse_assignments(set_ or []))
+    flags = {"base": base, "trigger": trigger}
+    config = build_config(home, dataset, preset, flags, parse_assignments(set_ or []), _like(like))
     about_base(config.model.base)
     name = name or Path(config.dataset.path).name
     if dry_run:
@@ -68,7 +74,21 @@ def _plan(home: Path, name: str, config: RunConfig, as_json: bool) -> None:
     answer(as_json, "\n".join([*lines, *(f"[yellow]{escape(text)}[/]" for text in told["notices"])]), **told)
 
 
-def build_config(home: Path, dataset: str, preset: str, flags: dict[str, str], assigned: Layer) -> RunConfig:
+def _like(path: Path | None) -> Layer:
+    """The settings of another trainer's file; what was made of it is said."""
+    if path is None:
+        return {}
+    found = read_foreign(path)
+    for name, setting, value in found.taken:
+        notes.print(f"{name} -> {setting}={value}", markup=False)
+    for name, value, reason in found.left:
+        notes.print(f"not taken: {name}={str(value)[:60]} ({reason})", markup=False, style="yellow")
+    return found.layer
+
+
+def build_config(
+    home: Path, dataset: str, preset: str, flags: dict[str, str], assigned: Layer, like: Layer | None = None
+) -> RunConfig:
     """Put preset, flags and assignments together.
 
     Args:
@@ -77,6 +97,7 @@ def build_config(home: Path, dataset: str, preset: str, flags: dict[str, str], a
         preset: name or .toml file.
         flags: `base` and `trigger`; an empty text says nothing, so that the set's own trigger counts.
         assigned: from --set, the last word.
+        like: from another trainer's file, over the preset.
 
     Raises:
         UserError: every mistake in them, no pictures, or none that can be trained on.
@@ -89,7 +110,7 @@ def build_config(home: Path, dataset: str, preset: str, flags: dict[str, str], a
     if flags["base"]:
         given["model"]["base"] = flags["base"]
     wanted = assigned.get("model", {}).get("base") or flags["base"] or "demo"
-    config = compose([load_preset(preset, preset_shelf(wanted)), given, assigned])
+    config = compose([load_preset(preset, preset_shelf(wanted)), like or {}, given, assigned])
     check_base(config.model.base)
     check_package(optimizer_row(config.optimizer.name))
     config = _with_sets(home, config)

@@ -20,6 +20,7 @@ from trainer.contract.compose import LENGTHS, compose, load_preset, presets
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
 from trainer.formats.bases import check_base
+from trainer.formats.foreign import read_foreign
 from trainer.pictures.gather import check_run
 
 ID = "train"
@@ -120,6 +121,9 @@ def _advanced(preset: RunConfig) -> tuple[Components, Components]:
     """Every other setting, made from the schema; and what is told of all of them."""
     components: Components = {}
     with gr.Accordion("All settings", open=False, elem_id="all-settings"):
+        load = gr.UploadButton("Load settings from a file", file_types=[".toml", ".json", ".safetensors"], size="sm",
+                               elem_id="train-like")  # fmt: skip
+        like = gr.HTML(padding=False, elem_id="train-like-told")
         marks = gr.HTML(_marks({}), elem_id="changed")
         for section, fields in form.advanced().items():
             with gr.Accordion(form.TITLES.get(section, section), open=False), gr.Row(equal_height=True):
@@ -127,7 +131,7 @@ def _advanced(preset: RunConfig) -> tuple[Components, Components]:
                     components[item.name] = form.component(item, form.value_of(preset, item.name))
         with gr.Accordion("As a file (config.toml)", open=False):
             toml = gr.Code(show_label=False, interactive=False, elem_id="train-toml", buttons=["copy", "download"])
-    return components, {"toml": toml, "marks": marks}
+    return components, {"toml": toml, "marks": marks, "load": load, "like": like}
 
 
 def _marks(changes: Mapping[str, tuple[Any, Any]]) -> str:
@@ -204,6 +208,24 @@ def _noted(said: list[Note]) -> str:
     return style(together.items())
 
 
+def _like(path: Path, preset: RunConfig, fields: list[str]) -> tuple[Any, ...]:
+    """What the form holds after another trainer's settings were put over a preset, and what was not taken.
+
+    Raises:
+        UserError: nothing in the file is known.
+    """
+    found = read_foreign(path)
+    config = compose([preset.model_dump(exclude_none=True), found.layer], "reset")
+    unit, length = _length(config)
+    rows = "".join(
+        f"<li><code>{html.escape(name)}</code> {html.escape(str(value)[:60])}: {html.escape(reason)}</li>"
+        for name, value, reason in found.left
+    )
+    rest = f"Without a counterpart:<ul>{rows}</ul>" if rows else ""
+    said = f'<div class="changed">{len(found.taken)} settings taken over. {rest}</div>'
+    return said, length, unit, *(form.to_page(form.field(key), form.value_of(config, key)) for key in fields)
+
+
 def _wire(page: Page, essential: Components, advanced: Components, told: Components, summary: gr.HTML) -> None:
     """What follows from what: the preset fills the form, the form shows what differs and the file it makes."""
     inputs = {*essential.values(), *advanced.values()}
@@ -229,21 +251,21 @@ def _wire(page: Page, essential: Components, advanced: Components, told: Compone
         seen = eyes.key_of(config, eyes.kind_of(config.model.base))
         return form.as_toml(config), _marks(form.changed(config, preset)), noted, seen
 
-    base, preset, dataset = essential["base"], essential["preset"], essential["dataset"]
+    base, preset, dataset = (essential[name] for name in ("base", "preset", "dataset"))
     form_of = [preset, essential["length"], essential["unit"], *advanced.values()]
-    rates_of = [advanced[key] for key in RATES]
     for filled in (
         gr.on([base.change, preset.input], kindly(fill), [base, preset], form_of, **quiet()),
         dataset.change(
             kindly(lambda path, base, chosen: fill(base, name) if (name := _fit(path, chosen)) else gr.skip()),
-            [dataset, base, preset],
-            form_of,
-            **quiet(),
+            [dataset, base, preset], form_of, **quiet(),
         ),
         advanced["optimizer.name"].input(
-            kindly(_rates), [base, preset, advanced["optimizer.name"]], rates_of, **quiet()
+            kindly(_rates), [base, preset, advanced["optimizer.name"]], [advanced[key] for key in RATES], **quiet()),
+        told["load"].upload(
+            kindly(lambda file, *chosen: _like(Path(file), _preset(*chosen), list(advanced))),
+            [told["load"], base, preset], [told["like"], *form_of[1:]], **quiet(),
         ),
-    ):
+    ):  # fmt: skip
         filled.then(show, inputs, outputs, **in_turn("train-form"))
     typed = edited(*(component for component in (essential | advanced).values() if component not in (base, preset)))
     gr.on(typed, show, inputs, outputs, **in_turn("train-form"))

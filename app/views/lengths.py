@@ -11,6 +11,7 @@ from trainer.contract.remarks import rate_words
 from trainer.pictures.crops import plan
 from trainer.pictures.epochs import Turn
 from trainer.pictures.gather import crop_options, gather
+from trainer.pictures.holdout import candidate, held_out
 from trainer.pictures.length import length_of, planned_steps
 
 
@@ -22,7 +23,9 @@ def planned(config: RunConfig) -> Length | None:
     """
     eye, options = EYES[kind_of(config.model.base)], config.dataset
     found = gather(options)[0]
-    sized = [(one, size) for one in found if (size := one.entry.size or pictures.size(one.path))]
+    held = held_out([candidate(one, one.entry.id) for one in found], config.validation.share, config.validation.seed)
+    kept = (one for one in found if one.entry.id not in held)
+    sized = [(one, size) for one in kept if (size := one.entry.size or pictures.size(one.path))]
     learned = sum(not one.prior for one, _ in sized)
     if not learned:
         return None

@@ -1,6 +1,7 @@
 """The panel that shows one run while it goes: bar, loss curve, samples, log, and what can be done with it."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import gradio as gr
 import pandas as pd
@@ -8,12 +9,31 @@ import pandas as pd
 from app.jobs import queue
 from app.jobs.model import BUSY, RESUMABLE, Shown
 from app.jobs.queue import Entry
-from app.views import pictures, progress
+from app.views import curves, progress, sheets
 from app.views.page import Page, empty, kindly, quiet
 from trainer.contract.errors import UserError
 
 NOTHING = empty("No training yet", "Choose pictures on the left and press Train. What happens shows here, live.")
-LOSS_INFO = "Grey: each step. Violet: smoothed. Lower is closer to the pictures; it should fall, then level out."
+
+
+class Plot(NamedTuple):
+    """A line plot: what it shows, and what to look for in it."""
+
+    name: str
+    title: str
+    words: str
+    draw: Callable[[progress.Track, float], pd.DataFrame]
+
+
+PLOTS = (
+    Plot("loss", "Loss", "Lower is closer to the pictures; it should fall, then level out.", curves.loss),
+    Plot("held-out", "Held-out pictures", "Pictures that are never trained on, beside those that are, measured alike. "
+         "Where the first rises while the other falls, the run learns by heart.", curves.held_out),
+    Plot("bands", "Loss by amount of noise", "Much noise: composition and colours. Little noise: fine detail.",
+         curves.bands),
+    Plot("rates", "Learning rate", "As the schedule has it.", lambda found, _: curves.rates(found)),
+    Plot("norms", "Gradient norm", "Before it is clipped. Rare spikes do no harm; a steady rise does.", curves.norms),
+)  # fmt: skip
 
 
 def build(page: Page) -> None:
@@ -26,24 +46,25 @@ def build(page: Page) -> None:
         resume = gr.Button("Resume", variant="primary", visible=False, elem_id="run-resume")
         attempt = gr.Button("Try it in Preview", variant="primary", visible=False, elem_id="run-try")
         download = gr.Button("Download", visible=False, elem_id="run-download")
+    asking = sheets.build_asking(page)
     with gr.Column(visible=False, elem_id="run-details") as details:
-        gr.HTML('<div class="hint">Sample pictures, newest first</div>')
-        shots = gr.Gallery(show_label=False, columns=4, height="auto", object_fit="contain", elem_id="run-samples",
+        sheet = gr.Slider(0, 1, step=1, label="Samples of step", visible=False, elem_id="run-sheet")
+        shots = gr.Gallery(show_label=False, columns=3, height="auto", object_fit="contain", elem_id="run-samples",
                            buttons=["fullscreen"], interactive=False)  # fmt: skip
-        plot = gr.LinePlot(x="step", y="loss", color="line", title="Loss", x_title="step", y_title="", height=260,
-                           color_map={"each step": "#a1a1aa", "smoothed": "#8b5cf6"}, colors_in_legend=[],
-                           elem_id="run-loss", show_label=False)  # fmt: skip
-        gr.HTML(f'<div class="hint">{LOSS_INFO}</div>')
+        plots = _plots()
+        smoothing = gr.Slider(0, 0.98, curves.SMOOTHING, step=0.01, label="Smoothing", elem_id="run-smoothing")
         with gr.Accordion("Log", open=False):
             log = gr.Textbox(show_label=False, lines=12, max_lines=12, elem_id="run-log", container=False)
-    shown = [seen, page.run, bar, stop, force, resume, attempt, download, details, plot, shots, log]
+    shown = [seen, page.run, bar, stop, force, resume, attempt, download, asking, details, *plots, sheet, shots, log]
 
-    def look(name: str, last: str) -> Any:
-        return refresh(page, name, last)
+    def look(name: str, last: str, smooth: float) -> Any:
+        return refresh(page, name, last, smooth)
 
     timer = gr.Timer(1.0)
-    gr.on([timer.tick, page.run.change], look, [page.run, seen], shown, trigger_mode="once", **quiet())
-    page.blocks.load(look, [page.run, seen], shown, **quiet())
+    asked = [page.run, seen, smoothing]
+    gr.on([timer.tick, page.run.change, smoothing.release], look, asked, shown, trigger_mode="once", **quiet())
+    page.blocks.load(look, asked, shown, **quiet())
+    sheet.release(lambda name, step: _turned(page, name, step), [page.run, sheet], [sheet, shots], **quiet())
     stop.click(kindly(lambda name: gr.Info(queue.stop(page.home, name))), page.run, None, **quiet())
     force.click(kindly(lambda name: gr.Info(queue.force_stop(page.home, name))), page.run, None, **quiet())
     resume.click(kindly(lambda name: queue.resume(page.home, name)), page.run, None, **quiet())
@@ -53,31 +74,41 @@ def build(page: Page) -> None:
     )  # fmt: skip
 
 
-def refresh(page: Page, name: str, last: str) -> Any:
+def refresh(page: Page, name: str, last: str, smoothing: float = curves.SMOOTHING) -> Any:
     """Return new values for the panel, or nothing where nothing changed since `last`."""
     item = _find(page, name)
     if item is None:
         return (
             gr.skip()
             if last == "none"
-            else ("none", "", NOTHING, *_buttons(None), gr.Column(visible=False), None, None, "")
+            else (
+                "none",
+                "",
+                NOTHING,
+                *_buttons(None),
+                gr.Column(visible=False),
+                *[None] * len(PLOTS),
+                gr.skip(),
+                None,
+                "",
+            )
         )
     found = progress.track(item.run)
-    shots = progress.samples(item.run)
+    shots = found.samples
     log = progress.log_tail(item.run)
-    now = f"{item.run.name}|{item.shown}|{item.status.step}|{found.offset}|{len(shots)}|{hash(log)}"
+    now = f"{item.run.name}|{item.shown}|{item.status.step}|{found.offset}|{len(shots)}|{hash(log)}|{smoothing}"
     if now == last:
         return gr.skip()
-    before = last.split("|") if last.count("|") == 5 else [""] * 6
-    same_run = before[0] == item.run.name
+    before = last.split("|") if last.count("|") == 6 else [""] * 7
+    same_run, drawn = before[0] == item.run.name, [before[3], before[6]] == [str(found.offset), str(smoothing)]
     return (
         now,
         item.run.name,
         progress.bar(item, found),
         *_buttons(item),
         gr.Column(visible=bool(found.steps or shots)),
-        gr.skip() if same_run and before[3] == str(found.offset) else _curve(found),
-        gr.skip() if same_run and before[4] == str(len(shots)) else _gallery(page, shots),
+        *([gr.skip()] * len(PLOTS) if same_run and drawn else _curves(found, smoothing)),
+        *([gr.skip()] * 2 if same_run and before[4] == str(len(shots)) else sheets.gallery(page, item, None)),
         log,
     )
 
@@ -92,7 +123,7 @@ def _find(page: Page, name: str) -> Entry | None:
     return next(iter(queue.entries(page.home)), None)
 
 
-def _buttons(item: Entry | None) -> tuple[gr.Button, ...]:
+def _buttons(item: Entry | None) -> tuple[gr.Button | gr.Accordion, ...]:
     shown = item.shown if item else None
     done = shown is Shown.DONE and item is not None and item.run.adapter_file.exists()
     return (
@@ -101,13 +132,31 @@ def _buttons(item: Entry | None) -> tuple[gr.Button, ...]:
         gr.Button(visible=shown in RESUMABLE),
         gr.Button(visible=done),
         gr.Button(visible=done, link=f"/adapters/runs/{item.run.name}.safetensors" if item and done else None),
+        gr.Accordion(visible=shown is Shown.TRAINING),
     )
 
 
-def _curve(found: progress.Track) -> pd.DataFrame | None:
-    return progress.curve(found) if found.steps else None
+def _plots() -> list[gr.LinePlot]:
+    """The curves: the loss at once, the others where somebody asks."""
+    first, *more = PLOTS
+    made = [_plot(first)]
+    with gr.Accordion("More curves", open=False, elem_id="run-curves"):
+        made += [_plot(one) for one in more]
+    return made
 
 
-def _gallery(page: Page, shots: list[tuple[Any, str]]) -> list[tuple[str, str]]:
-    copies = [(pictures.copy(page.home, path), caption) for path, caption in shots[:40]]
-    return [(path, caption) for path, caption in copies if path]
+def _plot(one: Plot) -> gr.LinePlot:
+    plot = gr.LinePlot(x="step", y="value", color="line", title=one.title, x_title="step", y_title="", height=260,
+                       color_map=curves.COLOURS, elem_id=f"run-{one.name}", show_label=False)  # fmt: skip
+    gr.HTML(f'<div class="hint">{one.words}</div>')
+    return plot
+
+
+def _curves(found: progress.Track, smoothing: float) -> list[pd.DataFrame | None]:
+    tables = [one.draw(found, smoothing) for one in PLOTS]
+    return [table if len(table) else None for table in tables]
+
+
+def _turned(page: Page, name: str, step: float) -> Any:
+    item = _find(page, name)
+    return (gr.skip(), gr.skip()) if item is None else sheets.gallery(page, item, step)

@@ -5,21 +5,21 @@ import json
 import re
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-import pandas as pd
+from typing import Any
 
 from app.jobs.model import Shown
 from app.jobs.queue import Entry
 from trainer.contract.preflight import Preflight, preflight_of
 from trainer.contract.rundir import RunDir
+from trainer.contract.validation import Round, lowest, round_of
 
-POINTS = 240  # of the curve; more cannot be told apart on a screen
 RECENT = 30  # steps that the speed is taken from
 LOG_BYTES = 6000
 SILENT_SECONDS = 300.0  # since the last heartbeat
 SILENT = "The log shows where it stands. Stop ends it after a while; Resume goes on from the last save."
+LOWEST = "lowest validation loss"  # never "best": that is for eyes to say
 NOTICES = 3  # the last ones are shown; events.jsonl has all
 
 
@@ -32,14 +32,25 @@ class Track:
         steps: step -> (loss, time).
         preflight: what was measured before the first step of the last start.
         notices: what a person should know, in order.
+        rates: step -> learning rate of each part that is trained.
+        norms: step -> norm of the gradient.
+        rounds: step -> what was measured on held-out pictures.
+        bands: step -> loss of each band of timesteps, None where nothing fell into it.
+        samples: file -> what is told of a sample picture.
     """
 
     offset: int
     steps: dict[int, tuple[float, float]]
     preflight: Preflight | None = None
     notices: tuple[str, ...] = ()
+    rates: dict[int, dict[str, float]] = field(default_factory=dict)
+    norms: dict[int, float] = field(default_factory=dict)
+    rounds: dict[int, Round] = field(default_factory=dict)
+    bands: dict[int, tuple[float | None, ...]] = field(default_factory=dict)
+    samples: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
+TABLES = ("steps", "rates", "norms", "rounds", "bands", "samples")
 _tracks: dict[Path, Track] = {}
 _lock = threading.Lock()
 
@@ -63,20 +74,35 @@ def _read_on(path: Path, known: Track) -> Track:
         stream.seek(known.offset)
         added = stream.read()
     whole = added[: added.rfind(b"\n") + 1]  # a torn last line is left for the next look
-    steps, preflight, notices = dict(known.steps), known.preflight, dict.fromkeys(known.notices)
+    copies: Any = {name: dict(getattr(known, name)) for name in TABLES}
+    found = replace(known, offset=known.offset + len(whole), **copies)
     for line in whole.splitlines():
         try:
-            event = json.loads(line)
-            match event["kind"]:
-                case "step":
-                    steps[int(event["step"])] = (float(event["loss"]), float(event["time"]))
-                case "preflight":
-                    preflight = preflight_of(event)
-                case "notice":
-                    notices[str(event["text"])] = None
-        except (ValueError, KeyError, TypeError):
+            found = _with(found, json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError):
             continue  # torn by a crash in the middle of the file, or of another version: as if it were not there
-    return Track(known.offset + len(whole), steps, preflight, tuple(notices))
+    return found
+
+
+def _with(found: Track, event: dict[str, Any]) -> Track:
+    """A track with one event more; its own dictionaries take it in."""
+    match event["kind"]:
+        case "step":
+            step = int(event["step"])
+            found.steps[step] = (float(event["loss"]), float(event["time"]))
+            found.norms.update({step: float(event["norm"])} if "norm" in event else {})
+            found.rates.update({step: dict(event["rates"])} if "rates" in event else {})
+        case "validation":
+            found.rounds[int(event["step"])] = round_of(event)
+        case "bands":
+            found.bands[int(event["step"])] = tuple(None if one is None else float(one) for one in event["bands"])
+        case "sample":
+            found.samples[str(event["file"])] = event
+        case "preflight":
+            return replace(found, preflight=preflight_of(event))
+        case "notice":
+            return replace(found, notices=tuple(dict.fromkeys((*found.notices, str(event["text"])))))
+    return found
 
 
 def speed(found: Track) -> float:
@@ -94,24 +120,10 @@ def last_loss(found: Track) -> float | None:
     return sum(recent) / len(recent) if recent else None
 
 
-def curve(found: Track) -> pd.DataFrame:
-    """The loss as two lines: as it was, and smoothed."""
-    steps = sorted(found.steps)
-    width = max(1, -(-len(steps) // POINTS))
-    rows: list[tuple[int, float, str]] = []
-    smooth: float | None = None
-    for start in range(0, len(steps), width):
-        part = [found.steps[step][0] for step in steps[start : start + width]]
-        loss, step = sum(part) / len(part), steps[min(start + width, len(steps)) - 1]
-        smooth = loss if smooth is None else 0.9 * smooth + 0.1 * loss
-        rows += [(step, loss, "each step"), (step, smooth, "smoothed")]
-    return pd.DataFrame(rows, columns=["step", "loss", "line"])
-
-
 def samples(run: RunDir) -> list[tuple[Path, str]]:
     """Return the sample pictures, newest first, with the step they were drawn at."""
     found = [path for path in run.samples.glob("*.png") if not path.name.startswith(".")]
-    found.sort(key=lambda path: (-_step_of(path), path.name))
+    found.sort(key=lambda path: (-_step_of(path), path.name.count("-"), path.name))  # strength 1 has the shorter name
     return [(path, f"step {_step_of(path)}") for path in found]
 
 
@@ -162,6 +174,22 @@ WORDS = {
 }
 
 
+def lowest_step(found: Track) -> int | None:
+    """The step with the lowest validation loss; None before there are two to compare."""
+    rounds = [found.rounds[step] for step in sorted(found.rounds)]
+    best = lowest(rounds)
+    return best.step if best is not None and len(rounds) > 1 else None
+
+
+def badge(run: RunDir, found: Track) -> str:
+    """Where the validation loss is lowest, and whether a checkpoint of that step is there. It chooses nothing."""
+    step = lowest_step(found)
+    if step is None:
+        return ""
+    kept = "its checkpoint is kept" if (run.checkpoints / f"step-{step:06d}").is_dir() else "no checkpoint of it"
+    return f"{LOWEST} {found.rounds[step].loss:.4f} at step {step} ({kept})"
+
+
 def bar(item: Entry, found: Track) -> str:
     """HTML: the state in words, a bar, and the figures."""
     status = item.status
@@ -182,6 +210,7 @@ def bar(item: Entry, found: Track) -> str:
     silent = time.time() - status.heartbeat
     if item.shown in (Shown.TRAINING, Shown.STOPPING) and silent > SILENT_SECONDS:
         lines += [("note", f"No sign of life for {duration(silent)}. {SILENT}")]
+    lines += [("badge", text)] if (text := badge(item.run, found)) else []
     lines += [("notice", text) for text in found.notices[-NOTICES:]]
     return (
         f'<div class="run" data-state="{item.shown.value}" data-run="{html.escape(item.run.name)}"'

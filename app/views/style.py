@@ -40,6 +40,7 @@ footer { display: none !important; }
   font-variant-numeric: tabular-nums; }
 .run .note, .run .plan, .run .notice { margin-top: 8px; font-size: var(--text-sm);
   color: var(--body-text-color-subdued); white-space: pre-line; }
+.run .badge { margin-top: 8px; font-size: var(--text-sm); color: #059669; }
 .run .plan { font-variant-numeric: tabular-nums; }
 .run .notice { padding-left: 8px; border-left: 3px solid #d97706; }
 

@@ -19,7 +19,8 @@ UNLIKE = {  # another value than the default, for every field that has no bounds
     "optimizer.text_encoder_learning_rate": 5e-5, "optimizer.learning_rate": 2e-4,
     "optimizer.text_encoder_2_learning_rate": 3e-5, "optimizer.arguments": {"d_coef": 2, "betas": (0.9, 1), "x": True},
     "training.threads": 2, "training.save_every": "125", "sampling.every": "3ep",
-    "sampling.prompts": ("a cat", "a dog, red"), "sampling.negative": "blurry",
+    "sampling.prompts": ("a cat", "a dog, red"), "sampling.negative": "blurry", "sampling.strengths": (0.0, 1.0),
+    "validation.share": 0.25, "validation.every": "40",
 }  # fmt: skip
 
 

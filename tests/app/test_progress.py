@@ -44,11 +44,6 @@ def test_a_step_that_comes_again_replaces_the_first_and_a_broken_line_is_no_step
     assert progress.track(run).steps == {1: (3.0, 2.0)}
 
 
-def test_a_long_curve_is_thinned_and_keeps_its_end(tmp_path: Path) -> None:
-    curve = progress.curve(progress.Track(0, {step: (1.0, step / 10) for step in range(1, 5001)}))
-    assert len(curve) <= 2 * progress.POINTS and curve["step"].max() == 5000
-
-
 def test_speed_and_time_left(tmp_path: Path) -> None:
     run = run_in(tmp_path)
     run.write_status(State.TRAINING, step=100, total=200)

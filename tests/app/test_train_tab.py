@@ -4,7 +4,7 @@ import importlib.util
 
 import gradio as gr
 
-from app.tabs.train import _rates, _submit
+from app.tabs.train import _like, _preset, _rates, _submit
 from app.views.page import Page
 from tests.tiny import make_pictures
 
@@ -41,3 +41,12 @@ def test_a_package_that_is_missing_is_said_before_anything_waits(tmp_path, monke
     _, problem = _submit(page, names, more)(values)
     assert "python -m pip install pytorch-optimizer" in problem.value and problem.visible
     assert not (tmp_path / "runs").exists()
+
+
+def test_settings_of_another_trainer_fill_the_form_and_what_is_left_is_listed(tmp_path):
+    path = tmp_path / "kohya.toml"
+    path.write_text("network_dim = 4\nmax_train_epochs = 3\nnetwork_module = '<b>'\n")
+    fields = ["adapter.rank", "optimizer.learning_rate"]
+    said, length, unit, rank, rate = _like(path, _preset("demo", "style"), fields)
+    assert (length, unit, rank) == (3, "epochs", 4) and rate == "0.002", "the rest stays as the preset has it"
+    assert "2 settings taken over" in said and "&lt;b&gt;: no setting here does this" in said

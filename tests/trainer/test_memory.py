@@ -251,7 +251,7 @@ def test_a_sample_that_fails_does_not_end_the_run(tmp_path, tiny_sd, tiny_set, m
     def fail(*_):
         raise RuntimeError("no picture today")
 
-    monkeypatch.setattr("trainer.chores.draw", fail)
+    monkeypatch.setattr("trainer.samples.draw", fail)
     assert main(["train", str(run.path)]) == 0
     assert run.status().state == State.DONE and run.adapter_file.exists()
     assert "no picture today" in notices(run)

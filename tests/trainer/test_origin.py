@@ -52,6 +52,10 @@ CHANGES = {
         ),
         "optimizer.learning_rate was auto and is 0.01",
     ),
+    "held out": (
+        lambda run, base, pictures: edit(run.path / "config.toml", 'share = "auto"', "share = 0.25"),
+        "validation.share was auto and is 0.25",
+    ),
 }
 
 

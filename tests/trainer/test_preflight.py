@@ -13,7 +13,6 @@ from PIL import Image
 
 from tests.trainer.test_resume import make_run
 from trainer.__main__ import main
-from trainer.chores import Chores
 from trainer.contract.card import CardProcess, NoAnswer, card_processes, held_by
 from trainer.contract.config import ModelSection
 from trainer.contract.ladder import RUNGS
@@ -23,6 +22,7 @@ from trainer.contract.rundir import State
 from trainer.device import Engine
 from trainer.families.locate import load_family
 from trainer.preflight import Memory
+from trainer.samples import Samples
 from trainer.sampling import MOST_ROUNDS, SHARE, Rounds, Shot, affordable_rounds, denoise, encode_pairs, starting_noise
 from trainer.state import load_latest
 
@@ -172,7 +172,7 @@ def test_samples_that_do_not_fit_are_tried_again_leaner_and_given_up_after_three
         shots.append(shot.lean)
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("trainer.chores.draw", fail)
+    monkeypatch.setattr("trainer.samples.draw", fail)
     run = configured(tmp_path, tiny_sd, tiny_set, "1", steps=6)
     assert main(["train", str(run.path)]) == 0
     assert shots == [False, True, True, True]
@@ -185,7 +185,7 @@ def test_samples_that_do_not_fit_are_tried_again_leaner_and_given_up_after_three
 def test_where_memory_is_short_the_steps_give_theirs_up_before_every_later_round(
     tmp_path, tiny_sd, tiny_set, monkeypatch
 ):
-    real, seen = Chores._draw, []
+    real, seen = Samples._sheet, []
 
     def draw(self, step):
         if not seen:
@@ -195,7 +195,7 @@ def test_where_memory_is_short_the_steps_give_theirs_up_before_every_later_round
             raise RuntimeError("CUDA error: CUDNN_STATUS_ALLOC_FAILED")
         real(self, step)
 
-    monkeypatch.setattr(Chores, "_draw", draw)
+    monkeypatch.setattr(Samples, "_sheet", draw)
     run = configured(tmp_path, tiny_sd, tiny_set, "3", steps=6)
     assert main(["train", str(run.path)]) == 0
     assert seen == [0, "room at 0", 0, "room at 0", 3, "room at 0", 6]
@@ -203,20 +203,19 @@ def test_where_memory_is_short_the_steps_give_theirs_up_before_every_later_round
 
 
 def takes(monkeypatch, seconds, fails=()):
-    """Let the pictures of a round take so many seconds of the clock, and the rounds of these numbers fail."""
-    now, rounds = [0.0], []
-    monkeypatch.setattr("trainer.chores.time.monotonic", lambda: now[0])
+    """Let the rows of a round take so many seconds of the clock, and the rows of these numbers fail."""
+    now, rows = [0.0], []
+    monkeypatch.setattr("trainer.samples.time.monotonic", lambda: now[0])
 
     def draw(family, shot, texts, seed):
-        rounds.append(len(texts))
-        if len(rounds) in fails:
+        rows.append(seed)
+        if len(rows) in fails:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        for _, spent in zip(texts, seconds, strict=False):
-            now[0] += spent
-            yield Image.new("RGB", (8, 8))
+        now[0] += seconds[seed - rows[0]]
+        return [Image.new("RGB", (8, 8)) for _ in texts]
 
-    monkeypatch.setattr("trainer.chores.draw", draw)
-    return rounds
+    monkeypatch.setattr("trainer.samples.draw", draw)
+    return rows
 
 
 def test_the_budget_of_pictures_is_found_by_the_first_round_that_succeeds(tmp_path, tiny_sd, tiny_set, monkeypatch):
@@ -230,11 +229,11 @@ def test_the_budget_of_pictures_is_found_by_the_first_round_that_succeeds(tmp_pa
 
 def test_the_first_picture_warms_up_and_does_not_count(tmp_path, tiny_sd, tiny_set, monkeypatch):
     monkeypatch.setattr("trainer.assemble.seconds_per_step", lambda *_: 1.0)
-    rounds = takes(monkeypatch, [1000.0, 0.1])
+    rows = takes(monkeypatch, [1000.0, 0.1])
     run = configured(tmp_path, tiny_sd, tiny_set, steps=20)
     assert main(["train", str(run.path)]) == 0
-    assert rounds[0] == 2 and run.engine()["samples"]["seconds"] == pytest.approx(0.1)
-    assert run.engine()["samples"]["prompts"] == 2 and len(rounds) == 6
+    assert rows[:2] == [42, 43] and run.engine()["samples"]["seconds"] == pytest.approx(0.1)
+    assert run.engine()["samples"]["prompts"] == 2 and len(rows) == 12
 
 
 def test_the_leaner_way_to_draw_draws_the_same(tiny_sd):

@@ -24,7 +24,12 @@ def make_run(home, base, pictures, **training) -> RunDir:
         "dataset": {"path": str(pictures), "flip": True, "caption_dropout": 0.2},
         "adapter": {"rank": 4, "dropout": 0.1, "text_encoder": True},
         "training": {"steps": STEPS, "batch_size": 2, "save_every": "7", "threads": 1, **training},
-        "sampling": {"every": "50%", "steps": 2, "prompts": ["a picture number 0", "a picture number 1"]},
+        "sampling": {
+            "every": "50%",
+            "steps": 2,
+            "prompts": ["a picture number 0", "a picture number 1"],
+            "strengths": [1.0],
+        },
     }
     return create_run(home, "run", compose([layer]))
 

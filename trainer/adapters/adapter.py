@@ -43,6 +43,21 @@ class Adapter:
             for layer in self.layers.values():
                 layer.off = False
 
+    @contextmanager
+    def faded(self, strengths: Tensor) -> Iterator[None]:
+        """Within this each sample has the adapter at a strength of its own: [B], or a batch of several times B.
+
+        For pictures only: nothing learns from it, and recorded graphs know nothing of it.
+        """
+        for layer in self.layers.values():
+            layer.strengths = strengths
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            for layer in self.layers.values():
+                layer.strengths = None
+
     def view(self, name: str) -> Tensor:
         """What a slot holds, as it is trained: fp32."""
         return self.arena.view(self.arena.master, name)

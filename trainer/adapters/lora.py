@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from trainer.adapters.adapter import Adapter
 from trainer.adapters.arena import Arena, Slot
 from trainer.adapters.dropout import Dropout
-from trainer.adapters.packed import pack
+from trainer.adapters.packed import pack, per_sample
 from trainer.adapters.sizes import Size, is_spatial, sizes_of
 from trainer.contract.config import AdapterSection
 from trainer.protocols import Target
@@ -112,9 +112,11 @@ class LoraLayer(nn.Module):
         scale: what the update is multiplied by.
         dropout: shared by all layers.
         off: whether it answers as the frozen layer alone, see `Adapter.off`.
+        strengths: a factor for each sample of a batch, see `Adapter.faded`.
     """
 
     off = False
+    strengths: Tensor | None = None
 
     def __init__(self, base: Layer, A: nn.Parameter, B: nn.Parameter, scale: float, dropout: Dropout) -> None:
         super().__init__()
@@ -129,6 +131,8 @@ class LoraLayer(nn.Module):
         """[..., I] -> [..., O] for a linear layer, [B, I, H, W] -> [B, O, H', W'] for a convolution."""
         if self.off:
             return self.base(x)
+        if self.strengths is not None:
+            return self._faded(x, self.strengths)
         if self.A.dim() == 4:
             return self._pictures(x)
         if len(self.weight.shape) == 2:
@@ -140,6 +144,14 @@ class LoraLayer(nn.Module):
         mask = None if mask is None else mask.view(len(x), -1, len(self.A)).mT
         y = PixelLora.apply(pixels, self.weight, *self._rest(mask))
         return y.view(x.shape[0], -1, *x.shape[2:])
+
+    def _faded(self, x: Tensor, strengths: Tensor) -> Tensor:
+        factors = per_sample(strengths, x) * self.scale
+        if len(self.weight.shape) == 2:
+            return self.base(x) + F.linear(F.linear(x, self.A) * factors, self.B)
+        A = self.A if self.A.dim() == 4 else self.A[..., None, None]
+        hidden = F.conv2d(x, A, None, *geometry(self.base)) * factors
+        return self.base(x) + F.conv2d(hidden, self.B[..., None, None])
 
     def _rows(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])

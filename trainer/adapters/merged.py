@@ -19,6 +19,7 @@ from trainer.adapters.adapter import Adapter
 from trainer.adapters.arena import Arena, Slot
 from trainer.adapters.dropout import Dropout
 from trainer.adapters.lora import Layer, geometry
+from trainer.adapters.packed import per_sample
 from trainer.adapters.sizes import Size, sizes_of
 from trainer.contract.config import AdapterSection
 from trainer.protocols import Target
@@ -55,9 +56,11 @@ class MergedLayer(nn.Module):
     Attributes:
         base: the frozen layer.
         off: whether it answers as the frozen layer alone, see `Adapter.off`.
+        strengths: a factor for each sample of a batch, see `Adapter.faded`.
     """
 
     off = False
+    strengths: Tensor | None = None
 
     def __init__(self, base: Layer, tensors: Tensors, method: Method, alpha: float, dropout: Dropout) -> None:
         super().__init__()
@@ -76,6 +79,8 @@ class MergedLayer(nn.Module):
         if self.off:
             return answer
         beside = checkpoint(self._beside, x, *self._tensors, use_reentrant=False, preserve_rng_state=False)
+        if self.strengths is not None:
+            return answer + beside * per_sample(self.strengths, beside)
         mask = self.dropout.mask(self, x, (1, 1, 1))
         return answer + (beside if mask is None else beside * mask[0, 0])
 

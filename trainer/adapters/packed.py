@@ -81,9 +81,20 @@ class Packed:
         A, B = self.matrices
         if self.layers[0].off:
             return self.weight.forward(rows).view(*x.shape[:-1], len(B), -1).unbind(-2)
+        if self.layers[0].strengths is not None:
+            hidden = ((x @ A.t()) * per_sample(self.layers[0].strengths, x)).flatten(0, -2)
+            y = self.weight.forward(rows)
+            _side_by_side(y, len(B)).baddbmm_(_side_by_side(hidden, len(B)), B.mT, alpha=self.scale)
+            return y.view(*x.shape[:-1], len(B), -1).unbind(-2)
         mask = self.dropout.mask(self, x, (len(x), len(rows) // len(x), len(A)), len(B))
         y = PackedProduct.apply(rows, self.weight, self.matrices, self.grads, self.scale, mask, *self.leaves)
         return y.view(*x.shape[:-1], len(B), -1).unbind(-2)
+
+
+def per_sample(strengths: Tensor, x: Tensor) -> Tensor:
+    """Factors [B] as something x [k B, ...] can be multiplied by."""
+    factors = strengths.to(x.device, x.dtype).repeat(len(x) // len(strengths))
+    return factors.view(-1, *[1] * (x.dim() - 1))
 
 
 def pack(root: nn.Module, trained: Collection[nn.Module]) -> None:

@@ -56,6 +56,12 @@ def amended(config: RunConfig, changes: Sequence[Amendment]) -> RunConfig:
     return config
 
 
+def last_length(changes: Sequence[Amendment]) -> int:
+    """The step at which somebody last said how long a run is to be; -1 where nobody did since it began."""
+    said = (one.step for one in changes if set(LENGTHS) & set(one.changes.get("training", {})))
+    return max(said, default=-1)
+
+
 def check_allowed(changes: Layer) -> None:
     """Refuse what would make it another run. Raises UserError with what can be changed."""
     names = [f"{section}.{key}" for section, values in changes.items() for key in values]

@@ -22,6 +22,7 @@ class Preflight:
         samples_every: optimiser steps from one round of sample pictures to the next; None for no samples.
         samples_prompts: pictures of a round.
         samples_seconds: for all sample pictures to come.
+        validation_seconds: for measuring held-out pictures, from now on.
         saves_seconds: for all checkpoints to come.
         seconds_left: all of that together.
         allocated, reserved: most memory that tensors took so far, and torch with what it holds in stock.
@@ -46,6 +47,7 @@ class Preflight:
     processes: tuple[CardProcess, ...] = ()
     length: Length | None = None
     rate: float = 0.0
+    validation_seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """As the event holds it; times to the millisecond."""

@@ -14,6 +14,7 @@ It ends when standard input is closed, so it never outlives the program that sta
 "total": 40, ...}; its last line is the answer.
 """
 
+import time
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,7 +24,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from trainer.contract.config import NumberType, Prediction, Switch
 from trainer.contract.errors import UserError
-from trainer.contract.rundir import run_of
+from trainer.contract.files import write_atomic
+from trainer.contract.rundir import RunDir, run_of
 
 Model = TypeVar("Model", bound=BaseModel)
 Detail = Literal["auto", "brief", "detailed", "paragraph"]
@@ -120,6 +122,52 @@ class SweepRequest(Asked):
     size: tuple[int, int] | None = None
     clip_skip: Annotated[int, Field(ge=1, le=12)] | None = None
     out: str
+
+
+class SampleRequest(Asked):
+    """A prompt that a run draws between two of its steps: `requests/sample-ID.json` in its folder.
+
+    The answer is an event: `answered` with the files under `samples/`, or `unanswered` with the problem.
+
+    Attributes:
+        prompt: what to draw.
+        strengths: of the adapter, side by side; none: as the run's samples.
+        negative, seed: None: as the run's samples.
+    """
+
+    prompt: str = Field(min_length=1, max_length=4000)
+    strengths: tuple[Annotated[float, Field(ge=-4, le=4)], ...] = Field((), max_length=9)
+    negative: str | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+
+
+def parse_strengths(text: str) -> tuple[float, ...]:
+    """Numbers with commas between them.
+
+    Raises:
+        UserError: something else, or numbers that make no sense as strengths.
+    """
+    try:
+        found = tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise UserError(f"'{text}' is no list of strengths", "strengths", "Write numbers, such as 0,0.5,1.") from None
+    if len(found) > 9 or not all(-4 <= one <= 4 for one in found):
+        raise UserError(f"'{text}' cannot be drawn", "strengths", "Give at most nine numbers from -4 to 4.")
+    return found
+
+
+def ask_sample(run: RunDir, request: SampleRequest) -> str:
+    """Ask a run for pictures; return the id of the answer."""
+    name = f"{time.time_ns():x}"
+    folder = run.path / "requests"
+    folder.mkdir(exist_ok=True)
+    write_atomic(folder / f"sample-{name}.json", request.model_dump_json())
+    return name
+
+
+def asked_samples(run: RunDir) -> list[Path]:
+    """The requests for pictures that are not answered yet, oldest first."""
+    return sorted((run.path / "requests").glob("sample-*.json"))
 
 
 class CaptionRequest(Asked):

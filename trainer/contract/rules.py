@@ -103,6 +103,7 @@ DRAWN = Need("sampling.every", "not never", lambda value: value != "never", "aut
 SPATIAL = Need(  # convolutions may be among the layers
     "adapter.targets", "everything or paths", lambda value: AdapterSection(targets=value).spatial, "everything"
 )
+HELD = Need("validation.share", "not 0", lambda value: value != 0, "auto")
 BENT = tuple(name for name, row in CHOICES["objective.loss"].items() if "objective.huber_c" in row.reads)
 
 ONLY_WITH: tuple[OnlyWith, ...] = (
@@ -135,6 +136,8 @@ ONLY_WITH: tuple[OnlyWith, ...] = (
     OnlyWith("engine.autotune", (GPU,)),
     OnlyWith("engine.autotune", (among("engine.deterministic", False),)),
     *(OnlyWith(f"sampling.{key}", (DRAWN,)) for key in ("negative", "steps", "guidance", "sampler", "seed")),
+    *(OnlyWith(f"validation.{key}", (HELD,)) for key in ("every", "seed", "stop_after")),
+    OnlyWith("validation.stop_after", (Need("validation.every", "not never", DRAWN.holds, "auto"),)),
     OnlyWith("sampling.negative", (above("sampling.guidance", 1, example=5.0),)),
 )
 

@@ -23,6 +23,7 @@ from trainer.pictures.buckets import Bucket
 from trainer.pictures.crops import Shown, plan
 from trainer.pictures.epochs import Share
 from trainer.pictures.gather import crop_options, gather
+from trainer.pictures.holdout import candidate, held_out
 from trainer.pictures.measure import Measured, Unusable, measure_all
 from trainer.pictures.prompts import default_prompts
 from trainer.pictures.wording import draw_texts, wordings
@@ -47,12 +48,14 @@ class Cache:
         skipped: a sentence for each file that could not be used.
         prompts: what is drawn while training, where the config does not say.
         latents: gives what a row's views name.
+        held: rows of held-out pictures, which are not among `pictures`.
     """
 
     pictures: tuple[CachedPicture, ...]
     skipped: tuple[str, ...]
     prompts: tuple[str, ...]
     latents: Latents
+    held: tuple[CachedPicture, ...] = ()
 
     @property
     def originals(self) -> tuple[CachedPicture, ...]:
@@ -96,7 +99,8 @@ def build_cache(run: RunDir, store: Store, family: Family, told: Told) -> Cache:
     if not kept:
         write_list(path, rows, skipped, prompts)
         prune(store.shelf)
-    return Cache(rows, skipped, prompts, latents)
+    learned, held = (tuple(row for row in rows if row.held is out) for out in (False, True))
+    return Cache(learned, skipped, prompts, latents, held)
 
 
 def _aloud(run: RunDir, told: Told) -> Told:
@@ -127,14 +131,29 @@ def _plan(run: RunDir, family: Family, options: DatasetSection, told: Told) -> P
     for trouble in (item.mask_trouble for item in usable if item.mask_trouble):
         run.emit("notice", text=trouble)
     shown = plan([(item.picture.entry, item.size) for item in usable], shown_as)
+    held = _held_out(run, usable)
     texts, identity = _texts(run, usable), family.identity("vae")
     again = len(shown_as.resolutions)
     rows = [
-        replace(_row(item, planned, identity, family), texts=own)
+        replace(_row(item, planned, identity, family), texts=own, held=content(item) in held)
         for item, planned, own in zip(usable * again, shown, texts * again, strict=True)
     ]
-    prompts = default_prompts([item.picture for item in usable])
+    prompts = default_prompts([item.picture for item in usable if content(item) not in held])
     return tuple(rows), tuple(skipped), prompts
+
+
+def content(item: Measured) -> str:
+    """What a picture shows, as an album's copies are called too."""
+    return item.digest[:32]
+
+
+def _held_out(run: RunDir, usable: Sequence[Measured]) -> frozenset[str]:
+    """The contents that are never trained on."""
+    options = run.config().validation
+    found = held_out([candidate(item.picture, content(item)) for item in usable], options.share, options.seed)
+    if options.share not in ("auto", 0) and not found:
+        run.emit("notice", text="no picture can be held out: every one is the last of its concept")
+    return found
 
 
 def _texts(run: RunDir, usable: Sequence[Measured]) -> list[tuple[str, ...]]:

@@ -11,9 +11,10 @@ from torch import Tensor
 # What is drawn: appended to, never reordered.
 NOISE, TIMESTEP, LATENT, FLIP, CAPTION, DROPOUT, ORDER, OFFSET, CROP, WORDING = range(10)
 PYRAMID, PERTURBATION, STRATUM = range(10, 13)
+VALIDATION = 13
 
 
-def generator(seed: int, what: int, *place: int) -> torch.Generator:
+def generator(seed: int, what: int, *place: int | str) -> torch.Generator:
     """Return a CPU generator that depends on nothing but its arguments."""
     key = blake2b(repr((seed, what, *place)).encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(key, "little") >> 1)

@@ -43,7 +43,7 @@ def read_texts(run: RunDir, store: Store, family: Family, config: RunConfig, cac
     for picture in cache.originals:
         if any(family.too_long(text, limit) for text in picture.texts):
             run.emit("notice", text=f"the caption of {picture.name} is cut after {75 * limit} tokens")
-    texts = [*dict.fromkeys(text for picture in cache.pictures for text in picture.texts if text), ""]
+    texts = [*dict.fromkeys(text for picture in (*cache.pictures, *cache.held) for text in picture.texts if text), ""]
     tokens = family.tokenize(texts, limit)
     prompts = config.sampling.prompts or cache.prompts
     rows = {text: row for row, text in enumerate(texts)}

@@ -47,6 +47,7 @@ class CachedPicture:
         sides: 2 where it may be mirrored, else 1.
         views: its crops; where it may be mirrored, each followed by its mirror image.
         mask_digest: SHA-256 of the mask's file.
+        held: whether it is held out, see `trainer.pictures.holdout`.
     """
 
     key: str
@@ -65,6 +66,7 @@ class CachedPicture:
     views: tuple[View, ...]
     mask_digest: str = ""
     share: Share | None = None
+    held: bool = False
 
     @property
     def turn(self) -> Turn:

@@ -30,6 +30,11 @@ class Objective:
         added = batch.noise if batch.added is None else batch.added
         return add_noise(batch.clean, added, self.signal[batch.timesteps])
 
+    def plain_error(self, answer: Tensor, batch: Batch) -> Tensor:
+        """[B] mean squared error against the noise or v, whatever the objective makes of it."""
+        wanted = target(self.prediction, batch.clean, batch.noise, self.signal[batch.timesteps])
+        return (answer.float() - wanted.float()).square().mean(dim=(1, 2, 3))
+
     def loss(self, answer: Tensor, batch: Batch, before: Tensor | None) -> Tensor:
         """Mean weighted error of a micro-step, a scalar.
 

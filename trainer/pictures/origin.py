@@ -18,7 +18,15 @@ from trainer.formats.bases import find_base
 from trainer.pictures.gather import Picture, gather
 
 NAME = "origin.json"
-CHANGEABLE = ("training.steps", "training.epochs", "training.views", "training.save_every", "training.threads")
+CHANGEABLE = (
+    "training.steps",
+    "training.epochs",
+    "training.views",
+    "training.save_every",
+    "training.threads",
+    "validation.every",
+    "validation.stop_after",
+)
 SECTIONS = (
     "model",
     "dataset",
@@ -27,6 +35,7 @@ SECTIONS = (
     "schedule",
     "objective",
     "training",
+    "validation",
 )  # the others change no step
 PIECES, PIECE = 8, 64 * 2**10  # of a file, in bytes: enough to tell two apart without reading gigabytes
 READERS = 8

@@ -21,7 +21,8 @@ ALWAYS = {  # or as the pictures and the base are, which `gather` and the famili
     "max_timestep prior",
     "training": "steps epochs views batch_size accumulation seed save_every ema threads",
     "engine": "graph layout kernels compile checkpointing base",
-    "sampling": "prompts every",
+    "sampling": "prompts strengths every",
+    "validation": "share",
     "export": "dtype captions",
 }
 
@@ -30,7 +31,7 @@ def failing(need: Need) -> object:
     """A value that a need does not accept: the setting's default, or another one."""
     item = form.field(need.setting)
     words = [*item.words, "torch.optim.NAdam"] if need.setting == "optimizer.name" else item.words
-    words = words or [value for value in (item.default, item.bounds[0], True, False) if value is not None]
+    words = [*words, *(value for value in (item.default, item.bounds[0], True, False) if value is not None)]
     return next(value for value in words if not need.holds(value))
 
 

@@ -24,6 +24,7 @@ from trainer.contract.config.section import (
     Until,
     interval,
 )
+from trainer.contract.config.validation import ValidationSection
 
 __all__ = [
     "AUTO_OR_EVERY",
@@ -50,6 +51,7 @@ __all__ = [
     "Switch",
     "TrainingSection",
     "Until",
+    "ValidationSection",
     "interval",
 ]
 
@@ -66,6 +68,7 @@ class RunConfig(Section):
     training: TrainingSection
     engine: EngineSection = EngineSection()
     sampling: SamplingSection = SamplingSection()
+    validation: ValidationSection = ValidationSection()
     export: ExportSection = ExportSection()
 
     def value(self, name: str) -> Any:

@@ -1,6 +1,6 @@
 """What a run shows and leaves behind: sample pictures, the adapter file."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,12 @@ class SamplingSection(Section):
     prompts: tuple[str, ...] = Field(
         (),
         description="Sample prompts. Empty: two training captions, the trigger in a new scene, and that scene alone.",
+    )
+    strengths: tuple[Annotated[float, Field(ge=-4, le=4)], ...] = Field(
+        (0.0, 0.5, 1.0),
+        min_length=1,
+        max_length=9,
+        description="Every prompt is drawn at these strengths of the adapter, side by side from one seed. 0: the base.",
     )
     negative: str = Field("", description="What the sample pictures should not show.")
     every: AutoOrEvery = Field(
