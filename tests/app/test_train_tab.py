@@ -31,7 +31,7 @@ def test_the_rates_follow_the_optimiser_that_is_chosen():
 def test_a_package_that_is_missing_is_said_before_anything_waits(tmp_path, monkeypatch):
     folder = make_pictures(tmp_path / "datasets" / "mine", 2)
     with gr.Blocks() as blocks, gr.Tabs() as tabs, gr.Tab("Train") as tab:
-        page = Page(tmp_path, blocks, tabs, gr.Textbox(), gr.Textbox(), gr.Textbox(), tab)
+        page = Page(tmp_path, blocks, tabs, gr.Textbox(), gr.Textbox(), gr.Textbox(), gr.Textbox(), tab)
     asked = {"dataset": str(folder), "preset": "style", "base": "demo", "trigger": "", "length": 10, "unit": "steps"}
     values = {**asked, "name": "", "optimizer.name": "came", "optimizer.arguments": "clip_threshold = 2.0"}
     names = {name: name for name in values}

@@ -158,6 +158,12 @@ CLASHES: tuple[Clash, ...] = (
         "Set it to 0, or take another optimiser.",
     ),
     Clash(
+        ("adapter.text_encoder_until", "objective.prior"),
+        lambda config: config.adapter.text_encoder_until != "end" and config.objective.prior == "base",
+        "the base's own answer needs the text encoders as they were, and captions are encoded once when they stop",
+        "Set it to end, or objective.prior to pictures.",
+    ),
+    Clash(
         ("training.ema", "optimizer.name"),
         lambda config: bool(config.training.ema) and optimizer_row(config.optimizer.name).averages,
         "this optimiser keeps an average of its own, and training.ema asks for another",

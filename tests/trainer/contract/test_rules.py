@@ -98,6 +98,7 @@ CLASHING = {
     "optimizer.lora_plus_ratio": ["optimizer.lora_plus_ratio=16", "optimizer.name=prodigy"],
     "optimizer.text_encoder_learning_rate": ["optimizer.text_encoder_learning_rate=0.5", "optimizer.name=prodigy"],
     "adapter.max_norm": ["adapter.max_norm=1", "optimizer.name=schedulefree"],
+    "adapter.text_encoder_until": ["adapter.text_encoder_until=50%", "objective.prior=base"],
     "training.ema": ["training.ema=0.99", "optimizer.name=schedulefree"],
     "objective.noise_offset": ["objective.noise_offset=0.1", "objective.pyramid_iterations=6"],
     "objective.min_timestep": ["objective.min_timestep=0.7", "objective.max_timestep=600"],
