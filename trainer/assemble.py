@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from trainer.adapters.adapter import Adapter
-from trainer.adapters.sizes import parameters, sizes_of
 from trainer.adapters.starting import check_start, start_from
 from trainer.chores import Chores
 from trainer.compiling import settle
@@ -18,7 +17,6 @@ from trainer.contract.catalog import optimizer_row, pick, resolve
 from trainer.contract.checkpoints import SUCCEEDS
 from trainer.contract.config import RunConfig, interval
 from trainer.contract.errors import UserError
-from trainer.contract.ladder import RUNGS
 from trainer.contract.rates import part_rate, peak_rates
 from trainer.contract.remarks import remarks
 from trainer.contract.rundir import RunDir, State
@@ -29,11 +27,10 @@ from trainer.data.cache import Cache, build_cache
 from trainer.data.order import Order
 from trainer.data.store import store_of
 from trainer.data.texts import encode_now, read_texts
-from trainer.device import Engine, choose_attention, choose_engine, choose_layout, processes, room
+from trainer.device import Engine, choose_engine, choose_layout, processes, room
 from trainer.families.locate import load_family
 from trainer.graph import Graphed
-from trainer.kernels.check import trouble
-from trainer.memory import plan
+from trainer.loading import latent_pixels, load_adapted, trained_layers, with_kernels
 from trainer.objectives.chosen import Objective
 from trainer.objectives.diffusion import alphas_cumprod
 from trainer.optim.build import build, rehearse
@@ -42,7 +39,7 @@ from trainer.optim.scaling import Guard, LossScale, clip_gradient
 from trainer.pictures.length import planned_steps
 from trainer.pictures.origin import check_origin
 from trainer.preflight import seconds_per_step
-from trainer.protocols import Batch, Family, Optimizer, Report, Target, Text
+from trainer.protocols import Batch, Family, Optimizer, Report, Text
 from trainer.samples import Samples, prompt_encoder, sample_texts
 from trainer.sampling import VALIDATION_SHARE
 from trainer.state import MASTER, Checkpoint, has_checkpoint, load_latest
@@ -336,70 +333,6 @@ def _say_what_is_missing(run: RunDir, config: RunConfig) -> Path | None:
 
 def _of_unet(group: str) -> bool:
     return group.partition(".")[0] == "unet"
-
-
-def training_side(family: Family, config: RunConfig) -> int:
-    """Side in pixels of the square whose area the run's largest pictures have."""
-    return max(config.dataset.resolutions(family.resolution))
-
-
-def with_kernels(run: RunDir, engine: Engine) -> Engine:
-    """Go without our kernels where they cannot run, and without torch's compiler where they can.
-
-    Raises:
-        UserError: they were asked for by name.
-    """
-    if engine.kernels == "triton" and (reason := trouble()):
-        if run.config().engine.kernels == "triton":
-            raise UserError(f"our kernels cannot run here: {reason}", "engine.kernels", "Leave it at auto.")
-        run.emit("notice", text=f"slower, without our own kernels, which cannot run here: {reason}")
-        engine = replace(engine, kernels="torch")
-    if engine.compile and engine.kernels == "triton":
-        text = "without torch's compiler: our kernels fuse the same already (engine.kernels=torch does without them)"
-        run.emit("notice", text=text)
-        engine = replace(engine, compile=False)
-    return engine
-
-
-def load_adapted(run: RunDir, family: Family, config: RunConfig, pixels: int) -> tuple[Engine, Adapter]:
-    """Choose how the UNet is held, load it so, and put the adapter into it.
-
-    Args:
-        run: is told what was chosen.
-        family: its UNet is not loaded yet.
-        config: the run's.
-        pixels: latent pixels of a batch.
-    """
-    options, side = config.adapter, training_side(family, config)
-    shapes = family.attentions(config.training.batch_size, side, side) if family.engine.device.type == "cuda" else []
-    family.engine, found = choose_attention(family.engine, shapes)
-    if found:
-        run.emit("attention", **asdict(found))
-    targets, trained = trained_layers(family, config)
-    engine = family.engine = plan(run, family.engine, family, pixels, trained)
-    parts = {target.part: family.part(target.part) for target in targets}
-    adapter: Adapter = resolve(pick("adapter.method", options.method))(targets, parts, options, config.training.seed)
-    family.checkpoint(RUNGS[engine.rung].share)
-    return engine, adapter
-
-
-def trained_layers(family: Family, config: RunConfig) -> tuple[list[Target], int]:
-    """The layers that get an update, and how many numbers are trained; the UNet is not loaded for it.
-
-    Raises:
-        UserError: a pattern fits no layer.
-    """
-    options = config.adapter
-    shapes = family.shapes(family.targets(options.targets, options.text_encoder, options.patterns))
-    sizes = sizes_of(shapes, options)
-    return list(sizes), parameters(shapes, sizes)
-
-
-def latent_pixels(family: Family, config: RunConfig) -> int:
-    """Latent pixels of one picture of the run, about."""
-    side = training_side(family, config)
-    _, height, width = family.latent_shape(side, side)
-    return height * width
 
 
 def total_steps(config: RunConfig, cache: Cache, order: Order) -> int:

@@ -8,12 +8,12 @@ import torch
 from tests.tiny import make_pictures, make_tiny_sd
 from trainer import compiling
 from trainer.__main__ import main
-from trainer.assemble import with_kernels
 from trainer.contract.compose import compose
 from trainer.contract.errors import UserError
 from trainer.contract.rundir import create_run
 from trainer.device import choose_engine
 from trainer.formats.header import read_header
+from trainer.loading import with_kernels
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_a_streamed_base_cannot_be_compiled():
 
 
 def test_nothing_is_compiled_where_our_kernels_run(tmp_path, base, pictures, monkeypatch):
-    monkeypatch.setattr("trainer.assemble.trouble", lambda: "")
+    monkeypatch.setattr("trainer.loading.trouble", lambda: "")
     config = compose([{"model": {"base": str(base)}, "dataset": {"path": str(pictures)}, "engine": {"compile": True}}])
     run, engine = create_run(tmp_path, "both", config), choose_engine(config, {})
     assert not with_kernels(run, replace(engine, kernels="triton")).compile

@@ -35,7 +35,7 @@ def pictures(tmp_path_factory):
 def make_lean(monkeypatch):
     """From now on runs of this process take the lean blocks."""
     monkeypatch.setattr("trainer.device._kernels", lambda *_: "triton")
-    monkeypatch.setattr("trainer.assemble.trouble", lambda: "")
+    monkeypatch.setattr("trainer.loading.trouble", lambda: "")
     monkeypatch.setattr("trainer.families.sd.our_kernels", lambda: REFERENCE._replace(group_norm=as_strict_as_ours))
 
 
