@@ -1,7 +1,7 @@
 """Config -> Run: the only place that builds one, and the only reader of the whole config."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -277,9 +277,7 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     run.write_status(State.PREPARING, message="loading the base model")
     report.told("loading the base model", 0, 1)
     rehearse(config)
-    for remark in remarks(config, config.training.steps):
-        run.emit("notice", text=str(remark))
-        report.said(str(remark))
+    _tell(run, report, map(str, remarks(config, config.training.steps)))
     engine = with_kernels(run, choose_engine(config, run.engine()).apply())
     start = _say_what_is_missing(run, config)
     # Text encoders and VAE are the same on every rung of the memory ladder.
@@ -296,8 +294,7 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
         texts = sample_texts(family, encode, config, words.prompts)
     report.told("loading the UNet", 0, 1)
     engine, adapter = load_adapted(run, family, config, pixels)
-    for sentence in start_from(start, adapter, family.layout()) if start else ():
-        run.emit("notice", text=sentence)
+    _tell(run, report, start_from(start, adapter, family.layout()) if start else ())
     turns = [picture.turn for picture in cache.pictures]
     order = Order(turns, config.training.batch_size, config.training.seed, *processes(engine))
     total = total_steps(begun, cache, order)
@@ -312,6 +309,12 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     return AssembledRun(
         config, family, adapter, optimizer, batches, chores, objective, words.table, words.tokens, total, engine
     )
+
+
+def _tell(run: RunDir, report: Report, sentences: Iterable[str]) -> None:
+    for sentence in sentences:
+        run.emit("notice", text=sentence)
+        report.said(sentence)
 
 
 def _say_what_is_missing(run: RunDir, config: RunConfig) -> Path | None:
