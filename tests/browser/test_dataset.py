@@ -163,6 +163,7 @@ def undone(page: Page, site: Site, expected: list[str], most: int = 1) -> None:
         page.locator("#dataset-undo").click()
         eventually(lambda now=now: captions(site, "twelve") != now, page)
         if captions(site, "twelve") == expected:
+            page.wait_for_timeout(2000)  # the page shows it a moment after the file has it
             return
     assert captions(site, "twelve") == expected
 
@@ -194,7 +195,9 @@ def many_at_once(page: Page, site: Site) -> None:
 def selected(page: Page, site: Site) -> None:
     tiles = page.locator("#dataset-grid .tile")
     tiles.nth(1).click()
+    expect(page.locator("#dataset-stage figcaption")).to_contain_text("2.png")
     tiles.nth(3).click(modifiers=["Shift"])
+    expect(page.locator("#dataset-out")).to_have_text("Leave out 3 selected")
     tiles.nth(5).click(modifiers=["Control"])
     expect(page.locator("#dataset-out")).to_have_text("Leave out 4 selected")
     page.locator("#dataset-out").click()
@@ -258,8 +261,10 @@ def as_train_has_it(page: Page, site: Site) -> None:
 
 def a_share(page: Page, site: Site) -> None:
     page.locator("#dataset-concepts > button").click()
+    page.wait_for_timeout(2000)  # what the tab before has changed is still being shown, the names of concepts with it
     page.locator("#concept-name input").fill("few")
     page.keyboard.press("Enter")
+    expect(page.locator("#concept-name input")).to_have_value("few")
     page.locator("#concept-put").click()
     expect(page.locator("#concept-table [data-testid=cell-0-2]")).to_contain_text("8%")
     page.locator("#concept-table [data-testid=cell-0-6]").dblclick()
@@ -315,7 +320,7 @@ def keys_of_other_boxes(page: Page, site: Site) -> None:
     field(page, "dataset-caption").press("Alt+ArrowRight")
     field(page, "dataset-caption").press("Alt+ArrowDown")
     expect(name).to_contain_text("2.png")
-    page.wait_for_timeout(1000)
+    page.wait_for_timeout(3000)  # a late answer would open it once more, with what is written elsewhere below
     expect(name).to_contain_text("2.png")
 
 
