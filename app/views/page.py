@@ -2,6 +2,7 @@
 
 import functools
 import html
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,19 @@ def in_turn(name: str) -> dict[str, Any]:
     """
     return {"show_progress": "hidden", "api_visibility": "private", "trigger_mode": "always_last",
             "concurrency_limit": 1, "concurrency_id": name}  # fmt: skip
+
+
+def settle(blocks: gr.Blocks) -> None:
+    """Let no event run in a circle; to be called when the page is complete.
+
+    Where a listener that is "always_last" was busy, Gradio 6.31 sends the whole event anew, to all its listeners, of
+    which others are busy then: two changes shortly after each other go round and round without end. So listeners of an
+    event that has several are told of each change, and answer in turn.
+    """
+    heard = Counter(target for listener in blocks.fns.values() for target in listener.targets if target[0] is not None)
+    for listener in blocks.fns.values():
+        if listener.trigger_mode == "always_last" and any(heard[target] > 1 for target in listener.targets):
+            listener.trigger_mode, listener.concurrency_limit = "multiple", 1
 
 
 def edited(*components: Any) -> list[Any]:

@@ -14,7 +14,7 @@ from PIL import Image
 from app import routes
 from app.tabs.dataset import bulk, concepts, crops, doctor, editor, importing
 from app.tabs.dataset.background import beside
-from app.tabs.dataset.desk import Desk
+from app.tabs.dataset.desk import Desk, bound, of
 from app.views import sets, uploads
 from trainer.contract.errors import UserError
 from trainer.contract.home import find_home
@@ -69,7 +69,8 @@ def test_a_caption_is_written_once_and_only_if_somebody_typed(home: Path, folder
 
 def test_an_edit_of_many_is_shown_as_it_is_made(home: Path, folder: Path) -> None:
     chosen = open_album(folder).entries[0].id
-    asked = bulk._Asked(str(folder), "", "all", chosen, "chosen", "remove", "solo", "", False, False)
+    selected = bound([str(folder)], chosen)
+    asked = bulk._Asked(str(folder), "", "all", selected, "chosen", "remove", "solo", "", False, False)
     shown = bulk._preview_html(asked)
     assert "<b>1</b> of 1 picture would change" in shown and "<td>a cat, solo</td><td>a cat</td>" in shown
     bulk._apply(desk(home), asked)
@@ -281,3 +282,9 @@ def test_copies_and_the_whole_set_are_served_and_nothing_else(home: Path, folder
         }  # fmt: skip
     assert not list((home / ".cache").glob("*.zip*")), "what was sent is deleted"
     assert client.get("/sets/set/pictures.zip", headers={"sec-fetch-site": "cross-site"}).status_code == 403
+
+
+def test_a_selection_and_a_page_count_where_they_were_made_only() -> None:
+    assert of(["a", "", "all"], bound(["a", "", "all"], "3")) == "3"
+    assert of(["a", "cat", "all"], bound(["a", "", "all"], "3")) == ""
+    assert of(["b"], bound(["a"], "x y")) == "" == of(["a"], "")

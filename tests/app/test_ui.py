@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,16 @@ def test_the_page_is_imported_fast_and_without_torch() -> None:
     ]
     assert all(done.stdout.split(maxsplit=1)[1].strip() == "[]" for done in found)
     assert min(float(done.stdout.split()[0]) for done in found) <= 3.0
+
+
+def test_no_event_of_the_page_runs_in_a_circle(tmp_path: Path) -> None:
+    """Gradio sends an event anew, to all its listeners, for one that was busy and is "always_last"."""
+    listeners = ui.build(find_home(tmp_path)).fns.values()
+    heard = Counter(target for one in listeners for target in one.targets if target[0] is not None)
+    shared = [one for one in listeners if any(heard[target] > 1 for target in one.targets)]
+    assert shared and not [one.name for one in shared if one.trigger_mode == "always_last"]
+    in_order = [one for one in shared if one.trigger_mode == "multiple" and one.fn]
+    assert {one.concurrency_limit for one in in_order} == {1}, "an older answer never comes last"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "example.org"])

@@ -163,7 +163,6 @@ def undone(page: Page, site: Site, expected: list[str], most: int = 1) -> None:
         page.locator("#dataset-undo").click()
         eventually(lambda now=now: captions(site, "twelve") != now, page)
         if captions(site, "twelve") == expected:
-            page.wait_for_timeout(2000)  # the page shows it a moment after the file has it
             return
     assert captions(site, "twelve") == expected
 
@@ -261,7 +260,6 @@ def as_train_has_it(page: Page, site: Site) -> None:
 
 def a_share(page: Page, site: Site) -> None:
     page.locator("#dataset-concepts > button").click()
-    page.wait_for_timeout(2000)  # what the tab before has changed is still being shown, the names of concepts with it
     page.locator("#concept-name input").fill("few")
     page.keyboard.press("Enter")
     expect(page.locator("#concept-name input")).to_have_value("few")
@@ -293,7 +291,6 @@ def trigger_word(page: Page, site: Site) -> None:
     expect(taught).to_have_value("subject")
 
 
-@pytest.mark.xfail(reason="the page may look again by itself first, and then there is nothing to be told", strict=False)
 def test_nothing_typed_is_lost(page: Page, site: Site, twelve: list[Path]) -> None:
     for part in (clicks_in_a_row, keys_of_other_boxes, changed_elsewhere, by_itself):
         part(page, site)
@@ -321,19 +318,13 @@ def keys_of_other_boxes(page: Page, site: Site) -> None:
     field(page, "dataset-caption").press("Alt+ArrowRight")
     field(page, "dataset-caption").press("Alt+ArrowDown")
     expect(name).to_contain_text("2.png")
-    page.wait_for_timeout(3000)  # a late answer would open it once more, with what is written elsewhere below
-    expect(name).to_contain_text("2.png")
 
 
 def changed_elsewhere(page: Page, site: Site) -> None:
     folder, second = site.home / "datasets" / "twelve", entries(site, "twelve")[1]
     box = field(page, "dataset-caption")
-    for number in range(6):
-        other = f"of another tab {number}"
-        edit(folder, "elsewhere", [second.id], set_captions(other))
-        page.wait_for_timeout(1000)
-        if box.input_value() != other:  # else the page has just looked by itself, and there is nothing to be told
-            break
+    other = "of another tab"
+    edit(folder, "elsewhere", [second.id], set_captions(other))
     box.fill("typed here")
     box.press("Control+Enter")
     expect(page.locator(".toast-item").first).to_contain_text(f"now it says: {other}")

@@ -37,7 +37,8 @@ def build(page: Page) -> None:
         filled = sets.has_pictures(path)
         return gr.HTML(visible=not filled), gr.Column(visible=filled), _download_html(path)
 
-    desk.follow(show, page.dataset, [nothing, area, download])
+    desk.follow(show, [page.dataset], [nothing, area, download])
+    desk.settle()
 
 
 def _download_html(path: str) -> str:

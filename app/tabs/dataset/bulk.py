@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from app.tabs.dataset.desk import Desk, Words, look, news
+from app.tabs.dataset.desk import Desk, Words, look, news, of
 from app.views import grid, sets
 from app.views.page import edited, in_turn, kindly, quiet
 from trainer.contract.errors import UserError
@@ -89,7 +89,7 @@ def build(desk: Desk, words: Words) -> None:
         show, asked, said, **in_turn("bulk"),
     )  # fmt: skip
     apply.click(kindly(do), asked, [desk.changed, said], **quiet())
-    desk.follow(_tags_html, desk.page.dataset, listed)
+    desk.follow(_tags_html, [desk.page.dataset], [listed])
     listed.tag(_wanted, None, words.text, **quiet())
 
 
@@ -114,7 +114,7 @@ class _Asked(NamedTuple):
     def entries(self) -> list[Entry]:
         """The pictures that are meant."""
         album, found = look(self.path, self.text, self.kind)
-        chosen = set(self.chosen.split())
+        chosen = set(of([self.path], self.chosen).split())
         return [entry for entry in album.entries if entry.id in chosen] if self.scope == "chosen" else found
 
     def edit(self) -> tags.Edit | None:

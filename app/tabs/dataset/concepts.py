@@ -78,12 +78,14 @@ def build(desk: Desk) -> None:
                              type="array", static_columns=[*range(len(STATIC))], interactive=True, show_label=False,
                              elem_id="concept-table", buttons=[])  # fmt: skip
 
-    def show(path: str) -> tuple[gr.Dropdown, list[list[Any]]]:
+    def show(path: str, before: list[list[Any]]) -> Any:
+        """What is being typed stays: a name, and a cell of a table that would be drawn anew for nothing."""
         album = look(path, "", "all")[0]
-        return gr.Dropdown(["", *album.concepts], value=""), rows(album)
+        after = rows(album)
+        return gr.Dropdown(["", *album.concepts]), gr.skip() if after == before else after
 
-    def move(path: str, picture: str, chosen: str, wanted: str) -> str:
-        folder, ids = desk.own(path), set(chosen.split() or [picture])
+    def move(path: str, meant: str, wanted: str) -> str:
+        folder, ids = desk.own(path), set(meant.split())
         key = fold(wanted or "")
         label = f"{sets.count(len(ids), 'picture')} to {f'concept {key}' if key else 'no concept'}"
         change(folder, label, lambda album: moved(album, ids, key))
@@ -102,8 +104,8 @@ def build(desk: Desk) -> None:
         change(desk.own(path), "concepts", known)
         return news()
 
-    desk.follow(show, desk.page.dataset, [name, table])
-    put.click(kindly(move), [desk.page.dataset, desk.picture, desk.chosen, name], desk.changed, **quiet())
+    desk.follow(show, [desk.page.dataset, table], [name, table])
+    put.click(kindly(move), [desk.page.dataset, desk.meant, name], desk.changed, **quiet())
     table.input(kindly(keep), [desk.page.dataset, table], desk.changed, **quiet())
 
 

@@ -41,7 +41,7 @@ def build(desk: Desk, eye: gr.Dropdown) -> None:
         with gr.Column(scale=5, min_width=320):
             shapes = gr.HTML("", elem_id="dataset-histogram", apply_default_css=False)
     shown = [desk.page.dataset, eye, size]
-    desk.follow(shapes_html, shown, shapes)
+    desk.follow(shapes_html, shown, [shapes])
     size.input(sets.guarded(shapes_html), shown, shapes, **quiet(trigger_mode="always_last"))
     eye.change(lambda key: eye_of(key).batch_size, eye, size, **quiet()).then(shapes_html, shown, shapes, **quiet())
 

@@ -10,7 +10,8 @@ let lane = [], running = false, arrived = () => {}, before = "";
 const flat = text => text.split("\n").map(line => line.trim().split(/\s+/).join(" ")).filter(Boolean).join("\n");
 const captions = () => before.slice(before.indexOf("\n") + 1 || before.length);
 const dirty = () => !!before && !!box() && flat(box().value) !== flat(captions());
-const leads = task => task.name && !["keep", "again"].includes(task.name);  // to another picture
+const looks = task => ["again", "see"].includes(task.name);
+const leads = task => task.name && task.name !== "keep" && !looks(task);  // to another picture
 const held = () => lane.some(task => leads(task) || "text" in task);
 const pause = ms => new Promise(resolve => setTimeout(resolve, ms));
 
@@ -61,7 +62,9 @@ function wait(event) {  // a key for the picture that is on its way
 const listen = (name, how) => document.addEventListener(name, event => element.isConnected && how(event), true);
 let idle = 0;
 listen("dataset-arrived", event => arrived(event.detail));
-listen("dataset-changed", () => lane.slice(1).some(task => task.name === "again") || enter({ name: "again" }));
+const once = name => lane.slice(1).some(task => task.name === name) || enter({ name });
+listen("dataset-changed", () => once("again"));
+listen("dataset-seen", () => once("see"));
 listen("dataset-wanted", () => enter({ name: "visit" }));
 listen("focusout", event => event.target === box() && dirty() && enter({ name: "keep" }));
 listen("input", event => {

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from app.tabs.dataset import crops
-from app.tabs.dataset.desk import Desk, Words, look, news
+from app.tabs.dataset.desk import Desk, Words, bound, look, news, of
 from app.views import grid, sets
 from app.views.page import in_turn, kindly, quiet, say
 from trainer.contract.errors import UserError
@@ -67,6 +67,9 @@ class _Now(NamedTuple):
     def look(self) -> tuple[Album, list[Entry]]:
         return look(self.path, self.wanted, self.kind)
 
+    def selected(self) -> list[str]:
+        return of([self.path], self.chosen).split()
+
     def keep(self, desk: Desk, *, sure: bool = False) -> Any:
         """Save what was typed, also over what the user was told of; returns what is to be said in `Desk.changed`."""
         told = self.told if sure else ""
@@ -102,26 +105,24 @@ class _Editor:
 
 
 def _wire_tiles(desk: Desk, words: Words, tiles: gr.HTML) -> None:
-    inputs = [desk.page.dataset, words.text, words.kind, desk.number]
+    shown = [desk.page.dataset, words.text, words.kind]
 
-    def draw(path: str, text: str, kind: str, number: str) -> str:
+    def draw(path: str, text: str, kind: str, turned: str) -> str:
         album, found = look(path, text, kind)
-        place = min(int(number or 0), grid.last_page(found))
+        place = min(int(of((path, text, kind), turned) or 0), grid.last_page(found))
         return grid.grid_html(Path(path), found, len(album.entries), place) if path else ""
 
     def kinds(path: str, kind: str) -> gr.Dropdown:
         choices = grid.kinds(look(path, "", "all")[0])
         return gr.Dropdown(choices, value=kind if kind in dict(map(reversed, choices)) else "all")  # type: ignore[arg-type]
 
-    def turned(event: gr.EventData) -> str:
-        return str(int(event.page))
+    def turn(event: gr.EventData, *shown: str) -> str:
+        return bound(shown, str(int(event.page)))
 
-    news: list[Any] = [desk.page.dataset, desk.changed, desk.number, words.text, words.kind]
-    gr.on([one.change for one in news], kindly(draw), inputs, tiles, **in_turn("dataset-tiles"))
-    desk.follow(kinds, [desk.page.dataset, words.kind], words.kind)
-    desk.page.dataset.change(lambda: ("0", ""), None, [desk.number, desk.chosen], **quiet())
-    gr.on([words.text.change, words.kind.change], lambda: "0", None, desk.number, **quiet())
-    tiles.turn(turned, None, desk.number, **quiet())
+    news: list[Any] = [*shown, desk.changed, desk.number]
+    gr.on([one.change for one in news], kindly(draw), [*shown, desk.number], tiles, **in_turn("dataset-tiles"))
+    desk.follow(kinds, [desk.page.dataset, words.kind], [words.kind])
+    tiles.turn(turn, shown, desk.number, **quiet())
 
 
 def _wire_editor(desk: Desk, words: Words, tiles: gr.HTML, marks: gr.HTML, part: _Editor) -> None:
@@ -129,47 +130,67 @@ def _wire_editor(desk: Desk, words: Words, tiles: gr.HTML, marks: gr.HTML, part:
     now = [desk.page.dataset, desk.picture, part.caption, desk.before, desk.told, words.text, words.kind, desk.chosen,
            part.eye, part.stage, desk.wanted]  # fmt: skip
     shown = [desk.picture, part.stage, part.caption, desk.before, part.out, part.remove, marks, desk.meant]
-    given = [desk.told, desk.changed, desk.number, desk.chosen, desk.wanted, *shown]
-
-    def show(now: _Now, picture: str, chosen: str) -> dict[Any, Any]:
-        return dict(zip(shown, opened(now.path, picture, chosen, now.eye), strict=True))
-
-    def keep(event: gr.EventData, now: _Now) -> Any:
-        stamp = now.keep(desk)
-        entry = find(sets.album(Path(now.path)), now.picture) if now.path else None
-        return {desk.before: entry_stamp(entry), desk.changed: stamp} if entry else gr.skip()
-
-    def again(event: gr.EventData, now: _Now) -> Any:
-        """After a change from elsewhere. What is being typed stays, also what is typed while this is on its way."""
-        values = show(now, now.picture, now.chosen)
-        same = values[desk.before] == now.before
-        if same and not now.chosen and values[part.stage] == now.stage:
-            return gr.skip()  # nothing of it is new
-        stays = values[desk.picture] == now.picture and (same or typed(now.text, now.before))
-        return {key: value for key, value in values.items() if not (stays and key in (part.caption, desk.before))}
-
-    def step(event: gr.EventData, now: _Now) -> Any:
-        _, found = now.look()  # before it is saved: a picture that gets its caption leaves "without a caption"
-        following, stamp = grid.neighbour(found, now.picture, event.by), now.keep(desk, sure=event.sure)
-        number = grid.page_of(now.look()[1], following)
-        turned = gr.skip() if number is None else str(number)
-        return {desk.changed: stamp, desk.number: turned, **show(now, following, now.chosen)}
-
-    def pick(event: gr.EventData, now: _Now) -> Any:
-        ids = " ".join(_selected(event, now.look()[1], now.picture, now.chosen))
-        return {desk.changed: now.keep(desk), desk.chosen: ids, **show(now, event.id, ids)}
-
-    def visit(event: gr.EventData, now: _Now) -> Any:
-        return {desk.changed: now.keep(desk), desk.wanted: "", **show(now, now.asked, now.chosen)}
-
-    for listen, answer in ((tiles.keep, keep), (tiles.again, again), (tiles.step, step), (tiles.pick, pick),
-                           (tiles.visit, visit)):  # fmt: skip
+    given, to = [desk.told, desk.changed, desk.number, desk.chosen, desk.wanted, *shown], _Answers(desk, part, shown)
+    for listen, answer in ((tiles.keep, to.keep), (tiles.again, to.again), (tiles.step, to.step), (tiles.pick, to.pick),
+                           (tiles.see, to.see), (tiles.visit, to.visit)):  # fmt: skip
         done = listen(_candid(answer, desk.told), now, given, **quiet(trigger_mode="multiple"))
         done.then(None, [part.caption, desk.before], None, js=ARRIVED)
-    for changes in (desk.page.dataset.change, desk.changed.change, part.eye.change):
-        changes(None, None, None, js="() => { document.dispatchEvent(new Event('dataset-changed')); }")
+    for changes, told in ((desk.page.dataset.change, "changed"), (desk.changed.change, "changed"),
+                          (part.eye.change, "seen")):  # fmt: skip
+        changes(None, None, None, js=f"() => {{ document.dispatchEvent(new Event('dataset-{told}')); }}")
     desk.wanted.change(None, desk.wanted, None, js=WANTED)
     crops.wire_focus(desk, part.stage, part.unfocus)
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """What the script asks for, by its names; each returns what changes in the page.
+
+    Attributes:
+        shown: components of the open picture, in the order of `opened`.
+    """
+
+    desk: Desk
+    part: _Editor
+    shown: list[Any]
+
+    def _show(self, now: _Now, picture: str, chosen: str) -> dict[Any, Any]:
+        return dict(zip(self.shown, opened(now.path, picture, chosen, now.eye), strict=True))
+
+    def keep(self, event: gr.EventData, now: _Now) -> Any:
+        stamp = now.keep(self.desk)
+        entry = find(sets.album(Path(now.path)), now.picture) if now.path else None
+        return {self.desk.before: entry_stamp(entry), self.desk.changed: stamp} if entry else gr.skip()
+
+    def again(self, event: gr.EventData, now: _Now) -> Any:
+        """After a change from elsewhere. What is being typed stays, also what is typed while this is on its way."""
+        values, typing = self._show(now, now.picture, now.chosen), (self.part.caption, self.desk.before)
+        same = values[self.desk.before] == now.before
+        if same and not now.selected() and values[self.part.stage] == now.stage:
+            return gr.skip()  # nothing of it is new
+        stays = values[self.desk.picture] == now.picture and (same or typed(now.text, now.before))
+        return {key: value for key, value in values.items() if not (stays and key in typing)}
+
+    def see(self, event: gr.EventData, now: _Now) -> Any:
+        """After a change of what it is seen as: the words stay as they are, also where they are old."""
+        stage = self._show(now, now.picture, now.chosen)[self.part.stage]
+        return gr.skip() if stage == now.stage else {self.part.stage: stage}
+
+    def step(self, event: gr.EventData, now: _Now) -> Any:
+        _, found = now.look()  # before it is saved: a picture that gets its caption leaves "without a caption"
+        following, stamp = grid.neighbour(found, now.picture, event.by), now.keep(self.desk, sure=event.sure)
+        number = grid.page_of(now.look()[1], following)
+        turned = gr.skip() if number is None else bound((now.path, now.wanted, now.kind), str(number))
+        return {self.desk.changed: stamp, self.desk.number: turned, **self._show(now, following, now.chosen)}
+
+    def pick(self, event: gr.EventData, now: _Now) -> Any:
+        ids = _selected(event, now.look()[1], now.picture, now.selected())
+        chosen = bound([now.path], " ".join(ids))
+        return {self.desk.changed: now.keep(self.desk), self.desk.chosen: chosen, **self._show(now, event.id, chosen)}
+
+    def visit(self, event: gr.EventData, now: _Now) -> Any:
+        stamp = now.keep(self.desk)
+        return {self.desk.changed: stamp, self.desk.wanted: "", **self._show(now, now.asked, now.chosen)}
 
 
 def _candid(answer: Callable[[gr.EventData, _Now], Any], told: gr.Textbox) -> Callable[..., Any]:
@@ -187,9 +208,8 @@ def _candid(answer: Callable[[gr.EventData, _Now], Any], told: gr.Textbox) -> Ca
     return kindly(wrapped)
 
 
-def _selected(event: gr.EventData, found: list[Entry], opened: str, chosen: str) -> list[str]:
+def _selected(event: gr.EventData, found: list[Entry], opened: str, before: list[str]) -> list[str]:
     """The selection after a click: Ctrl takes one in or out, Shift all from the open one, a plain click ends it."""
-    before = chosen.split()
     if event.range:
         return list(dict.fromkeys([*before, *grid.span(found, event.since or opened, event.id)]))
     if not event.add:
@@ -256,7 +276,8 @@ def opened(path: str, picture: str, chosen: str, eye: str) -> tuple[Any, ...]:
     """Values of the editor for a picture; of the first where that one is gone."""
     album = sets.album(Path(path)) if path else Album()
     entry = find(album, picture) or next(iter(album.entries), None)
-    ids = [one.id for one in album.entries if one.id in set(chosen.split())]
+    selected = set(of([path], chosen).split())
+    ids = [one.id for one in album.entries if one.id in selected]
     if entry is None:
         return "", "", "", "", gr.skip(), gr.skip(), "", ""
     text = "\n".join(entry.captions)

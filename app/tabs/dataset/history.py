@@ -33,7 +33,7 @@ def build(desk: Desk) -> None:
 
     back.click(kindly(travel(undo)), desk.page.dataset, desk.changed, **quiet())
     forth.click(kindly(travel(redo)), desk.page.dataset, desk.changed, **quiet())
-    desk.follow(ways, desk.page.dataset, [back, forth])
+    desk.follow(ways, [desk.page.dataset], [back, forth])
 
 
 def _short(label: str, most: int = 60) -> str:
