@@ -48,6 +48,7 @@ footer { display: none !important; }
   background: var(--block-background-fill); color: var(--body-text-color); }
 #train-problem, .wrong { border-left: 4px solid #dc2626; padding: 4px 12px !important; }
 .report { padding: 8px 2px; } .report ul { margin: 4px 0 0 18px; list-style: disc; font-size: var(--text-sm); }
+.report summary { cursor: pointer; } .report li ul { max-height: 180px; overflow-y: auto; }
 .changed { font-size: var(--text-sm); padding: 2px; } .changed ul { margin: 4px 0 0 18px; list-style: disc; }
 
 .sides { display: flex; justify-content: space-between; gap: 12px; padding: 2px 4px; font-size: var(--text-sm); }

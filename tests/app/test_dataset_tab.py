@@ -19,7 +19,7 @@ from app.views import sets, uploads
 from trainer.contract.errors import UserError
 from trainer.contract.home import find_home
 from trainer.pictures.album import Album, Concept, Entry, identity, next_undo, open_album
-from trainer.pictures.importing import ImportReport, import_pictures
+from trainer.pictures.importing import Duplicate, ImportReport, import_pictures
 from trainer.pictures.shelves import Rejected
 
 
@@ -166,6 +166,16 @@ def test_reports_are_in_the_senders_names(tmp_path: Path) -> None:
     assert "se&lt;t: <b>0</b> added" in shown and "<li>what was sent: nothing</li>" in shown
     assert "<li>&lt;i&gt;.gif: %</li>" in shown, "a name is shown as it was sent"
     assert "a/&lt;b&gt;.png: Broken." in shown and "<li>x.txt: odd</li>" in shown and str(tmp_path) not in shown
+
+
+def test_what_many_files_have_in_common_is_said_once() -> None:
+    empty = tuple(Rejected(f"{number}.png", "Empty.") for number in range(1500))
+    twins = tuple(Duplicate(f"{number}.jpg", "a.png") for number in range(2))
+    shown = importing.report_html(ImportReport(("a.png",), twins, (*empty, Rejected("b.png", "Cut."))), "set")
+    assert "<b>1</b> added · <b>2</b> there already · <b>1501</b> not usable" in shown
+    assert shown.count("Empty.") == 1 and "<summary>1500 times: Empty.</summary>" in shown
+    assert "<li>999.png</li><li>and 500 more</li>" in shown and "<li>b.png: Cut.</li>" in shown
+    assert "<li>1.jpg is the same as a.png</li>" in shown
 
 
 def test_work_beside_the_page_tells_and_fails() -> None:

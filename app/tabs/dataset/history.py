@@ -13,8 +13,8 @@ from trainer.pictures.album import next_redo, next_undo, redo, undo
 def build(desk: Desk) -> None:
     """Lay out the two buttons; they stay where a set has lost all its pictures."""
     with gr.Row(elem_classes="tight"):
-        back = gr.Button("Undo", size="md", visible=False, elem_id="dataset-undo", min_width=120)
-        forth = gr.Button("Redo", size="md", visible=False, elem_id="dataset-redo", min_width=120)
+        back = gr.Button("Undo", size="sm", visible=False, elem_id="dataset-undo", min_width=360, scale=0)
+        forth = gr.Button("Redo", size="sm", visible=False, elem_id="dataset-redo", min_width=360, scale=0)
 
     def travel(how: Callable[[Path], str]) -> Callable[[str], str]:
         def go(path: str) -> str:
@@ -36,6 +36,6 @@ def build(desk: Desk) -> None:
     desk.follow(ways, [desk.page.dataset], [back, forth])
 
 
-def _short(label: str, most: int = 60) -> str:
+def _short(label: str, most: int = 46) -> str:
     text = label[:1].lower() + label[1:]
     return text if len(text) <= most else f"{text[: most - 1]}…"

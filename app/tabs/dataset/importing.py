@@ -31,6 +31,7 @@ DROP = """<div class="drop"><b>Drop pictures, folders or zips here</b>
 <span role="status"></span><button>Cancel</button></div>
 <span class="queued" role="status"></span></div>"""
 
+LISTED = 1_000  # files that are named at most where many have the same fault
 RECENT = 600.0  # seconds for which a page that is loaded again shows what came of an import
 
 Tell = Callable[[int, int], None]
@@ -269,12 +270,31 @@ def _fault_html(error: UserError) -> str:
 
 
 def report_html(report: ImportReport, name: str) -> str:
-    """HTML: what became of each picture that was to go into a set."""
-    parts = [f"<b>{len(report.accepted)}</b> added"]
-    parts += [f"<b>{len(report.duplicates)}</b> there already"] if report.duplicates else []
-    parts += [f"<b>{len(report.rejected)}</b> not usable"] if report.rejected else []
-    reasons = [f"{item.source}: {item.reason}" for item in report.rejected] + list(report.notes)
-    listed = "".join(f"<li>{html.escape(line)}</li>" for line in reasons[:20])
-    more = f"<li>and {len(reasons) - 20} more</li>" if len(reasons) > 20 else ""
-    said = f"{html.escape(name)}: {' · '.join(parts)}"
-    return f'<div class="report">{said}{f"<ul>{listed}{more}</ul>" if listed else ""}</div>'
+    """HTML: what became of each picture that was to go into a set; why, where one opens a line."""
+    counts = {"added": report.accepted, "there already": report.duplicates, "not usable": report.rejected}
+    said = " · ".join(f"<b>{len(ones)}</b> {what}" for what, ones in counts.items() if ones or what == "added")
+    reasons: dict[str, list[str]] = {}
+    for source, reason in report.rejected:
+        reasons.setdefault(reason, []).append(source)
+    lines = [
+        _line(f"{sources[0]}: {reason}" if len(sources) == 1 else f"{len(sources)} times: {reason}", sources)
+        for reason, sources in reasons.items()
+    ]
+    twins = [f"{one.source} is the same as {one.same_as}" for one in report.duplicates]
+    lines += [_line(twins[0] if len(twins) == 1 else f"{len(twins)} are there already", twins)] if twins else []
+    lines += map(_item, report.notes)
+    listed = f"<ul>{''.join(lines)}</ul>" if lines else ""
+    return f'<div class="report">{html.escape(name)}: {said}{listed}</div>'
+
+
+def _item(text: str) -> str:
+    return f"<li>{html.escape(text)}</li>"
+
+
+def _line(head: str, items: list[str]) -> str:
+    """What is said of some files, which are listed where one opens it; of a single one it says all itself."""
+    if len(items) == 1:
+        return _item(head)
+    more = [f"and {len(items) - LISTED} more"] if len(items) > LISTED else []
+    inside = "".join(map(_item, items[:LISTED] + more))
+    return f"<li><details><summary>{html.escape(head)}</summary><ul>{inside}</ul></details></li>"
