@@ -12,9 +12,10 @@ from typing import Any, Literal, get_args
 
 import tomli_w
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from trainer.contract.catalog import OPTIMIZERS, WEIGHTINGS, check_choices
-from trainer.contract.config import RunConfig
+from trainer.contract.config import SPELT, RunConfig
 from trainer.contract.errors import UserError
 from trainer.contract.known_as import KNOWN_AS
 from trainer.contract.rules import OnlyWith, idle, mistakes
@@ -25,6 +26,7 @@ TABLES = ("dataset.concepts",)  # lists of tables: read from files and flags; a 
 LENGTHS = ("steps", "epochs", "views")
 DEFAULTS: Layer = {"training": {"views": 60}}
 DEFAULT_PRESET = "style"
+UNREADABLE = ", unable to parse string as a number"  # pydantic's words behind what a setting should be
 Idle = Literal["refuse", "reset", "keep"]  # what becomes of a setting that has no effect; see `compose`
 
 
@@ -143,19 +145,28 @@ def _carry_rates(earlier: dict[str, Any], name: str) -> None:
 
 
 def _explain(error: ValidationError) -> UserError:
-    lines = []
+    found: dict[tuple[str, str], list[str]] = {}  # (setting, what was given) -> what is wrong with it
     for item in error.errors():
         name = ".".join(str(part) for part in item["loc"] if not str(part).startswith(("literal", "constrained")))
         section_key = ".".join(name.split(".")[:2])
         if item["type"] == "extra_forbidden":
-            lines.append(f"{name}: there is no such setting{_nearest(section_key)}")
+            found[name, ""] = [f"there is no such setting{_nearest(section_key)}"]
         elif item["type"] == "missing":
-            lines.append(f"{name}: needs a value ({_help(section_key)})")
+            found[name, ""] = [f"needs a value ({_help(section_key)})"]
         else:
             given = "" if isinstance(item["input"], Mapping) else f" (given: {item['input']!r})"
-            place = name if section_key in TABLES else section_key
-            lines.append(f"{place}: {item['msg'].removeprefix('Value error, ')}{given}")
-    return _as_error(lines)
+            ways = found.setdefault((name if section_key in TABLES else section_key, given), [])
+            ways += [_told(item)] if _told(item) not in ways else []
+    return _as_error(f"{place}: {', or '.join(ways)}{given}" for (place, given), ways in found.items())
+
+
+def _told(item: ErrorDetails) -> str:
+    """What is wrong with a value, in words for people who have never seen a pattern or a tuple."""
+    if item["type"] == "string_pattern_mismatch":
+        return f"should be {SPELT[item['ctx']['pattern']]}"
+    if item["type"] == "tuple_type":
+        return 'should be a list, such as ["one", "another"]'
+    return item["msg"].removeprefix("Value error, ").removeprefix("Input ").removesuffix(UNREADABLE)
 
 
 def _as_error(lines: Iterable[str]) -> UserError:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from trainer.contract.catalog import FAMILIES
 from trainer.contract.compose import compose, from_toml, load_preset, parse_assignments, presets, setting_names, to_toml
-from trainer.contract.config import interval
+from trainer.contract.config import SPELT, RunConfig, interval
 from trainer.contract.errors import UserError
 from trainer.contract.known_as import KNOWN_AS
 
@@ -40,7 +40,11 @@ def test_a_length_in_a_later_layer_replaces_the_other_lengths(earlier, later):
         (["objective.min_snr_gamma=5"], ["no such setting", "it is objective.snr_gamma here"]),
         (["objective.debiased_estimation_loss=true"], ["it is objective.weighting=debiased here"]),
         (["adapter.rank"], ["section.key=value"]),
-        (["training.save_every=sometimes"], ["training.save_every", "sometimes"]),
+        (["training.save_every=sometimes"], ["training.save_every: should be steps (500)", "or never", "sometimes"]),
+        *(([f"training.save_every={none}"], ["or never", f"given: {none!r}"]) for none in ("00", "0%", "0.0ep")),
+        (["adapter.targets=all"], ["targets: should be 'query+value'", ", or should be paths", "(given: 'all')"]),
+        (["sampling.prompts=cat"], ['should be a list, such as ["one", "another"] (given: \'cat\')']),
+        (["optimizer.learning_rate=high"], ["should be a valid number, or should be 'auto' (given: 'high')"]),
         (["objective.weighting=debiased", "objective.snr_gamma=5"], ["objective.snr_gamma", "weighting=debiased"]),
     ],
 )
@@ -148,8 +152,18 @@ def test_setting_names_hold_the_documented_surface():
     assert promised <= set(setting_names())
 
 
+def test_every_pattern_of_a_setting_has_words_for_people():
+    def patterns(part):
+        if isinstance(part, dict):
+            yield from [part["pattern"]] if isinstance(part.get("pattern"), str) else []
+        for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+            yield from patterns(inner)
+
+    assert set(patterns(RunConfig.model_json_schema())) == set(SPELT)
+
+
 @pytest.mark.parametrize(
-    ("every", "steps"), [("500", 500), ("20%", 60), ("2ep", 10), ("0.5ep", 2), ("never", None), ("0.01%", 1), ("0", 1)]
+    ("every", "steps"), [("500", 500), ("20%", 60), ("2ep", 10), ("0.5ep", 2), ("never", None), ("0.01%", 1)]
 )
 def test_intervals(every, steps):
     assert interval(every, total_steps=300, steps_per_epoch=5) == steps

@@ -16,6 +16,7 @@ from trainer.contract.config.output import ExportSection, SamplingSection
 from trainer.contract.config.section import (
     AUTO_OR_EVERY,
     PERCENT_OR_STEPS,
+    SPELT,
     STEPS_OR_END,
     AutoOrEvery,
     Every,
@@ -30,6 +31,7 @@ __all__ = [
     "AUTO_OR_EVERY",
     "MASK_FLOOR",
     "PERCENT_OR_STEPS",
+    "SPELT",
     "STEPS_OR_END",
     "AdapterSection",
     "AutoOrEvery",

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator
 
-from trainer.contract.config.section import Section, Until, table
+from trainer.contract.config.section import PATHS, Section, Until, table
 
 Rank = Annotated[int, Field(ge=1, le=512)]
 Preset = Literal["query+value", "attention", "attention+ff", "transformer", "everything"]
@@ -55,7 +55,7 @@ class AdapterSection(Section):
         le=100,
         description="Largest norm of a layer's update, held after every step; 1 is usual. 0: no limit.",
     )
-    targets: Preset | Annotated[str, Field(pattern=r"[.*?]")] = Field(
+    targets: Preset | Annotated[str, Field(pattern=PATHS)] = Field(
         "transformer",
         description="UNet layers that learn: query and value of the attention (the paper), attention, with "
         "feed-forward, with the projections around them, with all convolutions too (LoCon); or paths such as "

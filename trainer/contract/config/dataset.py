@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from trainer.contract.config.concept import ConceptSection
-from trainer.contract.config.section import Section, Switch
+from trainer.contract.config.section import COLOUR, Section, Switch
 
 MASK_FLOOR = 0.1
 
@@ -45,7 +45,7 @@ class DatasetSection(Section):
     )
     background: str = Field(
         "auto",
-        pattern=r"^(auto|#[0-9a-fA-F]{6})$",
+        pattern=COLOUR,
         description="Colour behind transparent parts, `#rrggbb`. `auto`: as the set has it, else white.",
     )
     trigger: str = Field("", description="Word that calls the new thing. Put in front of captions that lack it.")

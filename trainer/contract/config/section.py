@@ -5,9 +5,19 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-PERCENT_OR_STEPS = r"^(\d+|\d+(\.\d+)?%|\d+(\.\d+)?ep|never)$"
+_NUMBER = r"([1-9]\d*(\.\d+)?|0\.\d*[1-9]\d*)"  # more than nothing
+PERCENT_OR_STEPS = rf"^([1-9]\d*|{_NUMBER}%|{_NUMBER}ep|never)$"
 AUTO_OR_EVERY = PERCENT_OR_STEPS.replace("never", "never|auto")
 STEPS_OR_END = PERCENT_OR_STEPS.replace("never", "end")
+COLOUR = r"^(auto|#[0-9a-fA-F]{6})$"
+PATHS = r"[.*?]"
+SPELT = {  # what people are told of a text that one of these does not fit
+    PERCENT_OR_STEPS: "steps (500), passes over the set (2ep), a part of the run (10%) or never",
+    AUTO_OR_EVERY: "auto, steps (500), passes over the set (2ep), a part of the run (10%) or never",
+    STEPS_OR_END: "steps (500), passes over the set (2ep), a part of the run (10%) or end",
+    COLOUR: "auto or a colour such as #ffffff",
+    PATHS: "paths of layers with . * or ?, such as down_blocks.*",
+}
 Every = Annotated[str, Field(pattern=PERCENT_OR_STEPS)]
 AutoOrEvery = Annotated[str, Field(pattern=AUTO_OR_EVERY)]
 Until = Annotated[str, Field(pattern=STEPS_OR_END)]
