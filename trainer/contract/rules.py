@@ -149,7 +149,7 @@ CLASHES: tuple[Clash, ...] = (
         "Set it to 1, or take another optimiser.",
     ),
     Clash(
-        ("optimizer.text_encoder_learning_rate", "optimizer.name"),
+        ("optimizer.text_encoder_learning_rate", "optimizer.text_encoder_2_learning_rate", "optimizer.name"),
         _several_rates,
         "an optimiser that finds the rate itself finds one for all parts, and different ones are asked for",
         "Set the text encoders' rates to auto.",
