@@ -3,7 +3,7 @@
 What does not fit is named, never passed over in silence.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from trainer.contract.catalog import ADAPTERS, resolve
 from trainer.contract.errors import UserError
 from trainer.formats.header import read_header
-from trainer.formats.kohya import match
+from trainer.formats.kohya import match, method_of
 from trainer.protocols import Target
 
 NAMES = {"down": "lora_down.weight", "up": "lora_up.weight"}  # role -> as the methods call it
@@ -86,13 +86,6 @@ def read_adapter(path: Path, parts: Mapping[str, nn.Module]) -> AdapterFile:
         )
     said = header.metadata.get("ss_clip_skip", "")
     return AdapterFile(path, updates, (*matched.unmatched, *misfits), int(said) if said in CLIP_SKIPS else None)
-
-
-def method_of(roles: Iterable[str]) -> str:
-    """Which method's tensors these are, by what stands behind their modules' names."""
-    found = tuple(roles)
-    marked = (name for name, row in ADAPTERS.items() if row.mark and any(role.startswith(row.mark) for role in found))
-    return next(marked, "lora")
 
 
 def _update(held: Mapping[str, Tensor], weight: Tensor) -> Update | None:

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from trainer.adapters.adapter import Adapter
 from trainer.adapters.merged import MergedLayer
-from trainer.adapters.read import NAMES, method_of
+from trainer.adapters.read import NAMES
 from trainer.contract.errors import UserError
 from trainer.formats.header import read_header
-from trainer.formats.kohya import match
+from trainer.formats.kohya import match, method_of
 from trainer.protocols import Target
 
 SETTING = "adapter.start"

@@ -27,6 +27,7 @@ from trainer.contract.rundir import RunDir, State, create_run
 from trainer.device import Engine
 from trainer.families.locate import load_family
 from trainer.formats.header import read_header
+from trainer.formats.inspect import SD1, SDXL, inspect
 from trainer.formats.kohya import module_names
 from trainer.preview.mixer import Mixer
 from trainer.protocols import Family
@@ -108,6 +109,16 @@ def test_it_starts_as_the_base_and_every_part_learns(case):
     still = {layer for layer in layers if not any(name.startswith(f"{layer}.") for name in moved)}
     assert not still or (pooled and all(layer.startswith("text_encoder.") for layer in still))
     assert {part for part, _, _ in (layer.partition(".") for layer in layers)} == {"unet", *family.encoders}
+
+
+def test_its_file_is_told_from_those_of_other_methods(case):
+    found = inspect(case.run.adapter_file)
+    assert found.method == ADAPTERS[case.method].title and found.format == "kohya" and found.hash_is_true
+    assert found.family == (SDXL if "sdxl" in case.base.name else SD1)
+    assert found.unet_modules and found.text_encoder_modules and not found.other_modules
+    assert max(found.ranks) == OPTIONS["rank"] and bool(found.factors) == (case.method == "lokr")
+    assert found.alphas == (() if case.method == "oft" else (4.0,))
+    assert not any("lack a part" in note or "no LoRA" in note or "not used" in note for note in found.notes)
 
 
 def test_a_run_that_was_resumed_gives_the_same_file(case, tmp_path):
