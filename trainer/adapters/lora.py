@@ -1,4 +1,4 @@
-"""LoRA (Hu et al. 2021, arXiv 2106.09685): y = x W^T + b + s (x A^T) B^T with W and b frozen and s = alpha / rank.
+"""LoRA (Hu et al. 2021, arXiv 2106.09685): y = x W^T + b + s (x A^T) B^T with W and b frozen and s a scale.
 
 The op is our own autograd function: three products forward, five backward, nothing saved but x and the rank
 activations, the gradients of A and B added where they belong. The products with W are the frozen weight's own, however

@@ -92,3 +92,8 @@ class AdapterSection(Section):
     def scale(self) -> float:
         """What multiplies the update of most layers."""
         return self.alpha_value / (self.rank**0.5 if self.rslora else self.rank)
+
+    @property
+    def scale_words(self) -> str:
+        """How that is made, such as "alpha 8 / rank 16"."""
+        return f"alpha {self.alpha_value:g} / {f'sqrt(rank {self.rank})' if self.rslora else f'rank {self.rank}'}"
