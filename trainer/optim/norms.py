@@ -7,14 +7,15 @@ from torch import Tensor
 
 from trainer.adapters.arena import Arena
 from trainer.adapters.sizes import Size
+from trainer.optim.around import Around
 from trainer.protocols import Optimizer, Target
 
 
-class NormLimit:
+class NormLimit(Around):
     """Holds the Frobenius norm of every layer's update, scale included, below a limit (kohya's scale_weight_norms).
 
     A matrix of R ranks has its norm from two products of R x R, so the update itself is never made. Layers of the same
-    sizes are measured together. What is too much is taken from both matrices alike. Stands where the optimiser stands.
+    sizes are measured together. What is too much is taken from both matrices alike.
 
     Args:
         optimizer: steps the arena.
@@ -24,7 +25,8 @@ class NormLimit:
     """
 
     def __init__(self, optimizer: Optimizer, arena: Arena, sizes: Mapping[Target, Size], limit: float) -> None:
-        self.optimizer, self.arena, self.sizes, self.limit = optimizer, arena, sizes, limit
+        super().__init__(optimizer, arena)
+        self.sizes, self.limit = sizes, limit
         self._alike: dict[tuple[torch.Size, ...], list[Target]] = {}
         for target in sizes:
             shapes = tuple(self._view(target, letter).shape for letter in "AB")
@@ -36,7 +38,7 @@ class NormLimit:
     @torch.no_grad()
     def step(self, rates: Mapping[str, float]) -> None:
         """See `trainer.protocols.Optimizer`."""
-        self.optimizer.step(rates)
+        super().step(rates)
         for targets in self._alike.values():
             downs, ups = ([self._view(target, letter) for target in targets] for letter in "AB")
             scales = torch.tensor([self.sizes[target].scale for target in targets], device=downs[0].device)
@@ -47,28 +49,12 @@ class NormLimit:
 
     def settle(self, groups: Sequence[str]) -> None:
         """See `trainer.protocols.Optimizer`. Their norms are held already, and measured again they would drift."""
-        self.optimizer.settle(groups)
+        super().settle(groups)
         left = {group.partition(".")[0] for group in groups}
         for shapes, targets in list(self._alike.items()):
             self._alike[shapes] = [target for target in targets if target.part not in left]
             if not self._alike[shapes]:
                 del self._alike[shapes]
-
-    def shown(self) -> Tensor | None:
-        """See `trainer.protocols.Optimizer`."""
-        return self.optimizer.shown()
-
-    def found(self) -> float:
-        """See `trainer.protocols.Optimizer`."""
-        return self.optimizer.found()
-
-    def state(self) -> dict[str, Tensor]:
-        """See `trainer.protocols.Optimizer`."""
-        return self.optimizer.state()
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """See `trainer.protocols.Optimizer`."""
-        self.optimizer.load(state)
 
 
 def update_norms(downs: list[Tensor], ups: list[Tensor]) -> Tensor:
