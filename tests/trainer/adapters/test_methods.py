@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tests.tiny import make_pictures, make_tiny_sd
 from tests.tiny_sdxl import make_tiny_sdxl
@@ -242,6 +242,37 @@ def test_dora_is_the_formula_of_the_paper():
     assert not dora.update(weight, dora.trained(weight, begin), 1.0).any(), "exactly the base"
     there = dora.restored(weight, held)
     torch.testing.assert_close(dora.trained(weight, there)["dora_scale"], held["dora_scale"])
+
+
+def test_dora_of_the_outputs_rows_is_read_as_lycoris_writes_it():
+    """A length for each row is [O, 1]; each row is made that long."""
+    weight = torch.tensor([[3.0, 0.0], [4.0, 2.0]])
+    held = {"lora_down.weight": torch.tensor([[0.0, 1.0]]), "lora_up.weight": torch.tensor([[4.0], [1.0]])}
+    held["dora_scale"] = torch.tensor([[10.0], [2.5]])
+    # V = [[3, 4], [4, 3]]: rows of lengths 5 and 5
+    torch.testing.assert_close(weight + dora.update(weight, held, 1.0), torch.tensor([[6.0, 8.0], [2.0, 1.5]]))
+
+
+def test_a_column_of_zeros_is_taken_up_again():
+    weight = torch.tensor([[3.0, 0.0], [4.0, 0.0]])
+    begin = dora.start(torch.Size((2, 2)), Size(1, 1.0), AdapterSection())
+    there = dora.restored(weight, dora.trained(weight, begin))
+    assert torch.equal(there["dora_scale"], torch.zeros(1, 2)) and dora.update(weight, there, 1.0).isfinite().all()
+
+
+@pytest.mark.parametrize("case", ["lora", "dora", "loha", "lokr"], indirect=True)
+def test_a_file_without_alphas_has_a_scale_of_1_here_too(case, tmp_path):
+    bare = tmp_path / "bare.safetensors"
+    tensors = load_file(case.run.adapter_file)
+    save_file({name: tensor for name, tensor in tensors.items() if not name.endswith(".alpha")}, bare)
+    family, _ = started(case, bare)
+    torch.testing.assert_close(answer(family), drawn_by(case, bare), rtol=1e-3, atol=1e-4)
+    if case.method in ("loha", "lokr"):
+        with pytest.raises(UserError, match="alpha 4, its rank, in the file and 8 in this run"):
+            started(case, bare, alpha=8.0)
+    else:
+        family, _ = started(case, bare, alpha=8.0)
+        torch.testing.assert_close(answer(family), drawn_by(case, bare), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("case", ["lora"], indirect=True)
