@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tests.tiny import make_pictures, make_tiny_sd
 from tests.tiny_sdxl import make_tiny_sdxl
 from trainer.__main__ import main
-from trainer.adapters import dora
+from trainer.adapters import dora, oft
 from trainer.adapters.adapter import Adapter
 from trainer.adapters.read import read_adapter
 from trainer.adapters.sizes import Size
@@ -228,6 +228,19 @@ def test_lycoris_own_modules_read_a_layer_to_the_same_weight(case):
         whole = theirs.get_merged_weight(shape=base.weight.shape)[0].view_as(base.weight)
         mine = base.weight + (update.up.flatten(1) @ update.down.flatten(1)).view_as(base.weight)
         torch.testing.assert_close(mine, whole, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("alpha", [0.0, 1e-3, 0.1, 1000.0])
+def test_the_bound_of_another_s_oft_is_that_of_lycoris_own_module(alpha):
+    from lycoris.modules.diag_oft import DiagOFTModule  # noqa: PLC0415 - slow
+
+    torch.manual_seed(3)
+    layer, blocks = torch.nn.Linear(12, 16), 0.3 * torch.randn(4, 4, 4)
+    theirs = DiagOFTModule.make_module_from_state_dict("x", layer, blocks, None, torch.tensor(alpha))
+    whole = theirs.get_merged_weight(shape=layer.weight.shape)[0]
+    mine = layer.weight + oft.update(layer.weight, {"oft_blocks": blocks}, alpha)
+    torch.testing.assert_close(mine, whole, rtol=1e-4, atol=1e-5)
 
 
 def test_dora_is_the_formula_of_the_paper():
