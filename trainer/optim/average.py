@@ -37,13 +37,15 @@ class Averaged(Around):
     @torch.no_grad()
     def step(self, rates: Mapping[str, float]) -> None:
         """See `trainer.protocols.Optimizer`."""
+        if not self._count:
+            self.average.copy_(self.arena.master)  # which may have been filled after this was made
         super().step(rates)
         self.average.lerp_(self.arena.master, 1 - decay_at(int(self._count), self.decay))
         self._count += 1
 
     def shown(self) -> Tensor | None:
         """See `trainer.protocols.Optimizer`."""
-        return self.average if self.used else super().shown()
+        return self.average if self.used and self._count else super().shown()
 
     def own(self) -> dict[str, Tensor]:
         """See `Around`."""

@@ -1,6 +1,7 @@
 """Max-norm regularisation of an adapter: no layer's update grows beyond a norm."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -27,10 +28,18 @@ class NormLimit(Around):
     def __init__(self, optimizer: Optimizer, arena: Arena, sizes: Mapping[Target, Size], limit: float) -> None:
         super().__init__(optimizer, arena)
         self.sizes, self.limit = sizes, limit
-        self._alike: dict[tuple[torch.Size, ...], list[Target]] = {}
-        for target in sizes:
-            shapes = tuple(self._view(target, letter).shape for letter in "AB")
-            self._alike.setdefault(shapes, []).append(target)
+        self._hold(sizes)
+
+    def _hold(self, targets: Iterable[Target]) -> None:
+        """From now on the norms of these; of layers of the same sizes all A, all B and all scales stand together."""
+        self._targets, alike = tuple(targets), defaultdict[tuple[torch.Size, ...], list[Target]](list)
+        for target in self._targets:
+            alike[tuple(self._view(target, letter).shape for letter in "AB")].append(target)
+        self._alike = []
+        for same in alike.values():
+            downs, ups = ([self._view(target, letter) for target in same] for letter in "AB")
+            scales = torch.tensor([self.sizes[target].scale for target in same], device=self.arena.master.device)
+            self._alike.append((downs, ups, scales))
 
     def _view(self, target: Target, letter: str) -> Tensor:
         return self.arena.view(self.arena.master, f"{target}.{letter}")
@@ -39,9 +48,7 @@ class NormLimit(Around):
     def step(self, rates: Mapping[str, float]) -> None:
         """See `trainer.protocols.Optimizer`."""
         super().step(rates)
-        for targets in self._alike.values():
-            downs, ups = ([self._view(target, letter) for target in targets] for letter in "AB")
-            scales = torch.tensor([self.sizes[target].scale for target in targets], device=downs[0].device)
+        for downs, ups, scales in self._alike:
             factors = (self.limit / (update_norms(downs, ups) * scales + 1e-12)).clamp(max=1).sqrt().unbind()
             torch._foreach_mul_(downs, factors)
             torch._foreach_mul_(ups, factors)
@@ -51,10 +58,7 @@ class NormLimit(Around):
         """See `trainer.protocols.Optimizer`. Their norms are held already, and measured again they would drift."""
         super().settle(groups)
         left = {group.partition(".")[0] for group in groups}
-        for shapes, targets in list(self._alike.items()):
-            self._alike[shapes] = [target for target in targets if target.part not in left]
-            if not self._alike[shapes]:
-                del self._alike[shapes]
+        self._hold(target for target in self._targets if target.part not in left)
 
 
 def update_norms(downs: list[Tensor], ups: list[Tensor]) -> Tensor:
