@@ -27,6 +27,7 @@ from pathlib import Path
 
 from trainer.contract.checkpoints import PREFIX, TENSORS, list_checkpoints
 from trainer.contract.compose import compose
+from trainer.contract.config import interval
 from trainer.contract.home import demo_folder
 from trainer.contract.rundir import RunDir, State, create_run, steps
 
@@ -96,7 +97,7 @@ def _sum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def saving(run: RunDir, moments: random.Random) -> Callable[[], bool]:
+def saving(run: RunDir, pid: int, moments: random.Random) -> Callable[[], bool]:
     """Some milliseconds after a checkpoint has begun to be written, not always the first."""
     passed, wanted = [0.0], moments.randrange(1, 4)
     seen: set[str] = set()
@@ -110,19 +111,38 @@ def saving(run: RunDir, moments: random.Random) -> Callable[[], bool]:
     return now
 
 
-def sampling(run: RunDir, moments: random.Random) -> Callable[[], bool]:
-    """After the first picture of a round is there, before the second."""
-    known = {path.name for path in run.samples.glob("*.png")}
-    skipped = moments.randrange(0, 3)
+def sampling(run: RunDir, pid: int, moments: random.Random) -> Callable[[], bool]:
+    """After the first prompt of a round is drawn, before the second is, however busy the machine is.
+
+    Where the trainer is to write the second one's picture there is a pipe that nobody reads: it waits there.
+    """
+    born, options, step = time.time_ns(), run.config().sampling, moments.choice(rounds_to_come(run))
+    first, second = sample(run, step, 0, options.strengths[-1]), sample(run, step, 1, options.strengths[0])
+    os.mkfifo(second.with_name(f".{second.name}.{pid}.tmp"))
+    passed, wait = [0.0], moments.random() * 0.2
 
     def now() -> bool:
-        new = {path.name for path in run.samples.glob("*-0.png")} - known
-        return len(new) > skipped
+        if not passed[0] and first.exists() and first.stat().st_mtime_ns > born:
+            passed[0] = time.monotonic()
+        return 0 < passed[0] <= time.monotonic() - wait
 
     return now
 
 
-def stepping(run: RunDir, moments: random.Random) -> Callable[[], bool]:
+def rounds_to_come(run: RunDir) -> list[int]:
+    """Steps after which a run that is started now will draw; the last one is always among them."""
+    config, done = run.config(), [int(path.name.removeprefix(PREFIX)) for path in list_checkpoints(run.checkpoints)]
+    total = config.training.steps or 0
+    every = interval(config.sampling.every, total, 1) or total
+    return [step for step in (*range(0, total, every), total) if not done or step > done[-1] or step == total]
+
+
+def sample(run: RunDir, step: int, prompt: int, strength: float) -> Path:
+    """Where a run keeps a picture of a round."""
+    return run.samples / (f"s{step:06d}-{prompt}" + (".png" if strength == 1 else f"-{strength:g}.png"))
+
+
+def stepping(run: RunDir, pid: int, moments: random.Random) -> Callable[[], bool]:
     """Somewhere in the steps: nearly all of a step is one of its forward and backward passes."""
     born, began, wait = time.time(), [0.0], moments.random() * 0.7
 
@@ -135,7 +155,7 @@ def stepping(run: RunDir, moments: random.Random) -> Callable[[], bool]:
     return now
 
 
-def anytime(run: RunDir, moments: random.Random) -> Callable[[], bool]:
+def anytime(run: RunDir, pid: int, moments: random.Random) -> Callable[[], bool]:
     """At any time from the start of the process on."""
     at = time.monotonic() + moments.random() * 15
     return lambda: time.monotonic() >= at
@@ -146,12 +166,16 @@ MOMENTS = {"saving": saving, "sampling": sampling, "accumulation": stepping, "an
 
 def killed(run: RunDir, moment: str, moments: random.Random) -> bool:
     """Start a run and kill it at a moment; return whether the kill hit a living process."""
-    now, process = MOMENTS[moment](run, moments), start(run)
+    process = start(run)
+    now = MOMENTS[moment](run, process.pid, moments)
     deadline = time.monotonic() + LIMIT
     while process.poll() is None and not now() and time.monotonic() < deadline:
         time.sleep(POLL)
     process.send_signal(signal.SIGKILL)
-    return process.wait() == -signal.SIGKILL
+    hit = process.wait() == -signal.SIGKILL
+    for pipe in filter(Path.is_fifo, run.samples.glob(".*.tmp")):
+        pipe.unlink()
+    return hit
 
 
 def kills_of(number: int) -> int:

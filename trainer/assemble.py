@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from trainer.adapters.adapter import Adapter
 from trainer.adapters.starting import check_start, start_from
 from trainer.chores import Chores
 from trainer.compiling import settle
-from trainer.contract.amendments import amended, last_length, pending, place, read_amendments, write_down
+from trainer.contract.amendments import Amendment, amended, last_length, pending, place, read_amendments, write_down
 from trainer.contract.catalog import optimizer_row, pick, resolve
 from trainer.contract.checkpoints import SUCCEEDS
 from trainer.contract.config import RunConfig, interval
@@ -35,7 +36,7 @@ from trainer.objectives.chosen import Objective
 from trainer.objectives.diffusion import alphas_cumprod
 from trainer.optim.build import build, rehearse
 from trainer.optim.saved import load_around
-from trainer.optim.scaling import Guard, LossScale, clip_gradient
+from trainer.optim.scaling import Checked
 from trainer.pictures.length import planned_steps
 from trainer.pictures.origin import check_origin
 from trainer.preflight import seconds_per_step
@@ -45,6 +46,8 @@ from trainer.sampling import VALIDATION_SHARE
 from trainer.state import MASTER, Checkpoint, has_checkpoint, load_latest
 from trainer.validation import Bands, HeldOut, Validation
 from trainer.weights.nf4 import bitsandbytes
+
+UNET = "unet"  # the part that learns to the end
 
 
 @dataclass
@@ -56,12 +59,13 @@ class AssembledRun:
         text, tokens: see `table` and `tokens` of `Words`; both are None where a batch brings its texts along.
         chores: everything rare.
         engine: how a step is computed.
+        amendments: what was changed since the run began.
     """
 
     config: RunConfig
     family: Family
     adapter: Adapter
-    optimizer: Optimizer
+    optimizer: Checked
     batches: Batches
     chores: Chores
     objective: Objective
@@ -69,19 +73,20 @@ class AssembledRun:
     tokens: Tensor | None
     total: int
     engine: Engine
+    amendments: tuple[Amendment, ...]
 
     def __post_init__(self) -> None:
         arena = self.adapter.arena
         self.accumulation = self.config.training.accumulation
-        self._first, self._amendments = self.total, read_amendments(self.chores.run)
-        if self._amendments:
-            self._change_length(self._amendments[-1].total)
+        self._first = self.total
+        if self.amendments:
+            self._change_length(self.amendments[-1].total)
+        self._schedule = cache(partial(share, self.config))  # by total; amendments change nothing else of it
         self._peaks = peak_rates(self.config, arena.groups)
+        self._parts = {part: part_rate(self.config, part) for part in map(_part, arena.groups)}
         until = interval(self.config.adapter.text_encoder_until, self._first, self.chores.steps_per_epoch)
         self._settled = math.inf if until is None else until  # step from which on the text encoders learn no more
         self.chores.shown = self.optimizer.shown
-        self._scale = self.optimizer if isinstance(self.optimizer, LossScale) else None
-        self._guard = self.optimizer if isinstance(self.optimizer, Guard) else None
         self.chores.shown_at = self._shown_at
         self._bands = self.chores.validation.bands
         if self.batches.cache.held:
@@ -145,7 +150,7 @@ class AssembledRun:
 
     def _settle_text(self) -> None:
         """The text encoders learn no more: every caption is encoded once, and what was recorded with them forgotten."""
-        self.optimizer.settle([group for group in self.adapter.arena.groups if not _of_unet(group)])
+        self.optimizer.settle([group for group in self.adapter.arena.groups if _part(group) != UNET])
         self.text, self.tokens = encode_now(self.family, self.tokens), None
         self.chores.samples.make_room()
 
@@ -157,7 +162,7 @@ class AssembledRun:
             answer = self._predict(batch, noisy)
             loss = self.objective.loss(answer, batch, before) / self.accumulation
             self._bands.add(batch.timesteps, self.objective.plain_error(answer.detach(), batch))
-            (loss * self._scale.factor if self._scale else loss).backward()
+            self.optimizer.scaled(loss).backward()
         return loss.detach()
 
     @torch.no_grad()
@@ -183,26 +188,23 @@ class AssembledRun:
 
     def clip(self) -> Tensor:
         """See `trainer.protocols.Run`."""
-        limit = self.config.optimizer.clip_norm
-        if self._guard:
-            return self._guard.clip(limit, self._loss)
-        return self._scale.clip(limit) if self._scale else clip_gradient(self.adapter.arena, limit)
+        return self.optimizer.clip(self.config.optimizer.clip_norm, self._loss)
 
     def rates(self, step: int) -> Mapping[str, float]:
         """See `trainer.protocols.Run`."""
         share, learning = self._share(step), step < self._settled
-        return {group: peak * share for group, peak in self._peaks.items() if learning or _of_unet(group)}
+        return {group: peak * share for group, peak in self._peaks.items() if learning or _part(group) == UNET}
 
     def _share(self, step: int) -> float:
-        at, total = place(self._first, self._amendments, step)
-        return share(self.config, total)(at)
+        at, total = place(self._first, self.amendments, step)
+        return self._schedule(total)(at)
 
     def record(self, step: int, loss: Tensor, norm: Tensor) -> None:
         """See `trainer.protocols.Run`. A step that was left out has no numbers."""
-        if not (self._scale and self._scale.skipped):
-            share = self._share(step - 1) * self.optimizer.found()
-            parts = dict.fromkeys(group.partition(".")[0] for group in self.rates(step - 1))
-            self.chores.record(step, loss, norm, {part: share * part_rate(self.config, part) for part in parts})
+        if not self.optimizer.overflowed:
+            share, learning = self._share(step - 1) * self.optimizer.found(), step - 1 < self._settled
+            rates = {part: share * peak for part, peak in self._parts.items() if learning or part == UNET}
+            self.chores.record(step, loss, norm, rates)
 
     def _shown_at(self, step: int) -> list[str]:
         """Names of the pictures that a step learned from."""
@@ -229,13 +231,13 @@ class AssembledRun:
             return
         self.config = amended(self.config, [wanted])
         total = max(step, total_steps(self.config, self.batches.cache, self.batches.order))
-        self._amendments = write_down(run, replace(wanted, step=step, total=total))
+        self.amendments = write_down(run, replace(wanted, step=step, total=total))
         run.emit("amended", step=step, total=total, changes=wanted.changes, rate=wanted.rate)
         self._change_length(total)
 
     def _change_length(self, total: int) -> None:
         self.total = total
-        self.chores.change(self.config, total, last_length(self._amendments))
+        self.chores.change(self.config, total, last_length(self.amendments))
 
     def finish(self, step: int) -> None:
         """See `trainer.protocols.Run`."""
@@ -273,7 +275,8 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     """
     begun = run.config()
     check_origin(run)
-    config = amended(begun, [*read_amendments(run), *filter(None, [pending(run)])])
+    amendments = read_amendments(run)
+    config = amended(begun, [*amendments, *filter(None, [pending(run)])])
     run.write_status(State.PREPARING, message="loading the base model")
     report.told("loading the base model", 0, 1)
     rehearse(config)
@@ -306,9 +309,8 @@ def assemble(run: RunDir, report: Report) -> AssembledRun:
     samples = Samples(run, config, family, words.prompts, texts, encode, adapter.faded, total, epoch)
     validation = Validation(run, Bands(len(signal), engine.device), total, epoch)
     chores = Chores(run, config, family, adapter, cache, samples, validation, total, epoch, report)
-    return AssembledRun(
-        config, family, adapter, optimizer, batches, chores, objective, words.table, words.tokens, total, engine
-    )
+    rest = words.table, words.tokens, total, engine, amendments
+    return AssembledRun(config, family, adapter, optimizer, batches, chores, objective, *rest)
 
 
 def _tell(run: RunDir, report: Report, sentences: Iterable[str]) -> None:
@@ -334,8 +336,8 @@ def _say_what_is_missing(run: RunDir, config: RunConfig) -> Path | None:
     return start
 
 
-def _of_unet(group: str) -> bool:
-    return group.partition(".")[0] == "unet"
+def _part(group: str) -> str:
+    return group.partition(".")[0]
 
 
 def total_steps(config: RunConfig, cache: Cache, order: Order) -> int:

@@ -19,7 +19,7 @@ from trainer.contract.errors import UserError
 from trainer.contract.latents import free
 from trainer.contract.length import Length
 from trainer.contract.preflight import Preflight
-from trainer.contract.rates import effective_rate
+from trainer.contract.rates import effective
 from trainer.contract.remarks import remarks
 from trainer.contract.rundir import FOREGROUND, RunDir, State
 from trainer.data.cache import Cache
@@ -130,7 +130,7 @@ class Chores:
         return left * seconds, (1 + max(planned, overdue)) * size / SAVED_PER_SECOND
 
     def _announce(self, step: int, seconds: float, learning: float, saving: float) -> None:
-        rounds, now = self.samples.rounds, memory(self.family.engine.device)
+        rounds, now, rate = self.samples.rounds, memory(self.family.engine.device), effective(self.config)
         measuring = self.validation.seconds_left(step)
         drawing = rounds.left(step, self.total) * rounds.prompts * rounds.seconds
         found = Preflight(
@@ -144,7 +144,8 @@ class Chores:
             seconds_left=learning + saving + drawing + measuring,
             validation_seconds=measuring,
             length=self._length(),
-            rate=effective_rate(self.config),
+            rate=rate.rate,
+            rate_made=rate.made,
             **now.shown(),
         )
         self.run.emit("preflight", **found.as_dict())

@@ -91,7 +91,9 @@ def _facts(item: Adapter, facts: Mapping[str, Any]) -> str:
     rows = [
         ("trigger words", ", ".join(facts["triggers"]) or "none"),
         ("made for", " · ".join(dict.fromkeys(filter(None, (facts["base"], facts["family"]))))),
+        ("method", facts["method"]),
         ("rank", ", ".join(map(str, facts["ranks"]))),
+        ("factor", ", ".join(map(str, facts["factors"]))),
         ("alpha", ", ".join(f"{value:g}" for value in facts["alphas"])),
         ("changes", ", ".join(f"{count} {kind} layers" for count, kind in counts if count)),
         ("size", f"{facts['size'] / 2**20:.1f} MB, {', '.join(facts['dtypes'])}"),

@@ -7,7 +7,7 @@ from app.views.eyes import EYES, kind_of
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
 from trainer.contract.length import Length
-from trainer.contract.remarks import rate_words
+from trainer.contract.rates import effective
 from trainer.pictures.crops import plan
 from trainer.pictures.epochs import Turn
 from trainer.pictures.gather import crop_options, gather
@@ -40,7 +40,7 @@ def planned(config: RunConfig) -> Length | None:
 def lengths_html(config: RunConfig, length: Length | None) -> str:
     """HTML: steps, epochs and views of a run, and its effective rate."""
     said = [length.words()] if length else []
-    return f'<div class="base-note" id="train-lengths">{html.escape(" · ".join([*said, rate_words(config)]))}</div>'
+    return f'<div class="base-note" id="train-lengths">{html.escape(" · ".join([*said, str(effective(config))]))}</div>'
 
 
 def planned_or_none(config: RunConfig) -> Length | None:

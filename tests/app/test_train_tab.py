@@ -49,4 +49,4 @@ def test_settings_of_another_trainer_fill_the_form_and_what_is_left_is_listed(tm
     fields = ["adapter.rank", "optimizer.learning_rate"]
     said, length, unit, rank, rate = _like(path, _preset("demo", "style"), fields)
     assert (length, unit, rank) == (3, "epochs", 4) and rate == "0.002", "the rest stays as the preset has it"
-    assert "2 settings taken over" in said and "&lt;b&gt;: no setting here does this" in said
+    assert "3 settings taken over" in said and "&lt;b&gt;: there is no such thing here" in said

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.trainer.test_run import make_run
+from trainer import assemble
 from trainer.__main__ import main
 from trainer.assemble import AssembledRun
 from trainer.contract.amendments import Amendment, ask, place, read_amendments
@@ -85,6 +86,24 @@ def test_changed_while_it_runs_and_replayed_from_before_the_change(tmp_path, tin
     assert main(["train", str(run.path)]) == 0, "from the beginning, with the change at its step"
     assert run.adapter_file.read_bytes() == wanted
     assert [(e["loss"], e["rate"]) for e in steps(run).values()] == [(e["loss"], e["rate"]) for e in before.values()]
+
+
+def test_a_schedule_is_looked_up_once_a_length_and_changes_are_read_once(tmp_path, tiny_sd, tiny_set, monkeypatch):
+    run = make_run(tmp_path, tiny_sd, tiny_set, steps=4, save_every="2")
+    calls = []
+
+    def counted(name):
+        real = getattr(assemble, name)
+        monkeypatch.setattr(assemble, name, lambda *given: calls.append((name, *given[1:])) or real(*given))
+
+    counted("share")
+    counted("read_amendments")
+    assert main(["train", str(run.path)]) == 0
+    assert calls == [("read_amendments",), ("share", 4)]
+    ask(run, {"training": {"steps": 9}}, "rewarm")
+    calls.clear()
+    assert main(["train", str(run.path)]) == 0
+    assert calls == [("read_amendments",), ("share", 5)]
 
 
 def test_shorter_ends_at_once_where_it_is_further_already(tmp_path, tiny_sd, tiny_set):

@@ -276,14 +276,13 @@ def test_words():
     found = Preflight("none", 1 / 12.9, 3000, None, 0, 0, 7, 240, 6 * GIB, int(6.2 * GIB), 17 * GIB, 24 * GIB)
     assert found.words() == "about 4 min · 12.9 steps/s · 6.2 of 24 GiB · nothing is computed again"
     assert found.lengths() == ""
-    long = replace(found, length=Length(300, 15.0, 60.0), rate=6.25e-6)
-    words = (
-        "300 steps = 15 epochs = each picture seen 60 times · effective rate 6.25e-06 (learning rate x alpha / rank)"
-    )
-    assert long.lengths() == words
+    made = "0.0001 x alpha 1 / rank 16"
+    long = replace(found, length=Length(300, 15.0, 60.0), rate=6.25e-6, rate_made=made)
+    words = "300 steps = 15 epochs = each picture seen 60 times · effective rate 6.25e-06"
+    assert long.lengths() == f"{words} ({made})" and replace(long, rate_made="").lengths() == words
     told = preflight_of(json.loads(json.dumps(long.as_dict())))
-    assert (told.length, told.rate) == (long.length, long.rate)
-    before = {key: value for key, value in found.as_dict().items() if key not in ("length", "rate")}
+    assert (told.length, told.rate, told.rate_made) == (long.length, long.rate, made)
+    before = {key: value for key, value in found.as_dict().items() if key not in ("length", "rate", "rate_made")}
     assert preflight_of(before).length is None, "events of earlier versions have no length"
     for name, row in RUNGS.items():
         assert replace(found, rung=name).words().endswith(row.words)

@@ -25,7 +25,8 @@ def start(shape: torch.Size, size: Size, options: AdapterSection) -> dict[str, T
 def update(weight: Tensor, tensors: merged.Tensors, alpha: float) -> Tensor:
     """See `Method`."""
     held = [tensors.get(name) for name in NAMES]
-    return lokr.diff_weight(*held, gamma=alpha, backend=BACKEND).reshape(weight.shape)
+    gamma = alpha or 1.0  # where both factors are whole there is no rank, and the scale is 1 whatever alpha says
+    return lokr.diff_weight(*held, gamma=gamma, backend=BACKEND).reshape(weight.shape)
 
 
 METHOD = merged.Method(start, update)

@@ -1,4 +1,4 @@
-"""LoRA (Hu et al. 2021, arXiv 2106.09685): y = x W^T + b + s (x A^T) B^T with W and b frozen and s = alpha / rank.
+"""LoRA (Hu et al. 2021, arXiv 2106.09685): y = x W^T + b + s (x A^T) B^T with W and b frozen and s a scale.
 
 The op is our own autograd function: three products forward, five backward, nothing saved but x and the rank
 activations, the gradients of A and B added where they belong. The products with W are the frozen weight's own, however
@@ -220,13 +220,19 @@ def geometry(layer: Layer) -> tuple[Any, ...]:
 
 
 def start(arena: Arena, downs: list[Slot], options: AdapterSection, seed: int) -> None:
-    """A: Kaiming-uniform as the reference code has it, or N(0, 1 / rank); drawn on the CPU. B stays zero."""
+    """Fill in A, drawn on the CPU. B stays zero."""
     generator = torch.Generator().manual_seed(seed)
     for slot in downs:
-        if options.init == "gaussian":
-            drawn = torch.randn(slot.shape, generator=generator) / slot.shape[0]
-        else:
-            bound = 1 / math.sqrt(math.prod(slot.shape[1:]))
-            drawn = (torch.rand(slot.shape, generator=generator) * 2 - 1) * bound
-        arena.view(arena.master, slot.name).copy_(drawn)
+        arena.view(arena.master, slot.name).copy_(drawn_down(slot.shape, options.init, generator))
     arena.publish()
+
+
+def drawn_down(shape: Shape, init: str, generator: torch.Generator | None = None) -> Tensor:
+    """A's start, [R, I, k...]; without a generator torch's own draws it.
+
+    `kaiming`: uniform up to 1 / sqrt(inputs), as in the reference code. `gaussian`: of a standard deviation of 1 / R,
+    as in PEFT.
+    """
+    if init == "gaussian":
+        return torch.randn(shape, generator=generator) / shape[0]
+    return (torch.rand(shape, generator=generator) * 2 - 1) * (1 / math.sqrt(math.prod(shape[1:])))

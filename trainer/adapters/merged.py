@@ -55,6 +55,7 @@ class MergedLayer(nn.Module):
 
     Attributes:
         base: the frozen layer.
+        names: of what is trained.
         off: whether it answers as the frozen layer alone, see `Adapter.off`.
         strengths: a factor for each sample of a batch, see `Adapter.faded`.
     """
@@ -65,7 +66,7 @@ class MergedLayer(nn.Module):
     def __init__(self, base: Layer, tensors: Tensors, method: Method, alpha: float, dropout: Dropout) -> None:
         super().__init__()
         self.base, self.method, self.alpha, self.dropout = base, method, alpha, dropout
-        self._names = tuple(tensors)
+        self.names = tuple(tensors)
         self._tensors = nn.ParameterList(tensors.values())
 
     @property
@@ -86,7 +87,7 @@ class MergedLayer(nn.Module):
 
     def _beside(self, x: Tensor, *tensors: Tensor) -> Tensor:
         weight = self.weight.whole()
-        held = self.method.trained(weight, dict(zip(self._names, tensors, strict=True)))
+        held = self.method.trained(weight, dict(zip(self.names, tensors, strict=True)))
         update = self.method.update(weight, held, self.alpha).to(x.dtype)
         return F.conv2d(x, update, None, *geometry(self.base)) if update.dim() == 4 else F.linear(x, update)
 
@@ -123,5 +124,5 @@ def attach(
 def file_tensors(adapter: Adapter, target: Target) -> dict[str, Tensor]:
     """See `Adapter.tensors`."""
     layer = adapter.layers[target]
-    held = {name: adapter.view(f"{target}.{name}") for name in layer._names}
+    held = {name: adapter.view(f"{target}.{name}") for name in layer.names}
     return layer.method.trained(layer.weight.whole().float(), held) | {"alpha": torch.tensor(layer.alpha)}

@@ -11,7 +11,9 @@ from trainer.adapters.sizes import Size
 from trainer.contract.config import AdapterSection
 
 BLOCKS = "oft_blocks"
-NO_BOUND = 1000.0  # clients read alpha as a bound on the angles, A1111 also where it is 0; nothing gets near this one
+# Every client reads alpha x outputs as a bound on the norm of all angles, A1111 also where it is 0; nothing gets near
+# this one.
+NO_BOUND = 1000.0
 
 
 def start(shape: torch.Size, size: Size, _: AdapterSection) -> dict[str, Tensor]:
@@ -22,7 +24,7 @@ def start(shape: torch.Size, size: Size, _: AdapterSection) -> dict[str, Tensor]
 
 def update(weight: Tensor, tensors: merged.Tensors, alpha: float) -> Tensor:
     """See `Method`."""
-    bound = None if alpha >= NO_BOUND else alpha  # to look at the angles is to wait for the device
+    bound = None if alpha >= NO_BOUND else alpha * len(weight)  # to look at the angles is to wait for the device
     whole, scales = weight.float(), tensors.get("rescale")
     return diag_oft.diff_weight(whole, tensors[BLOCKS].float(), scales, constraint=bound, backend=BACKEND)
 

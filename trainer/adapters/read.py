@@ -3,7 +3,7 @@
 What does not fit is named, never passed over in silence.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from trainer.contract.catalog import ADAPTERS, resolve
 from trainer.contract.errors import UserError
 from trainer.formats.header import read_header
-from trainer.formats.kohya import match
+from trainer.formats.kohya import match, method_of
 from trainer.protocols import Target
 
 NAMES = {"down": "lora_down.weight", "up": "lora_up.weight"}  # role -> as the methods call it
@@ -88,13 +88,6 @@ def read_adapter(path: Path, parts: Mapping[str, nn.Module]) -> AdapterFile:
     return AdapterFile(path, updates, (*matched.unmatched, *misfits), int(said) if said in CLIP_SKIPS else None)
 
 
-def method_of(roles: Iterable[str]) -> str:
-    """Which method's tensors these are, by what stands behind their modules' names."""
-    found = tuple(roles)
-    marked = (name for name, row in ADAPTERS.items() if row.mark and any(role.startswith(row.mark) for role in found))
-    return next(marked, "lora")
-
-
 def _update(held: Mapping[str, Tensor], weight: Tensor) -> Update | None:
     """What a layer's tensors add to a weight; None where they are of another layer's sizes."""
     row = ADAPTERS[method_of(held)]
@@ -108,7 +101,8 @@ def _update(held: Mapping[str, Tensor], weight: Tensor) -> Update | None:
 def _whole_update(method: Any, held: Mapping[str, Tensor], weight: Tensor) -> Update | None:
     """A matrix of any other method, as if it were a LoRA of full rank, so that it can be mixed like one."""
     tensors = {NAMES.get(role, role): tensor for role, tensor in held.items()}
-    alpha = float(tensors.pop("alpha", _rank(tensors)))
+    alpha = alpha_of(tensors)
+    tensors.pop("alpha", None)
     try:
         change = method.update(weight.float(), tensors, alpha).float()
     except RuntimeError:  # torch's, for sizes that do not go together
@@ -116,10 +110,12 @@ def _whole_update(method: Any, held: Mapping[str, Tensor], weight: Tensor) -> Up
     return Update(change, torch.eye(len(change)).view(len(change), -1, *[1] * (change.dim() - 2)))
 
 
-def _rank(tensors: Mapping[str, Tensor]) -> int:
-    """Without alpha every client takes a scale of 1."""
-    inner = ("lora_down.weight", "hada_w1_b", "lokr_w2_b", "lokr_w1_b")
-    return next((len(tensors[name]) for name in inner if name in tensors), 0)
+def alpha_of(tensors: Mapping[str, Tensor]) -> float:
+    """A layer's alpha; without one its rank, as every client takes a scale of 1 then; 0 where it has neither."""
+    if "alpha" in tensors:
+        return float(tensors["alpha"])
+    inner = (NAMES["down"], "hada_w1_b", "lokr_w2_b", "lokr_w1_b")
+    return next((float(len(tensors[name])) for name in inner if name in tensors), 0.0)
 
 
 def _fits(update: Update, weight: Tensor) -> bool:

@@ -1,5 +1,6 @@
 """Training on from an adapter file: its matrices as the start of a new run's."""
 
+import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -9,10 +10,10 @@ from torch import Tensor
 
 from trainer.adapters.adapter import Adapter
 from trainer.adapters.merged import MergedLayer
-from trainer.adapters.read import NAMES, method_of
+from trainer.adapters.read import NAMES, alpha_of
 from trainer.contract.errors import UserError
 from trainer.formats.header import read_header
-from trainer.formats.kohya import match
+from trainer.formats.kohya import match, method_of
 from trainer.protocols import Target
 
 SETTING = "adapter.start"
@@ -88,15 +89,17 @@ def _fill(adapter: Adapter, target: Target, held: Held) -> None:
 
 
 def _fill_merged(adapter: Adapter, target: Target, layer: MergedLayer, held: Held) -> None:
-    tensors = {NAMES.get(role, role): tensor for role, tensor in held.items() if role != "alpha"}
-    if "alpha" in held and "up" in held:
-        factor = float(held["alpha"]) / len(held["down"]) / adapter.sizes[target].scale
-        tensors[NAMES["up"]] = held["up"] * factor
-    elif "alpha" in held and not torch.isclose(held["alpha"], torch.tensor(layer.alpha), rtol=1e-3):
+    tensors = {NAMES.get(role, role): tensor for role, tensor in held.items()}
+    alpha = alpha_of(tensors)
+    tensors.pop("alpha", None)
+    if "up" in held:
+        tensors[NAMES["up"]] = held["up"] * (alpha / len(held["down"]) / adapter.sizes[target].scale)
+    elif alpha and not math.isclose(alpha, layer.alpha, rel_tol=1e-3):
+        said = "" if "alpha" in held else ", its rank,"
         raise UserError(
-            f"{target} has the alpha {float(held['alpha']):g} in the file and {layer.alpha:g} in this run",
+            f"{target} has the alpha {alpha:g}{said} in the file and {layer.alpha:g} in this run",
             SETTING,
-            f"Set adapter.alpha={float(held['alpha']):g}.",
+            f"Set adapter.alpha={alpha:g}.",
         )
     for name, tensor in layer.method.restored(layer.weight.whole().float().cpu(), tensors).items():
         _copy(adapter, target, name, tensor)

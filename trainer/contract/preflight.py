@@ -7,6 +7,7 @@ from typing import Any
 from trainer.contract.card import CardProcess
 from trainer.contract.ladder import RUNGS
 from trainer.contract.length import Length
+from trainer.contract.rates import Effective
 
 GIB = 2**30
 
@@ -29,7 +30,7 @@ class Preflight:
         free, total: of the card.
         processes: the others on the card.
         length: of the whole run; None in events of earlier versions.
-        rate: effective, see `trainer.contract.remarks`.
+        rate, rate_made: see `trainer.contract.rates.Effective`; in events of earlier versions it is made of nothing.
     """
 
     rung: str
@@ -47,6 +48,7 @@ class Preflight:
     processes: tuple[CardProcess, ...] = ()
     length: Length | None = None
     rate: float = 0.0
+    rate_made: str = ""
     validation_seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -66,8 +68,7 @@ class Preflight:
 
     def lengths(self) -> str:
         """Such as "300 steps = 15 epochs = each picture seen 60 times · effective rate ..."; "" where unknown."""
-        rate = f"effective rate {self.rate:.3g} (learning rate x alpha / rank)"
-        return f"{self.length.words()} · {rate}" if self.length else ""
+        return f"{self.length.words()} · {Effective(self.rate, self.rate_made)}" if self.length else ""
 
     def samples(self) -> str:
         """When sample pictures are drawn, such as "2 pictures every 50 steps, about 12 s in all"."""

@@ -1,9 +1,9 @@
 """The learning rate of every part of a run, and the settings that an optimiser takes. No torch."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from trainer.contract.catalog import optimizer_row
+from trainer.contract.catalog import ADAPTERS, optimizer_row
 
 if TYPE_CHECKING:
     from trainer.contract.config import RunConfig
@@ -37,13 +37,29 @@ def _factor(config: "RunConfig", group: str) -> float:
     return config.optimizer.lora_plus_ratio if group.endswith(".B") else 1.0
 
 
-def effective_rate(config: "RunConfig") -> float:
-    """Learning rate x scale (alpha / rank): how fast the update of most weights grows.
+class Effective(NamedTuple):
+    """How fast the update of most weights grows.
 
-    A rate that is found is found for any scale.
+    Attributes:
+        rate: learning rate x scale of the adapter.
+        made: what it is made of, such as "0.0001 x alpha 8 / rank 16".
     """
-    scale = 1.0 if optimizer_row(config.optimizer.name).one_rate else config.adapter.scale
-    return part_rate(config, "unet") * scale
+
+    rate: float
+    made: str
+
+    def __str__(self) -> str:
+        return f"effective rate {self.rate:.3g}{f' ({self.made})' if self.made else ''}"
+
+
+def effective(config: "RunConfig") -> Effective:
+    """The effective rate of a run; one that is found is found for any scale, and some methods have none."""
+    rate, row = part_rate(config, "unet"), optimizer_row(config.optimizer.name)
+    if row.one_rate:
+        return Effective(rate, f"{rate:g} x what {row.title} finds")
+    if "adapter.alpha" not in ADAPTERS[config.adapter.method].reads:
+        return Effective(rate, f"{ADAPTERS[config.adapter.method].title} has no alpha")
+    return Effective(rate * config.adapter.scale, f"{rate:g} x {config.adapter.scale_words}")
 
 
 def usual_rates(config: "RunConfig") -> tuple[float, float]:

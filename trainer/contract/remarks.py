@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from trainer.contract.catalog import optimizer_row
 from trainer.contract.config import RunConfig
-from trainer.contract.rates import effective_rate, part_rate, usual_rates
+from trainer.contract.rates import effective, usual_rates
 from trainer.contract.schedules import schedule_name
 
 LEAST_STEPS = 50  # at an optimiser's own rate: of fewer one sees nothing
@@ -27,20 +27,13 @@ class Remark:
         return f"{self.setting}: {self.text}"
 
 
-def rate_words(config: RunConfig) -> str:
-    """The effective rate and what it is made of."""
-    options = config.adapter
-    rank = f"sqrt(rank {options.rank})" if options.rslora else f"rank {options.rank}"
-    made = f"{part_rate(config, 'unet'):g} x alpha {options.alpha_value:g} / {rank}"
-    return f"effective rate {effective_rate(config):.3g} ({made})"
-
-
 def _rate(config: RunConfig, steps: int | None) -> Iterator[Remark]:
     row = optimizer_row(config.optimizer.name)
     least, most = usual_rates(config)
-    rate, words, usual = effective_rate(config), rate_words(config), f"usual is {least:g} to {most:g} with {row.title}"
+    words, usual = effective(config), f"usual is {least:g} to {most:g} with {row.title}"
+    rate = words.rate
     setting, up, down = "optimizer.learning_rate", "Raise it", "Lower it"
-    if config.adapter.alpha_value != config.adapter.rank:
+    if config.adapter.alpha_value != config.adapter.rank and "x alpha" in words.made:
         up, down = f"{up}, or set adapter.alpha=auto", f"{down}, or set adapter.alpha=auto"
     if rate < least:
         yield Remark(setting, f"{words} is likely to do nothing; {usual}. {up}.")
@@ -55,7 +48,7 @@ def _optimizer(config: RunConfig, steps: int | None) -> Iterator[Remark]:
     row, ratio = optimizer_row(config.optimizer.name), config.optimizer.lora_plus_ratio
     if row.averages and schedule_name(config) != "constant":
         yield Remark("schedule.name", f"{row.title} does without a schedule and learns less with one. Set it to auto.")
-    if ratio > 1 and (rate := effective_rate(config) * ratio) > (most := usual_rates(config)[1]):
+    if ratio > 1 and (rate := effective(config).rate * ratio) > (most := usual_rates(config)[1]):
         text = f"B learns at {rate:g}, usual is up to {most:g}. Lower it, or the learning rate."
         yield Remark("optimizer.lora_plus_ratio", text)
 

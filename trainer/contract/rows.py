@@ -29,8 +29,8 @@ class OptimizerRow(Row):
         graph: what a CUDA graph may hold: the whole step, forward and backward only, or nothing. All step beside the
             graph: they take their rates, and most of them counts or sums, from the host, which a replay would freeze.
         rate: learning rate for `auto`, for a LoRA whose alpha is its rank.
-        sensible: effective rates (rate x alpha / rank) on SD 1.5 and SDXL: those below do next to nothing, those above
-            are likely to destroy the adapter.
+        sensible: effective rates (see `trainer.contract.rates`) on SD 1.5 and SDXL: those below do next to nothing,
+            those above are likely to destroy the adapter.
         package: to be installed with pip; "" where it comes with the product.
         whole: elementwise, so that it can be handed a group's matrices as one flat tensor: a few kernels instead of
             some for each matrix.

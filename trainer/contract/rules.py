@@ -54,7 +54,7 @@ class OnlyWith:
 
     def met(self, config: RunConfig) -> bool:
         """Whether the setting counts."""
-        return any(need.holds(config.value(need.setting)) for need in self.needs)
+        return any(need.holds(value) for need in self.needs for value in _said(config, need.setting))
 
     def words(self) -> str:
         """When it counts, such as "only where objective.loss is huber or smooth_l1"."""
@@ -63,6 +63,14 @@ class OnlyWith:
     def advice(self) -> str:
         """What to do about it where it does not."""
         return f"Leave it out, or set {self.needs[0].setting}={shown(self.needs[0].example)}."
+
+
+def _said(config: RunConfig, setting: str) -> Iterator[Any]:
+    """What a setting is: of the run, and of each of its further sets that says so itself."""
+    yield config.value(setting)
+    section, _, key = setting.partition(".")
+    if section == "dataset":
+        yield from (own for one in config.dataset.concepts if (own := getattr(one, key, None)) is not None)
 
 
 @dataclass(frozen=True)
@@ -149,7 +157,7 @@ CLASHES: tuple[Clash, ...] = (
         "Set it to 1, or take another optimiser.",
     ),
     Clash(
-        ("optimizer.text_encoder_learning_rate", "optimizer.name"),
+        ("optimizer.text_encoder_learning_rate", "optimizer.text_encoder_2_learning_rate", "optimizer.name"),
         _several_rates,
         "an optimiser that finds the rate itself finds one for all parts, and different ones are asked for",
         "Set the text encoders' rates to auto.",

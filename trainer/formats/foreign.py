@@ -1,7 +1,7 @@
 """Settings of other trainers as settings of ours: a kohya config as TOML or JSON, and what an adapter file tells.
 
-Names are sd-scripts' options; in an adapter's metadata they stand behind `ss_`, some under a name of their own. What
-has no counterpart is listed with the reason: nothing is left out without a word.
+Names are sd-scripts' options, see `trainer.formats.sd_scripts`; in an adapter's metadata they stand behind `ss_`, some
+under a name of their own. What has no counterpart is listed with the reason: nothing is left out without a word.
 """
 
 import ast
@@ -9,22 +9,41 @@ import json
 import math
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trainer.contract.catalog import CHOICES
+from trainer.contract.catalog import CHOICES, PASSED, optimizer_row
 from trainer.contract.compose import Layer, compose
+from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
-from trainer.contract.rules import idle
+from trainer.contract.rules import clashes, idle
+from trainer.formats.block_sizes import by_path
 from trainer.formats.header import read_header
+from trainer.formats.sd_scripts import (
+    ALIASES,
+    ARGUMENTS,
+    GOES_WITH,
+    LEFT,
+    MEANT,
+    ROWS,
+    UNKNOWN,
+    UNUSED,
+    NoCounterpart,
+    Settings,
+    literal,
+    numbers,
+    truth,
+)
 
-OFF = (None, "", "none", False, "false", 0, "0")
 LARGEST = 2**22  # bytes of a file of settings
-ALIASES = {  # in metadata or in kohya_ss's own files -> as an option
-    "batch_size_per_device": "train_batch_size", "num_epochs": "max_train_epochs", "epoch": "max_train_epochs",
-    "optimizer": "optimizer_type", "steps": "max_train_steps", "lr_warmup": "lr_warmup_steps", "num_reg_images": "",
-}  # fmt: skip
+NETWORK, OPTIMIZER = "network_args", "optimizer_args"  # options that are lists of name=value
+UNREADABLE = "this value cannot be read"
+PLACES = ("block_dims", "block_alphas")
+FINDING = ("relative_step", "warmup_init")  # with these Adafactor finds its rate
+HEEDED = ("dora_wd", "noise_offset_type", *PLACES)  # read beside the rows
 
 
 @dataclass(frozen=True)
@@ -42,120 +61,55 @@ class Foreign:
     left: tuple[tuple[str, Any, str], ...]
 
 
-def number(value: Any) -> Any:
-    """A number that may be written as text; whole ones as such."""
-    found = float(value[0] if isinstance(value, list) and value else value)
-    return int(found) if found.is_integer() else found
+@dataclass
+class _Found:
+    """What has been made of a file so far.
 
+    Attributes:
+        values: the file's, by name; of a list of arguments `network_args.conv_dim`.
+        taken: setting -> (name there, value here).
+        left: as in `Foreign`.
+    """
 
-def truth(value: Any) -> bool:
-    """A switch that may be written as text."""
-    return str(value).strip().lower() in ("true", "1", "yes", "on")
+    values: Mapping[str, Any]
+    taken: dict[str, tuple[str, Any]] = field(default_factory=dict)
+    left: list[tuple[str, Any, str]] = field(default_factory=list)
 
+    def take(self, name: str, settings: Settings) -> None:
+        """Take settings over; what no setting is left of by that is told.
 
-def switch(value: Any) -> str:
-    """A switch as `on` or `off`."""
-    return "on" if truth(value) else "off"
+        Raises:
+            UserError: a value is none of the setting's.
+        """
+        compose([_layer({"dataset.path": "-", **settings})], "keep")
+        before = {
+            self.taken[setting][0] for setting, made in settings.items() if self.says(setting) not in (None, made)
+        }
+        self.taken |= {setting: (name, made) for setting, made in settings.items()}
+        for other in before - {owner for owner, _ in self.taken.values()}:
+            self.refuse(other, f"{name} overrules it")
 
+    def says(self, setting: str) -> Any:
+        """The value that a setting has by now; None for none."""
+        return self.taken.get(setting, ("", None))[1]
 
-def sides(value: Any) -> int:
-    """`512,768`, `(512, 768)` or 512: the side of a square of that area."""
-    parts = [float(part) for part in str(value).strip("()[] ").split(",")]
-    return round(math.sqrt(parts[0] * parts[-1]))
+    def refuse(self, name: str, reason: str, value: Any = None) -> None:
+        """List an option as one that is not taken."""
+        self.left.append((name, self.values.get(name, value), reason))
 
+    def drop(self, setting: str, reason: str) -> None:
+        """Give a setting back."""
+        name, made = self.taken.pop(setting)
+        self.refuse(name, reason, made)
 
-def word(table: Mapping[str, str]) -> Callable[[Any], str]:
-    """One of several names, in any case; of dotted and dashed ones the last part."""
+    def config(self) -> RunConfig:
+        """What has been taken so far, over the defaults."""
+        made = {setting: value for setting, (_, value) in self.taken.items()}
+        return compose([_layer({"dataset.path": "-", **made})], "keep")
 
-    def found(value: Any) -> str:
-        name = str(value).partition("(")[0].rpartition(".")[2].lower()
-        if name not in table:
-            raise ValueError("there is no such thing here")
-        return table[name]
-
-    return found
-
-
-def every(unit: str) -> Callable[[Any], str]:
-    """A number of steps or epochs, as `training.save_every` has it."""
-    return lambda value: f"{number(value)}{unit}"
-
-
-OPTIMIZERS = {"adamw": "adamw", **{name: name for name in CHOICES["optimizer.name"]}}
-OPTIMIZERS |= {name.replace("_", ""): name for name in CHOICES["optimizer.name"]}
-SCHEDULES = {"constant_with_warmup": "constant", **{name: name for name in CHOICES["schedule.name"]}}
-LOSSES = {name: name for name in CHOICES["objective.loss"]}
-BENDS = {name: name for name in CHOICES["objective.huber_schedule"]}
-PRECISIONS = {"fp16": "fp16", "bf16": "bf16", "float": "fp32", "fp32": "fp32"}
-
-Make = Callable[[Any], Any]
-ROWS: dict[str, tuple[str, Make]] = {
-    "network_dim": ("adapter.rank", number),
-    "network_alpha": ("adapter.alpha", lambda value: number(value) or "auto"),
-    "network_dropout": ("adapter.dropout", number),
-    "learning_rate": ("optimizer.learning_rate", number),
-    "unet_lr": ("optimizer.learning_rate", number),  # after learning_rate, which it overrules
-    "text_encoder_lr": ("optimizer.text_encoder_learning_rate", number),
-    "optimizer_type": ("optimizer.name", word(OPTIMIZERS)),
-    "max_grad_norm": ("optimizer.clip_norm", number),
-    "lr_scheduler": ("schedule.name", word(SCHEDULES)),
-    "lr_warmup_steps": ("schedule.warmup", number),
-    "max_train_steps": ("training.steps", number),
-    "max_train_epochs": ("training.epochs", number),
-    "train_batch_size": ("training.batch_size", number),
-    "gradient_accumulation_steps": ("training.accumulation", number),
-    "seed": ("training.seed", number),
-    "save_every_n_epochs": ("training.save_every", every("ep")),
-    "save_every_n_steps": ("training.save_every", every("")),
-    "sample_every_n_epochs": ("sampling.every", every("ep")),
-    "sample_every_n_steps": ("sampling.every", every("")),
-    "validation_split": ("validation.share", number),
-    "save_precision": ("export.dtype", word(PRECISIONS)),
-    "debiased_estimation_loss": ("objective.weighting", lambda value: "debiased" if truth(value) else "none"),
-    "min_snr_gamma": ("objective.snr_gamma", number),
-    "noise_offset": ("objective.noise_offset", number),
-    "multires_noise_iterations": ("objective.pyramid_iterations", number),
-    "multires_noise_discount": ("objective.pyramid_discount", number),
-    "ip_noise_gamma": ("objective.input_perturbation", number),
-    "loss_type": ("objective.loss", word(LOSSES)),
-    "huber_schedule": ("objective.huber_schedule", word(BENDS)),
-    "huber_c": ("objective.huber_c", number),
-    "huber_scale": ("objective.huber_scale", number),
-    "min_timestep": ("objective.min_timestep", number),
-    "max_timestep": ("objective.max_timestep", number),
-    "v_parameterization": ("model.prediction", lambda value: "v_prediction" if truth(value) else "auto"),
-    "zero_terminal_snr": ("model.zero_terminal_snr", switch),
-    "clip_skip": ("model.clip_skip", number),
-    "resolution": ("dataset.resolution", sides),
-    "flip_aug": ("dataset.flip", truth),
-    "random_crop": ("dataset.crop", lambda value: "random" if truth(value) else "focus"),
-    "shuffle_caption": ("dataset.shuffle", switch),
-    "keep_tokens": ("dataset.keep_tokens", number),
-    "caption_dropout_rate": ("dataset.caption_dropout", number),
-    "caption_tag_dropout_rate": ("dataset.tag_dropout", number),
-    "caption_prefix": ("dataset.caption_prefix", str),
-    "caption_suffix": ("dataset.caption_suffix", str),
-    "max_token_length": ("dataset.caption_chunks", lambda value: number(value) // 75),
-    "masked_loss": ("dataset.masks", truth),
-    "prior_loss_weight": ("dataset.regularisation_weight", number),
-}
-NEEDED = ("network_alpha", "flip_aug", "caption_dropout_rate", "shuffle_caption")  # off says something there too
-
-BY_ITSELF = "the engine chooses this by itself, see engine.*"
-YOURS = "chosen for each run: base, pictures, names and trigger are yours"
-LEFT: dict[str, str] = {
-    **dict.fromkeys(
-        ("mixed_precision", "full_bf16", "full_fp16", "fp8_base", "gradient_checkpointing", "xformers", "sdpa",
-         "mem_eff_attn", "lowram", "highvram", "cache_latents", "cache_latents_to_disk", "cache_text_encoder_outputs",
-         "no_half_vae",
-         "cache_text_encoder_outputs_to_disk", "vae_batch_size", "torch_compile", "max_data_loader_n_workers",
-         "persistent_data_loader_workers", "enable_bucket", "bucket_no_upscale", "bucket_reso_steps",
-         "min_bucket_reso", "max_bucket_reso", "save_model_as"), BY_ITSELF),
-    **dict.fromkeys(
-        ("pretrained_model_name_or_path", "train_data_dir", "reg_data_dir", "output_dir", "output_name", "logging_dir",
-         "dataset_config", "vae", "sample_prompts", "sd_model_name", "v2", "class_tokens"), YOURS),
-}  # fmt: skip
-UNKNOWN = "no setting here does this"
+    def refused(self, option: str) -> bool:
+        """Whether an option is among those that are not taken."""
+        return any(_option(name) == option for name, _, _ in self.left)
 
 
 def read_foreign(path: Path) -> Foreign:
@@ -173,65 +127,158 @@ def read_foreign(path: Path) -> Foreign:
 
 def translate(values: Mapping[str, Any]) -> Foreign:
     """Settings by kohya's names -> ours; a pure function. What is refused here is left, with the reason."""
-    taken: dict[str, tuple[str, Any]] = {}
-    left: list[tuple[str, Any, str]] = []
-    known = {name: values[name] for name in ROWS if name in values}
-    for name, value in known.items():
-        if _says_nothing(name, value):
+    given = list(_named(values))
+    found = _Found(dict(given))
+    found.left += [(name, value, "given again further down") for name, value in given if found.values[name] != value]
+    unused = _unused(found.values)
+    order = {name: place for place, name in enumerate(ROWS)}
+    for name in sorted(found.values, key=lambda name: order.get(_option(name), len(order))):
+        option = _option(name)
+        if (_is_off(found.values[name]) and MEANT.get(option, name) in found.values) or _is_empty(found.values[name]):
             continue
-        setting, make = ROWS[name]
-        try:
-            made = make(value)
-            compose([_layer({"dataset.path": "-", setting: made})], "keep")
-            taken[setting] = (name, made)
-        except (ValueError, TypeError, OverflowError) as error:
-            left.append((name, value, str(error) if "here" in str(error) else "this value cannot be read"))
-        except UserError as error:
-            left.append((name, value, error.problem.splitlines()[0]))
-    left += [
-        (name, value, LEFT.get(name, UNKNOWN))
-        for name, value in values.items()
-        if name not in ROWS and value not in OFF and str(value).lower() not in ("none", "false", "")
-    ]
-    _text_encoder(values, taken)
-    _one_length(taken, left)
-    _without_effect(taken, left)
-    settings = {setting: made for setting, (_, made) in taken.items()}
-    return Foreign(_layer(settings), tuple((name, at, made) for at, (name, made) in taken.items()), tuple(left))
+        if option in unused:
+            found.refuse(name, f"{unused[option]} does not use it")
+        elif option in ROWS:
+            _row(found, name, option)
+        elif option not in HEEDED and not name.startswith(f"{OPTIMIZER}."):
+            found.refuse(name, LEFT.get(option, UNKNOWN))
+    for step in (_default_alpha, _dora, _blocks, _optimizer, _one_length, _clashing, _without_effect):
+        step(found)
+    settings = {setting: made for setting, (_, made) in found.taken.items()}
+    taken = tuple((name, setting, made) for setting, (name, made) in found.taken.items())
+    return Foreign(_layer(settings), taken, tuple(found.left))
 
 
-def _says_nothing(name: str, value: Any) -> bool:
-    empty = value is None or (isinstance(value, str) and value.strip().lower() in ("", "none"))
-    return empty or (name not in NEEDED and str(value).lower() in ("false", "0", "0.0") and name != "seed")
+def _row(found: _Found, name: str, option: str) -> None:
+    other = GOES_WITH.get(option, "")
+    if found.refused(other) and not _is_off(found.values[name]):
+        found.refuse(name, f"it goes with {other}, which is not taken")
+        return
+    _tried(found, name, partial(ROWS[option], found.values[name]))
 
 
-def _text_encoder(values: Mapping[str, Any], taken: dict[str, tuple[str, Any]]) -> None:
-    """It is trained where it has a rate, and nobody says that the UNet alone is."""
-    for name, off in (("network_train_unet_only", truth), ("text_encoder_lr", lambda value: value in (0, "0", "0.0"))):
-        if off(values.get(name)):
-            taken["adapter.text_encoder"] = (name, False)
-            return
-    if "optimizer.text_encoder_learning_rate" in taken:
-        taken["adapter.text_encoder"] = ("text_encoder_lr", True)
+def _tried(found: _Found, name: str, make: Callable[[], Settings]) -> None:
+    """Take what is made of an option, or list it with what is wrong with it."""
+    try:
+        found.take(name, make())
+    except NoCounterpart as error:
+        found.refuse(name, str(error))
+    except (ValueError, TypeError, OverflowError):
+        found.refuse(name, UNREADABLE)
+    except UserError as error:
+        found.refuse(name, error.problem.splitlines()[0])
 
 
-def _one_length(taken: dict[str, tuple[str, Any]], left: list[tuple[str, Any, str]]) -> None:
+def _unused(values: Mapping[str, Any]) -> dict[str, str]:
+    """Options that do not count in this file -> the one that decides so."""
+    said = {(_option(name), str(value).strip().lower()): f"{name}={value}" for name, value in values.items()}
+    return {option: said[key] for key, options in UNUSED.items() if key in said for option in options}
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or str(value).strip().lower() in ("", "none", "[]", "{}")
+
+
+def _is_off(value: Any) -> bool:
+    return _is_empty(value) or str(value).strip().lower() in ("false", "0", "0.0")
+
+
+def _default_alpha(found: _Found) -> None:
+    """sd-scripts' alpha is 1 where it is not said, and rates are chosen with it."""
+    if "network_dim" in found.values and "network_alpha" not in found.values and found.says("adapter.rank"):
+        found.take("network_alpha, not said and so 1", {"adapter.alpha": 1})
+
+
+def _dora(found: _Found) -> None:
+    """A switch of LyCORIS' over the method that is taken; it has one for LoHa and LoKr too."""
+    name = next((name for name in found.values if _option(name) == "dora_wd"), "")
+    if not name or not truth(found.values[name]) or found.refused("dora_wd"):
+        return
+    if found.says("adapter.method") in (None, "lora"):
+        found.take(name, {"adapter.method": "dora"})
+    else:
+        found.refuse(name, f"there is no {found.says('adapter.method')} with it here")
+
+
+def _blocks(found: _Found) -> None:
+    """Ranks and alphas of blocks; where only ranks are given, every block has the alpha of all."""
+    given = {option: name for name in found.values if (option := _option(name)) in PLACES}
+    given = {option: name for option, name in given.items() if not _is_off(found.values[name])}
+    convolutions = found.says("adapter.targets") == "everything"
+    for option, name in given.items():
+        setting = {"block_dims": "adapter.ranks", "block_alphas": "adapter.alphas"}[option]
+        _tried(found, name, partial(_by_path, setting, found.values[name], convolutions))
+    ranks, alpha = found.says("adapter.ranks"), found.says("adapter.alpha")
+    if ranks and "block_dims" in given and "block_alphas" not in given and isinstance(alpha, int | float):
+        found.take(given["block_dims"], {"adapter.alphas": dict.fromkeys(ranks, alpha)})
+
+
+def _by_path(setting: str, value: Any, convolutions: bool) -> Settings:
+    return {setting: by_path(numbers(value), convolutions)}
+
+
+def _optimizer(found: _Found) -> None:
+    """The arguments of the optimiser: settings where it is given those, else arguments of its class here."""
+    start = f"{OPTIMIZER}."
+    given = {name: value for name, value in found.values.items() if name.startswith(start) and not _is_empty(value)}
+    optimizer, arguments = found.says("optimizer.name") or "adamw", {}
+    for name, value in given.items():
+        key = name.removeprefix(start)
+        if found.refused("optimizer_type"):
+            found.refuse(name, "it goes with optimizer_type, which is not taken")
+        elif key in optimizer_row(optimizer).passes:
+            _tried(found, name, partial(_passed, key, value))
+        elif reason := _unfit(optimizer, key, value):
+            found.refuse(name, reason)
+        else:
+            arguments[key] = tuple(value) if isinstance(value, list) else value
+    if arguments:
+        found.taken["optimizer.arguments"] = (OPTIMIZER, {**(found.says("optimizer.arguments") or {}), **arguments})
+    if optimizer == "adafactor" and str(found.values.get(f"{start}relative_step", True)).lower() != "false":
+        for setting in [at for at in found.taken if at.endswith("learning_rate")]:
+            found.drop(setting, "Adafactor does not use it with relative_step=True")
+
+
+def _passed(name: str, value: Any) -> Settings:
+    """An argument that is made of settings here."""
+    keys, given = PASSED[name], numbers(value)
+    if len(given) != len(keys):
+        raise NoCounterpart(f"{len(keys)} numbers are needed here")
+    return {f"optimizer.{key}": item for key, item in zip(keys, given, strict=True)}
+
+
+def _unfit(optimizer: str, name: str, value: Any) -> str:
+    """Why an argument cannot be handed on; "" where it can. A class by its dotted name takes what it takes."""
+    if optimizer in CHOICES["optimizer.name"] and name not in ARGUMENTS.get(optimizer, ()):
+        return f"{optimizer_row(optimizer).title} has no such argument here"
+    if name in FINDING and truth(value):
+        return "the rate is given here, step by step"
+    items = value if isinstance(value, list | tuple) else [value]
+    fits = items and all(isinstance(item, int | float) and math.isfinite(item) for item in items)
+    return "" if fits else UNREADABLE
+
+
+def _one_length(found: _Found) -> None:
     """sd-scripts lets epochs overrule steps."""
-    if "training.epochs" in taken and "training.steps" in taken:
-        name, value = taken.pop("training.steps")
-        left.append((name, value, "the number of epochs says the length"))
+    if "training.epochs" in found.taken and "training.steps" in found.taken:
+        found.drop("training.steps", "the number of epochs says the length")
 
 
-def _without_effect(taken: dict[str, tuple[str, Any]], left: list[tuple[str, Any, str]]) -> None:
+def _clashing(found: _Found) -> None:
+    """What would be refused because it contradicts something else in the file."""
+    while contradictions := clashes(found.config()):
+        clash = contradictions[0]
+        found.drop(next(setting for setting in clash.settings if setting in found.taken), clash.problem)
+
+
+def _without_effect(found: _Found) -> None:
     """What would be refused as having no effect."""
-    config = compose([_layer({"dataset.path": "-", **{at: made for at, (_, made) in taken.items()}})], "keep")
-    for setting, rule in idle(config).items():
-        if setting in taken:
-            name, value = taken.pop(setting)
-            left.append((name, value, f"{setting} counts {rule.words()}"))
+    while idling := {setting: rule for setting, rule in idle(found.config()).items() if setting in found.taken}:
+        for setting, rule in idling.items():
+            found.drop(setting, f"{setting} counts {rule.words()}")
 
 
-def _layer(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _layer(settings: Settings) -> dict[str, dict[str, Any]]:
     layer: dict[str, dict[str, Any]] = {}
     for setting, value in settings.items():
         section, _, key = setting.partition(".")
@@ -240,10 +287,10 @@ def _layer(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _values(path: Path) -> dict[str, Any]:
-    """Names and values of a file, without its sections."""
+    """Names and values of a file."""
     if path.suffix.lower() == ".safetensors":
         metadata = read_header(path).metadata
-        return dict(_named({key[3:]: value for key, value in metadata.items() if key.startswith("ss_")}))
+        return {key[3:]: literal(value) for key, value in metadata.items() if key.startswith("ss_")}
     try:
         if path.stat().st_size > LARGEST:
             raise UserError("this is too large for a file of settings", str(path), "Give a .toml or .json config.")
@@ -255,24 +302,49 @@ def _values(path: Path) -> dict[str, Any]:
         raise UserError(f"this is no file of settings: {error}", str(path), "Give a .toml or .json config.") from None
     if not isinstance(loaded, dict):
         raise UserError("this is no file of settings", str(path), "Give a .toml or .json config.")
-    return dict(_named(loaded))
+    return loaded
 
 
 def _named(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Flat, options by their own names; a list of arguments (`["conv_dim=8"]`) as they are."""
+    """Flat, without sections; what is in a list of arguments as `network_args.NAME`."""
     for key, value in values.items():
-        if isinstance(value, Mapping):
+        if key in (NETWORK, OPTIMIZER):
+            yield from ((f"{key}.{name}", item) for name, item in _pairs(value))
+        elif isinstance(value, Mapping) and key not in ROWS:
             yield from _named(value)
-        elif (name := ALIASES.get(key, key)) and not (key in ALIASES and name in values):
-            yield name, _literal(value)
+        elif _option(key) == "optimizer_type" and "(" in str(value):  # Prodigy(d_coef=2.0), as metadata has it
+            name, _, inside = str(value).partition("(")
+            yield key, name
+            yield from ((f"{OPTIMIZER}.{argument}", item) for argument, item in _call(inside.rpartition(")")[0]))
+        else:
+            yield key, literal(value)
 
 
-def _literal(value: Any) -> Any:
-    """Metadata holds text: numbers and None are read."""
-    if not isinstance(value, str) or len(value) > 40:
-        return value
+def _pairs(value: Any) -> Iterator[tuple[str, Any]]:
+    """`["a=1", "b=2"]`, `a=1 b=2`, {"a": 1} or that as JSON."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        with suppress(ValueError, RecursionError):  # its pieces are listed then
+            value = json.loads(value)
+    if isinstance(value, Mapping):
+        yield from ((str(name), literal(item)) for name, item in value.items())
+    elif not _is_off(value):
+        for part in value.split() if isinstance(value, str) else value if isinstance(value, list) else [value]:
+            name, equals, text = str(part).partition("=")
+            yield name.strip(), literal(text.strip()) if equals else part
+
+
+def _call(inside: str) -> Iterator[tuple[str, Any]]:
+    """`a=1, b=(2, 3)`, as one writes arguments."""
     try:
-        found = ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return value
-    return found if isinstance(found, int | float) or found is None else value
+        call = ast.parse(f"f({inside})", mode="eval").body
+        pairs = [(word.arg or "", ast.literal_eval(word.value)) for word in getattr(call, "keywords", ())]
+        pairs += [(ast.unparse(other), ast.unparse(other)) for other in getattr(call, "args", ())]
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        pairs = [(inside, UNREADABLE)]
+    yield from pairs
+
+
+def _option(name: str) -> str:
+    """The option that a name stands for."""
+    bare = name.removeprefix(f"{NETWORK}.")
+    return ALIASES.get(bare, bare)

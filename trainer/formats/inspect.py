@@ -1,6 +1,7 @@
 """What is in an adapter file, whoever wrote it: read from the header alone, nothing is loaded."""
 
 import json
+import math
 import re
 import struct
 from collections import defaultdict
@@ -9,12 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from trainer.contract.catalog import ADAPTERS
 from trainer.formats.header import Header, TensorInfo, body_sha256, read_header
-from trainer.formats.kohya import Role, split_name
+from trainer.formats.kohya import Role, method_of, split_name, used_of
 
 DEMO = "lora-atelier-demo"
 SD1, SD2, SDXL, PRACTICE = "Stable Diffusion 1.x", "Stable Diffusion 2.x", "SDXL", "LoRA Atelier practice base"
 UNKNOWN = "unknown"
+_KIN = [row.title for name, row in ADAPTERS.items() if name != "lora"]
 
 _VERSIONS = {DEMO: PRACTICE, "sdxl": SDXL, "sd_v2": SD2, "sd_v1": SD1}  # by beginning of ss_base_model_version
 _ARCHITECTURES = {DEMO: PRACTICE, "stable-diffusion-xl": SDXL, "stable-diffusion-v2": SD2, "stable-diffusion-v1": SD1}
@@ -28,6 +31,10 @@ _PARTS = {  # the first that is found in a module's name
 _CROSS = re.compile(r"attn2[._](processor[._])?to_[kv]$")
 _DEEP = re.compile(r"transformer_blocks[._]([2-9]|\d\d)[._]")  # only SDXL has three or more in a row
 _SGM = re.compile(r"^lora_unet_(input_blocks|middle_block|output_blocks)_")  # kohya names 1.x and 2.x as diffusers does
+# By method, the tensor and the side of it that is the rank; the first that a module has.
+_RANKS = (("down", 0), ("hada_w1_b", 0), ("lokr_w2_b", 0), ("lokr_w1_b", 0), ("oft_blocks", 1))
+# Tensors whose second sides multiplied are a layer's inputs.
+_INPUTS = (("down",), ("hada_w1_b",), *((f"lokr_w1{a}", f"lokr_w2{b}") for a in ("", "_b") for b in ("", "_b")))
 _SCALARS = {"F16": "<e", "F32": "<f", "F64": "<d"}
 
 
@@ -38,13 +45,16 @@ class Inspection:
     Attributes:
         file: its name, without folder.
         size: bytes.
-        format: "kohya", "diffusers", "PEFT" or "unknown": whose tensor names it has.
+        method: "LoRA", "DoRA", "LoHa", "LoKr" or "OFT"; several as "LoHa + LoKr", "" where it holds none of them.
+        format: "kohya", "LyCORIS", "diffusers", "PEFT" or "unknown": whose tensor names it has.
         family: the kind of base it fits, "unknown" where nothing tells.
         base: name of the base it was trained on, "" where it does not say.
         title: its own name for itself, "" for none.
         unet_modules, text_encoder_modules, text_encoder_2_modules, other_modules: how many modules it changes; a file
             that does not say which text encoder it means counts as the first.
-        ranks, alphas: the different values, ascending.
+        ranks, alphas: the different values, ascending. An OFT's rank is the size of a block, and it has no alpha: what
+            its files call so bounds its angles. A LoKr without a rank holds both factors whole.
+        factors: sides of a LoKr's small matrices, ascending.
         dtypes: the different number types, such as "F16".
         triggers: words that call it.
         hash: AutoV3, 64 hex digits.
@@ -54,6 +64,7 @@ class Inspection:
 
     file: str
     size: int
+    method: str
     format: str
     family: str
     base: str
@@ -64,6 +75,7 @@ class Inspection:
     other_modules: int
     ranks: tuple[int, ...]
     alphas: tuple[float, ...]
+    factors: tuple[int, ...]
     dtypes: tuple[str, ...]
     triggers: tuple[str, ...]
     hash: str
@@ -88,13 +100,19 @@ def inspect(path: Path) -> Inspection:
     header = read_header(path)
     modules, leftover = _group(header)
     parts = [_part(name) for name in modules]
-    alphas = {name: _scalar(path, header, roles["alpha"]) for name, roles in modules.items() if "alpha" in roles}
+    alphas = [
+        _scalar(path, header, roles["alpha"]) for roles in modules.values() if _scaled(roles) and "alpha" in roles
+    ]
+    small = [
+        size for roles in modules.values() for name in ("lokr_w1", "lokr_w1_a") for size in _shape(roles, name)[:2]
+    ]
     digest = body_sha256(path)
     stored = header.metadata.get("sshs_model_hash")
     hash_is_true = None if stored is None else stored == digest
     return Inspection(
         file=path.name,
         size=path.stat().st_size,
+        method=" + ".join(sorted({ADAPTERS[method_of(roles)].title for roles in modules.values()})),
         format=_format(modules),
         family=_family(header.metadata, modules),
         base=header.metadata.get("ss_sd_model_name") or header.metadata.get("ss_base_model_version", ""),
@@ -103,8 +121,9 @@ def inspect(path: Path) -> Inspection:
         text_encoder_modules=parts.count("text_encoder"),
         text_encoder_2_modules=parts.count("text_encoder_2"),
         other_modules=parts.count("other"),
-        ranks=tuple(sorted({roles["down"].shape[0] for roles in modules.values() if _shape(roles)})),
-        alphas=tuple(sorted({value for value in alphas.values() if value is not None})),
+        ranks=tuple(sorted({rank for roles in modules.values() if (rank := _rank(roles))})),
+        alphas=tuple(sorted({value for value in alphas if value is not None})),
+        factors=tuple(sorted(set(small))),
         dtypes=tuple(sorted({info.dtype for info in header.tensors.values()})),
         triggers=_triggers(header.metadata),
         hash=digest,
@@ -114,7 +133,7 @@ def inspect(path: Path) -> Inspection:
 
 
 def _group(header: Header) -> tuple[_Modules, Sequence[str]]:
-    """Return the tensors by module, and the names of those that are no part of a LoRA."""
+    """Return the tensors by module, and the names of those that are no part of an adapter."""
     modules: defaultdict[str, dict[Role, TensorInfo]] = defaultdict(dict)
     leftover = []
     for name, info in header.tensors.items():
@@ -130,13 +149,32 @@ def _part(module: str) -> str:
     return next((part for part, pattern in _PARTS.items() if pattern.search(module)), "other")
 
 
-def _shape(roles: Mapping[Role, TensorInfo]) -> tuple[int, ...]:
-    return roles["down"].shape if "down" in roles else ()
+def _shape(roles: Mapping[Role, TensorInfo], role: Role) -> tuple[int, ...]:
+    return roles[role].shape if role in roles else ()
+
+
+def _rank(roles: Mapping[Role, TensorInfo]) -> int:
+    """0 where a module has none."""
+    return next((_shape(roles, role)[side] for role, side in _RANKS if len(_shape(roles, role)) > side), 0)
+
+
+def _inputs(roles: Mapping[Role, TensorInfo]) -> int:
+    """Inputs of the layer that a module changes; 0 where its tensors do not tell, as those of an OFT."""
+    for found in ([_shape(roles, role) for role in together] for together in _INPUTS):
+        if all(len(shape) > 1 for shape in found):
+            return math.prod(shape[1] for shape in found)
+    return 0
+
+
+def _scaled(roles: Mapping[Role, TensorInfo]) -> bool:
+    """Whether an alpha scales a module."""
+    return "oft_blocks" not in roles
 
 
 def _format(modules: _Modules) -> str:
     rules = (
-        ("kohya", "lora_"),
+        ("kohya", ("lora_", "oft_unet_")),
+        ("LyCORIS", "lycoris_"),
         ("diffusers", ("unet.", "text_encoder.", "text_encoder_2.")),
         ("PEFT", ("base_model.model.",)),
     )
@@ -163,7 +201,7 @@ def _said_family(metadata: Mapping[str, str]) -> str:
 def _shape_family(modules: _Modules) -> str:
     if any(_part(module) == "text_encoder_2" for module in modules):
         return SDXL
-    widths = {module: _shape(roles)[1] for module, roles in modules.items() if len(_shape(roles)) > 1}
+    widths = {module: width for module, roles in modules.items() if (width := _inputs(roles))}
     for module, width in widths.items():
         if _part(module) == "unet" and _CROSS.search(module):
             return _CROSS_WIDTHS.get(width, UNKNOWN)
@@ -225,16 +263,19 @@ def _notes(
     elif UNKNOWN not in (said, shaped) and said != shaped:
         notes.append(f"It says it is for {said}, but its shapes are those of {shaped}.")
     if not modules:
-        notes.append("There is no LoRA in this file; it may be a whole checkpoint or another kind of adapter.")
-    elif _format(modules) != "kohya":
+        notes.append(
+            f"There is no LoRA in this file, nor any of its kin ({', '.join(_KIN)}): it may be a whole checkpoint, "
+            "or an adapter of another kind."
+        )
+    elif _format(modules) not in ("kohya", "LyCORIS"):
         notes.append("A1111 ignores these tensor names without a word; export it with kohya names.")
     if modules and leftover:
         listed = ", ".join(leftover[:3]) + (" ..." if len(leftover) > 3 else "")
-        notes.append(f"{len(leftover)} tensors are not parts of a plain LoRA and are not used here: {listed}")
-    halves = sum("down" not in roles or "up" not in roles for roles in modules.values())
+        notes.append(f"{len(leftover)} tensors are no part of an adapter as it is known here, and not used: {listed}")
+    halves = sum(not used_of(roles) for roles in modules.values())
     if halves:
-        notes.append(f"{halves} modules lack one half and have no effect.")
-    bare = sum("alpha" not in roles for roles in modules.values())
+        notes.append(f"{halves} modules lack a part and have no effect.")
+    bare = sum("alpha" not in roles and _scaled(roles) for roles in modules.values())
     if bare:
         notes.append(f"{bare} modules store no alpha; programs then take alpha = rank, which may not be as trained.")
     if any(_part(module).startswith("text_encoder") for module in modules):

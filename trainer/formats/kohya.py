@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from trainer.contract.catalog import ADAPTERS
 from trainer.formats.sgm import sgm_paths
 
 Role = str  # "down", "up", "alpha"; of other methods what stands behind the module's name
@@ -111,20 +112,28 @@ def match(names: Iterable[str], modules: Mapping[str, Collection[str]]) -> Match
     found: dict[str, set[Role]] = {}
     for module, role in held:
         found.setdefault(module, set()).add(role)
-    used = {module: _used(there) for module, there in found.items()}
+    used = {module: used_of(there) for module, there in found.items()}
     unmatched += [name for name, (module, role) in roles.items() if role not in used[module]]
     roles = {name: place for name, place in roles.items() if place[1] in used[place[0]]}
     targets = {name: module for module, name in written.items()}
     return Matched({name: targets[name] for name, _ in roles.values()}, roles, tuple(unmatched))
 
 
-def _used(found: set[Role]) -> frozenset[Role]:
-    """What of a module's tensors makes its update: of one method only."""
-    return next((needed | beside for needed, beside in _WHOLE if needed <= found), frozenset())
+def used_of(found: Collection[Role]) -> frozenset[Role]:
+    """What of a module's tensors makes its update: of one method only; nothing where some are missing."""
+    there = set(found)
+    return next((needed | beside for needed, beside in _WHOLE if needed <= there), frozenset())
+
+
+def method_of(roles: Iterable[Role]) -> str:
+    """Which method's tensors these are, by what stands behind their modules' names."""
+    found = tuple(roles)
+    marked = (name for name, row in ADAPTERS.items() if row.mark and any(role.startswith(row.mark) for role in found))
+    return next(marked, "lora")
 
 
 def split_name(name: str) -> tuple[str, Role] | None:
-    """Return (what stands before the suffix, role) of a LoRA tensor's name, or None for any other name."""
+    """Return (what stands before the suffix, role) of an adapter tensor's name, or None for any other name."""
     old = _PROCESSOR.search(name)
     if old:
         layer = "to_out.0" if old[1] == "out" else f"to_{old[1]}"
@@ -132,19 +141,15 @@ def split_name(name: str) -> tuple[str, Role] | None:
     for suffix, role in _ROLES.items():
         if name.endswith(suffix):
             return name.removesuffix(suffix), role
-    return None
+    stem, _, role = name.rpartition(".")
+    return (stem, role) if role in _OTHERS else None
 
 
 def _place(name: str, known: Mapping[str, str]) -> tuple[str, Role] | None:
     """Return (kohya name of the module, role) of one tensor, or None where nothing known takes it."""
-    found = split_name(name) or _split_other(name)
+    found = split_name(name)
     module = known.get(_flat(found[0].removeprefix("base_model.model."))) if found else None
     return (module, found[1]) if found and module else None
-
-
-def _split_other(name: str) -> tuple[str, Role] | None:
-    stem, _, role = name.rpartition(".")
-    return (stem, role) if role in _OTHERS else None
 
 
 def _known(modules: Mapping[str, Collection[str]], written: Mapping[Module, str]) -> dict[str, str]:

@@ -1,12 +1,12 @@
 """A running average of the adapter (Polyak & Juditsky 1992, doi 10.1137/0330046), of what was trained last the most."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from trainer.adapters.arena import Arena
-from trainer.optim.saved import load_around
+from trainer.optim.around import Around
 from trainer.protocols import Optimizer
 
 
@@ -18,8 +18,8 @@ def decay_at(count: int, decay: float) -> float:
     return min(decay, (1 + count) / (10 + count))
 
 
-class Averaged:
-    """Keeps an average beside an optimiser's steps, in fp32; see `trainer.protocols.Optimizer`.
+class Averaged(Around):
+    """Keeps an average beside an optimiser's steps, in fp32.
 
     Args:
         optimizer: steps the arena.
@@ -29,36 +29,24 @@ class Averaged:
     """
 
     def __init__(self, optimizer: Optimizer, arena: Arena, decay: float, used: bool) -> None:
-        self.optimizer, self.arena, self.decay, self.used = optimizer, arena, decay, used
+        super().__init__(optimizer, arena)
+        self.decay, self.used = decay, used
         self.average = arena.master.clone()
         self._count = torch.zeros((), dtype=torch.int64)
 
     @torch.no_grad()
     def step(self, rates: Mapping[str, float]) -> None:
         """See `trainer.protocols.Optimizer`."""
-        self.optimizer.step(rates)
+        if not self._count:
+            self.average.copy_(self.arena.master)  # which may have been filled after this was made
+        super().step(rates)
         self.average.lerp_(self.arena.master, 1 - decay_at(int(self._count), self.decay))
         self._count += 1
 
-    def settle(self, groups: Sequence[str]) -> None:
-        """See `trainer.protocols.Optimizer`."""
-        self.optimizer.settle(groups)
-
     def shown(self) -> Tensor | None:
         """See `trainer.protocols.Optimizer`."""
-        return self.average if self.used else self.optimizer.shown()
+        return self.average if self.used and self._count else super().shown()
 
-    def found(self) -> float:
-        """See `trainer.protocols.Optimizer`."""
-        return self.optimizer.found()
-
-    def state(self) -> dict[str, Tensor]:
-        """See `trainer.protocols.Optimizer`."""
-        return {**self.optimizer.state(), **self._own()}
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """See `trainer.protocols.Optimizer`."""
-        load_around(self.optimizer, self._own(), state)
-
-    def _own(self) -> dict[str, Tensor]:
+    def own(self) -> dict[str, Tensor]:
+        """See `Around`."""
         return {"average": self.average, "average_count": self._count}

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from trainer.adapters.arena import Arena, Slot
-from trainer.adapters.norms import NormLimit
 from trainer.adapters.sizes import Size
 from trainer.contract.catalog import PASSED, check_package, optimizer_row, resolve
 from trainer.contract.config import OptimizerSection, RunConfig
@@ -20,11 +19,12 @@ from trainer.contract.rates import peak_rates
 from trainer.contract.rows import OptimizerRow
 from trainer.optim.average import Averaged
 from trainer.optim.foreign import Foreign
-from trainer.optim.scaling import Guard, LossScale
+from trainer.optim.norms import NormLimit
+from trainer.optim.scaling import Checked, Guard, LossScale
 from trainer.protocols import Optimizer, Target
 
 
-def build(arena: Arena, config: RunConfig, sizes: Mapping[Target, Size] = MappingProxyType({})) -> Optimizer:
+def build(arena: Arena, config: RunConfig, sizes: Mapping[Target, Size] = MappingProxyType({})) -> Checked:
     """The optimiser of a run, with a guard or a loss scale around it, a limit of norms and an average if asked for.
 
     Args:
@@ -35,11 +35,11 @@ def build(arena: Arena, config: RunConfig, sizes: Mapping[Target, Size] = Mappin
     Raises:
         UserError: see `plain`.
     """
-    optimizer, decay = plain(arena, config.optimizer), config.training.ema
+    optimizer: Optimizer = plain(arena, config.optimizer)
     if config.adapter.max_norm:
         optimizer = NormLimit(optimizer, arena, sizes, config.adapter.max_norm)
-    if decay:
-        optimizer = Averaged(optimizer, arena, decay, config.export.ema)
+    if config.training.ema:
+        optimizer = Averaged(optimizer, arena, config.training.ema, config.export.ema)
     return (LossScale if arena.work.dtype == torch.float16 else Guard)(optimizer, arena)
 
 

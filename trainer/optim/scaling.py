@@ -1,13 +1,13 @@
 """What is done to the gradient before a step: clipping, and the loss scale of fp16."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from trainer.adapters.arena import Arena
 from trainer.contract.errors import UserError
-from trainer.optim.saved import load_around
+from trainer.optim.around import Around
 from trainer.protocols import Optimizer
 
 FIRST_SCALE, GOOD_STEPS = 2.0**16, 2000
@@ -31,22 +31,43 @@ def clip_gradient(arena: Arena, limit: float) -> Tensor:
     return norm
 
 
-class Guard:
-    """Leaves out a step whose loss or gradient is not finite: nothing of it ever gets into the adapter.
+class Checked(Around):
+    """Clips the gradient, and tells from the norm whether a step may be taken: nothing else steps a run.
 
-    Stands where the optimiser stands. On a CPU the optimiser is not called. On a GPU, where asking would make the host
-    wait in every step, the device puts zeros in the place of the gradient: the optimiser's momentum goes on, the step
-    adds nothing of its own.
+    Attributes:
+        overflowed: whether the last step was left out as some of a scaled loss are; that is not worth a word.
     """
 
-    def __init__(self, optimizer: Optimizer, arena: Arena) -> None:
-        self.optimizer, self.arena = optimizer, arena
-        self._skip = False
+    overflowed = False
 
     @torch.no_grad()
     def clip(self, limit: float, loss: Tensor) -> Tensor:
-        """As `clip_gradient`; `loss` is the step's, a scalar on the device. The norm tells what was found."""
-        norm = clip_gradient(self.arena, limit) + torch.zeros_like(loss).where(loss.isfinite(), torch.nan)
+        """As `clip_gradient`; the norm is no number where the loss is none.
+
+        Args:
+            limit: of the norm; 0 measures only.
+            loss: the step's, a scalar on the device.
+        """
+        return clip_gradient(self.arena, limit) + torch.zeros_like(loss).where(loss.isfinite(), torch.nan)
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """What the backward pass begins with."""
+        return loss
+
+
+class Guard(Checked):
+    """Leaves out a step whose loss or gradient is not finite: nothing of it ever gets into the adapter.
+
+    On a CPU the optimiser is not called. On a GPU, where asking would make the host wait in every step, the device puts
+    zeros in the place of the gradient: the optimiser's momentum goes on, the step adds nothing of its own.
+    """
+
+    _skip = False
+
+    @torch.no_grad()
+    def clip(self, limit: float, loss: Tensor) -> Tensor:
+        """See `Checked`."""
+        norm = super().clip(limit, loss)
         if self.arena.grad.is_cuda:
             self.arena.grad.masked_fill_(~norm.isfinite(), 0.0)
         else:
@@ -56,55 +77,46 @@ class Guard:
     def step(self, rates: Mapping[str, float]) -> None:
         """See `trainer.protocols.Optimizer`."""
         if not self._skip:
-            self.optimizer.step(rates)
-
-    def found(self) -> float:
-        """See `trainer.protocols.Optimizer`."""
-        return self.optimizer.found()
-
-    def settle(self, groups: Sequence[str]) -> None:
-        """See `trainer.protocols.Optimizer`."""
-        self.optimizer.settle(groups)
-
-    def shown(self) -> Tensor | None:
-        """See `trainer.protocols.Optimizer`."""
-        return self.optimizer.shown()
-
-    def state(self) -> dict[str, Tensor]:
-        """See `trainer.protocols.Optimizer`."""
-        return self.optimizer.state()
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """See `trainer.protocols.Optimizer`."""
-        self.optimizer.load(state)
+            super().step(rates)
 
 
-class LossScale:
+class LossScale(Checked):
     """fp16 training of an arena (Micikevicius et al., arXiv 1710.03740).
 
     The loss is multiplied, so that small gradients do not vanish; a step whose gradient overflows is left out and the
     factor halved; after many good steps it doubles.
 
-    Start, factors and interval are those of torch.amp.GradScaler. Stands where the optimiser stands: finding out waits
-    for the device once a step, which only cards without bf16 pay.
+    Start, factors and interval are those of torch.amp.GradScaler. Finding out waits for the device once a step, which
+    only cards without bf16 pay.
 
     Attributes:
         factor: scalar on the device; it stays where it is, so that a recorded graph sees it change.
+        good: steps since it changed.
+        skipped: steps left out in a row, the last one with them.
     """
 
     def __init__(self, optimizer: Optimizer, arena: Arena) -> None:
-        self.optimizer, self.arena = optimizer, arena
+        super().__init__(optimizer, arena)
         self.factor = torch.full((), FIRST_SCALE, device=arena.master.device)
         self.good = torch.zeros((), dtype=torch.int64)
-        self.skipped = 0  # in a row, the last step with it
+        self.skipped = 0
+
+    @property
+    def overflowed(self) -> bool:  # type: ignore[override]
+        """See `Checked`."""
+        return bool(self.skipped)
 
     @torch.no_grad()
-    def clip(self, limit: float) -> Tensor:
-        """As `clip_gradient`, on the gradient without the factor."""
+    def clip(self, limit: float, loss: Tensor) -> Tensor:
+        """See `Checked`; of the gradient without the factor."""
         self.arena.grad.copy_(self.arena.added).div_(self.factor)
-        norm = clip_gradient(self.arena, limit)
+        norm = super().clip(limit, loss)
         self.skipped = 0 if bool(norm.isfinite()) else self.skipped + 1
         return norm
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """See `Checked`."""
+        return loss * self.factor
 
     def step(self, rates: Mapping[str, float]) -> None:
         """See `trainer.protocols.Optimizer`.
@@ -116,7 +128,7 @@ class LossScale:
             self.good.zero_()
             self.factor.mul_(0.5)
         else:
-            self.optimizer.step(rates)
+            super().step(rates)
             self.good += 1
         if self.skipped >= MOST_SKIPPED:
             raise UserError(
@@ -128,25 +140,6 @@ class LossScale:
             self.good.zero_()
             self.factor.mul_(2.0)
 
-    def found(self) -> float:
-        """See `trainer.protocols.Optimizer`."""
-        return self.optimizer.found()
-
-    def state(self) -> dict[str, Tensor]:
-        """See `trainer.protocols.Optimizer`."""
-        return {**self.optimizer.state(), **self._own()}
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """See `trainer.protocols.Optimizer`."""
-        load_around(self.optimizer, self._own(), state)
-
-    def settle(self, groups: Sequence[str]) -> None:
-        """See `trainer.protocols.Optimizer`."""
-        self.optimizer.settle(groups)
-
-    def shown(self) -> Tensor | None:
-        """See `trainer.protocols.Optimizer`."""
-        return self.optimizer.shown()
-
-    def _own(self) -> dict[str, Tensor]:
+    def own(self) -> dict[str, Tensor]:
+        """See `Around`."""
         return {"scale": self.factor, "scale_good": self.good}

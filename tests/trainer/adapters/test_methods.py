@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tests.tiny import make_pictures, make_tiny_sd
 from tests.tiny_sdxl import make_tiny_sdxl
 from trainer.__main__ import main
-from trainer.adapters import dora
+from trainer.adapters import dora, oft
 from trainer.adapters.adapter import Adapter
 from trainer.adapters.read import read_adapter
 from trainer.adapters.sizes import Size
@@ -27,6 +27,7 @@ from trainer.contract.rundir import RunDir, State, create_run
 from trainer.device import Engine
 from trainer.families.locate import load_family
 from trainer.formats.header import read_header
+from trainer.formats.inspect import SD1, SDXL, inspect
 from trainer.formats.kohya import module_names
 from trainer.preview.mixer import Mixer
 from trainer.protocols import Family
@@ -108,6 +109,16 @@ def test_it_starts_as_the_base_and_every_part_learns(case):
     still = {layer for layer in layers if not any(name.startswith(f"{layer}.") for name in moved)}
     assert not still or (pooled and all(layer.startswith("text_encoder.") for layer in still))
     assert {part for part, _, _ in (layer.partition(".") for layer in layers)} == {"unet", *family.encoders}
+
+
+def test_its_file_is_told_from_those_of_other_methods(case):
+    found = inspect(case.run.adapter_file)
+    assert found.method == ADAPTERS[case.method].title and found.format == "kohya" and found.hash_is_true
+    assert found.family == (SDXL if "sdxl" in case.base.name else SD1)
+    assert found.unet_modules and found.text_encoder_modules and not found.other_modules
+    assert max(found.ranks) == OPTIONS["rank"] and bool(found.factors) == (case.method == "lokr")
+    assert found.alphas == (() if case.method == "oft" else (4.0,))
+    assert not any("lack a part" in note or "no LoRA" in note or "not used" in note for note in found.notes)
 
 
 def test_a_run_that_was_resumed_gives_the_same_file(case, tmp_path):
@@ -219,6 +230,19 @@ def test_lycoris_own_modules_read_a_layer_to_the_same_weight(case):
         torch.testing.assert_close(mine, whole, rtol=1e-4, atol=1e-5)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("alpha", [0.0, 1e-3, 0.1, 1000.0])
+def test_the_bound_of_another_s_oft_is_that_of_lycoris_own_module(alpha):
+    from lycoris.modules.diag_oft import DiagOFTModule  # noqa: PLC0415 - slow
+
+    torch.manual_seed(3)
+    layer, blocks = torch.nn.Linear(12, 16), 0.3 * torch.randn(4, 4, 4)
+    theirs = DiagOFTModule.make_module_from_state_dict("x", layer, blocks, None, torch.tensor(alpha))
+    whole = theirs.get_merged_weight(shape=layer.weight.shape)[0]
+    mine = layer.weight + oft.update(layer.weight, {"oft_blocks": blocks}, alpha)
+    torch.testing.assert_close(mine, whole, rtol=1e-4, atol=1e-5)
+
+
 def test_dora_is_the_formula_of_the_paper():
     """W' = m V / |V| over each input's column, V = W + BA (arXiv 2402.09353, equation 5), by hand."""
     weight = torch.tensor([[3.0, 0.0], [4.0, 2.0]])
@@ -231,6 +255,37 @@ def test_dora_is_the_formula_of_the_paper():
     assert not dora.update(weight, dora.trained(weight, begin), 1.0).any(), "exactly the base"
     there = dora.restored(weight, held)
     torch.testing.assert_close(dora.trained(weight, there)["dora_scale"], held["dora_scale"])
+
+
+def test_dora_of_the_outputs_rows_is_read_as_lycoris_writes_it():
+    """A length for each row is [O, 1]; each row is made that long."""
+    weight = torch.tensor([[3.0, 0.0], [4.0, 2.0]])
+    held = {"lora_down.weight": torch.tensor([[0.0, 1.0]]), "lora_up.weight": torch.tensor([[4.0], [1.0]])}
+    held["dora_scale"] = torch.tensor([[10.0], [2.5]])
+    # V = [[3, 4], [4, 3]]: rows of lengths 5 and 5
+    torch.testing.assert_close(weight + dora.update(weight, held, 1.0), torch.tensor([[6.0, 8.0], [2.0, 1.5]]))
+
+
+def test_a_column_of_zeros_is_taken_up_again():
+    weight = torch.tensor([[3.0, 0.0], [4.0, 0.0]])
+    begin = dora.start(torch.Size((2, 2)), Size(1, 1.0), AdapterSection())
+    there = dora.restored(weight, dora.trained(weight, begin))
+    assert torch.equal(there["dora_scale"], torch.zeros(1, 2)) and dora.update(weight, there, 1.0).isfinite().all()
+
+
+@pytest.mark.parametrize("case", ["lora", "dora", "loha", "lokr"], indirect=True)
+def test_a_file_without_alphas_has_a_scale_of_1_here_too(case, tmp_path):
+    bare = tmp_path / "bare.safetensors"
+    tensors = load_file(case.run.adapter_file)
+    save_file({name: tensor for name, tensor in tensors.items() if not name.endswith(".alpha")}, bare)
+    family, _ = started(case, bare)
+    torch.testing.assert_close(answer(family), drawn_by(case, bare), rtol=1e-3, atol=1e-4)
+    if case.method in ("loha", "lokr"):
+        with pytest.raises(UserError, match="alpha 4, its rank, in the file and 8 in this run"):
+            started(case, bare, alpha=8.0)
+    else:
+        family, _ = started(case, bare, alpha=8.0)
+        torch.testing.assert_close(answer(family), drawn_by(case, bare), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("case", ["lora"], indirect=True)

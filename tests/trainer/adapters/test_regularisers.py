@@ -7,12 +7,12 @@ from torch import nn
 from trainer.adapters.arena import Arena, Slot
 from trainer.adapters.dropout import Dropout
 from trainer.adapters.lora import attach
-from trainer.adapters.norms import NormLimit
 from trainer.contract.compose import compose
 from trainer.contract.config import AdapterSection, OptimizerSection
 from trainer.optim.average import decay_at
 from trainer.optim.build import build
 from trainer.optim.flat import adamw
+from trainer.optim.norms import NormLimit
 from trainer.optim.scaling import Guard, LossScale
 from trainer.protocols import Target
 
@@ -118,6 +118,8 @@ def test_a_run_holds_the_limit_before_the_average_sees_the_matrices(dtype):
     )
     arena.master.normal_(generator=torch.Generator().manual_seed(1))
     whole = build(arena, compose([base]), adapter.sizes)
+    names = {"first", "second", "count", "average", "average_count"}  # as checkpoints of any version have them
+    assert set(whole.state()) == names | ({"scale", "scale_good"} if dtype == torch.float16 else set())
     assert isinstance(whole, LossScale if dtype == torch.float16 else Guard)
     whole.step(dict.fromkeys(arena.groups, 0.0))
     for target in adapter.layers:

@@ -2,10 +2,12 @@
 
 import pytest
 
+from trainer.adapters.sizes import sizes_of
 from trainer.contract.catalog import FAMILIES
 from trainer.contract.compose import compose, load_preset, parse_assignments, presets
-from trainer.contract.rates import effective_rate
+from trainer.contract.rates import effective
 from trainer.contract.remarks import remarks
+from trainer.protocols import Target
 
 SD = {"model": {"base": "someone/sd"}, "dataset": {"path": "pictures"}}
 
@@ -15,8 +17,28 @@ def of(*assignments: str):
 
 
 def test_the_effective_rate_by_hand():
-    assert effective_rate(of("optimizer.learning_rate=1e-4", "adapter.rank=16")) == 1e-4
-    assert effective_rate(of("optimizer.learning_rate=3e-4", "adapter.rank=16", "adapter.alpha=1")) == 3e-4 / 16
+    assert effective(of("optimizer.learning_rate=1e-4", "adapter.rank=16")).rate == 1e-4
+    assert effective(of("optimizer.learning_rate=3e-4", "adapter.rank=16", "adapter.alpha=1")).rate == 3e-4 / 16
+
+
+@pytest.mark.parametrize(
+    ("assignments", "rate", "made"),
+    [
+        (["adapter.alpha=4"], 2.5e-5, "0.0001 x alpha 4 / rank 16"),
+        (["adapter.alpha=4", "adapter.rslora=true"], 1e-4, "0.0001 x alpha 4 / sqrt(rank 16)"),
+        (["adapter.alpha=double", "adapter.method=loha"], 2e-4, "0.0001 x alpha 32 / rank 16"),
+        (["adapter.method=oft"], 1e-4, "OFT has no alpha"),
+        (["optimizer.name=prodigy", "adapter.alpha=1"], 1.0, "1 x what Prodigy finds"),
+    ],
+)
+def test_the_effective_rate_is_that_of_the_scale_that_the_layers_get(assignments, rate, made):
+    config = of(*assignments)
+    found = effective(config)
+    assert (found.rate, found.made) == (pytest.approx(rate), made)
+    assert str(found) == f"effective rate {rate:.3g} ({made})"
+    if "alpha" in made and "has no" not in made:
+        layer = Target("unet", "a")
+        assert sizes_of({layer: (64, 64)}, config.adapter)[layer].scale == pytest.approx(rate / 1e-4)
 
 
 RATE = "optimizer.learning_rate"

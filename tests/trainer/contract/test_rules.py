@@ -84,6 +84,15 @@ def test_the_same_setting_is_taken_where_it_counts(rule):
     assert written(rule.setting, config.value(rule.setting)) == value_of(rule)
 
 
+@pytest.mark.parametrize("own", [{"shuffle": "on"}, {"shuffle": "auto"}, {"tag_dropout": 0.1}])
+def test_what_a_further_set_says_itself_counts_too(own):
+    layer = {"dataset": {"path": "pictures", "shuffle": "off", "keep_tokens": 1, "concepts": [{"path": "b", **own}]}}
+    assert compose([layer]).dataset.keep_tokens == 1
+    layer["dataset"]["concepts"] = [{"path": "b", "flip": True}]
+    with pytest.raises(UserError, match="keep_tokens: has no effect"):
+        compose([layer])
+
+
 def test_a_later_choice_drops_what_a_preset_says_for_another_one(rule):
     preset = parse_assignments([*met(rule), value_of(rule)])
     config = compose([preset, BASE, parse_assignments(unmet(rule))])

@@ -112,14 +112,59 @@ def test_foreign_names_are_noted(tmp_path, prefix, down, up, kind):
     assert any("1 modules store no alpha" in note for note in found.notes)
 
 
-def test_what_is_not_lora_is_noted(tmp_path):
-    tensors = lora(UNET) | {f"{UNET}.dora_scale": np.ones(3, np.float32), "x.lora_up.weight": np.ones(2, np.float32)}
+def test_what_is_no_adapter_is_noted(tmp_path):
+    tensors = lora(UNET) | {f"{UNET}.ia3_w": np.ones(3, np.float32), "x.lora_up.weight": np.ones(2, np.float32)}
     notes = inspect(written(tmp_path, tensors)).notes
-    assert any("dora_scale" in note for note in notes)
-    assert any("1 modules lack one half" in note for note in notes)
+    assert any("ia3_w" in note for note in notes)
+    assert any("1 modules lack a part" in note for note in notes)
     whole = inspect(written(tmp_path, {"model.diffusion_model.x": np.ones(3, np.float32)}))
-    assert whole.format == UNKNOWN
-    assert any("no LoRA" in note for note in whole.notes)
+    assert (whole.format, whole.method) == (UNKNOWN, "")
+    assert any("no LoRA" in note and "OFT" in note for note in whole.notes)
+
+
+def ones(module, **shapes):
+    return {f"{module}.{name}": np.ones(shape, np.float16) for name, shape in shapes.items()}
+
+
+HADA = {"hada_w1_a": (320, 4), "hada_w1_b": (4, 768), "hada_w2_a": (320, 4), "hada_w2_b": (4, 768), "alpha": ()}
+
+
+@pytest.mark.parametrize(
+    ("shapes", "method", "family", "ranks", "factors"),
+    [
+        (HADA, "LoHa", SD1, (4,), ()),
+        ({"lokr_w1": (8, 8), "lokr_w2": (40, 96), "alpha": ()}, "LoKr", SD1, (), (8,)),
+        ({"lokr_w1": (8, 16), "lokr_w2_a": (40, 4), "lokr_w2_b": (4, 64), "alpha": ()}, "LoKr", SD2, (4,), (8, 16)),
+        ({"lokr_w1_a": (16, 2), "lokr_w1_b": (2, 16), "lokr_w2": (20, 128), "alpha": ()}, "LoKr", SDXL, (2,), (2, 16)),
+        ({"oft_blocks": (80, 4, 4), "alpha": ()}, "OFT", UNKNOWN, (4,), ()),
+    ],
+)
+def test_other_methods_are_named_with_their_sizes(tmp_path, shapes, method, family, ranks, factors):
+    found = inspect(written(tmp_path, ones(UNET, **shapes)))
+    assert (found.method, found.family, found.ranks, found.factors) == (method, family, ranks, factors)
+    assert found.alphas == (() if method == "OFT" else (1.0,)) and (found.unet_modules, found.format) == (1, "kohya")
+    assert found.notes == ()
+    part = dict(list(shapes.items())[1:-1])
+    if part:
+        assert any("1 modules lack a part" in note for note in inspect(written(tmp_path, ones(UNET, **part))).notes)
+
+
+def test_lora_dora_and_a_file_of_several_methods(tmp_path):
+    plain = lora(UNET)
+    assert inspect(written(tmp_path, plain)).method == "LoRA"
+    whole = plain | {f"{UNET}.dora_scale": np.ones((1, 768), np.float16)}
+    found = inspect(written(tmp_path, whole))
+    assert (found.method, found.ranks, found.alphas, found.family, found.notes) == ("DoRA", (4,), (4.0,), SD1, ())
+    found = inspect(written(tmp_path, whole | ones("lycoris_x", **HADA)))
+    assert (found.method, found.format, found.other_modules) == ("DoRA + LoHa", "kohya", 1)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (0, 0)])
+def test_tensors_of_strange_shapes_break_nothing(tmp_path, shape):
+    names = dict.fromkeys((*HADA, "lokr_w1", "lokr_w2_b", "oft_blocks", "dora_scale", "lora_down.weight"), shape)
+    for name in names:
+        assert inspect(written(tmp_path, ones(UNET, **{name: shape}))).family == UNKNOWN
+    inspect(written(tmp_path, ones(UNET, **names)))
 
 
 def test_a_false_hash_is_noted(tmp_path):

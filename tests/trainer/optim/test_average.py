@@ -42,6 +42,17 @@ def test_two_updates_by_hand():
     torch.testing.assert_close(optimizer.shown(), torch.full_like(arena.master, 2 / 11 * 1.9 + 9 / 11 * 3))
 
 
+def test_matrices_that_come_later_are_what_it_begins_with():
+    """A run that goes on from another's checkpoint is made first and filled then."""
+    arena = filled()
+    optimizer = build(arena, config()).optimizer
+    arena.master.fill_(5.0)
+    assert optimizer.shown() is None, "the master itself"
+    arena.grad.fill_(-1.0)
+    optimizer.step(dict.fromkeys(arena.groups, 1.0))  # master 6
+    torch.testing.assert_close(optimizer.shown(), torch.full_like(arena.master, 0.1 * 5 + 0.9 * 6))
+
+
 def test_it_is_shown_only_where_that_is_asked_for():
     arena = filled()
     assert build(arena, config(used=False)).shown() is None

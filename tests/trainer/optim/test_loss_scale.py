@@ -25,7 +25,7 @@ def scaled() -> LossScale:
 def learn(scale: LossScale, gradient: float) -> torch.Tensor:
     """What a backward pass of the scaled loss leaves, then clip and step; returns the norm."""
     scale.arena.added.fill_(gradient * float(scale.factor))
-    norm = scale.clip(1.0)
+    norm = scale.clip(1.0, torch.ones(()))
     scale.step(RATES)
     return norm
 
@@ -43,6 +43,15 @@ def test_gradients_too_small_for_fp16_are_learnt_as_in_fp32():
     torch.testing.assert_close(scale.arena.master - start, plain.master - start, rtol=0.01, atol=1e-6)
     assert (plain.master - start).abs().max() > 1e-3
     assert torch.equal(scale.arena.work, scale.arena.master.half())
+
+
+def test_a_loss_that_is_no_number_is_left_out_too():
+    scale, nan = scaled(), torch.tensor(float("nan"))
+    master = scale.arena.master.clone()
+    scale.arena.added.fill_(1.0)
+    assert scale.clip(1.0, nan).isnan() and scale.overflowed
+    scale.step(RATES)
+    assert torch.equal(scale.arena.master, master) and float(scale.factor) == FIRST_SCALE / 2
 
 
 def test_a_step_that_overflows_changes_nothing_but_the_scale():

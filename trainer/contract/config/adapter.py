@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from trainer.contract.config.section import PATHS, Section, Until, table
+from trainer.contract.config.section import PATHS, Section, Table, Until
 
 Rank = Annotated[int, Field(ge=1, le=512)]
 Preset = Literal["query+value", "attention", "attention+ff", "transformer", "everything"]
@@ -31,12 +31,12 @@ class AdapterSection(Section):
     conv_alpha: Alpha | Literal["auto"] = Field(
         "auto", description="Of 3x3 convolutions. `auto`: as that of the other layers is to their rank."
     )
-    ranks: dict[str, Annotated[int, Field(ge=0, le=512)]] = Field(
+    ranks: Table[Annotated[int, Field(ge=0, le=512)]] = Field(
         {},
         description='Ranks of some layers, by patterns of their paths: {"down_blocks.*" = 8, "mid_block.*" = 0}. '
         "The last that fits counts; 0 leaves them out.",
     )
-    alphas: dict[str, Alpha] = Field(
+    alphas: Table[Alpha] = Field(
         {}, description="Alphas of some layers, in the same way. Left out, they keep the scale that they would have."
     )
     factor: Annotated[int, Field(ge=2, le=512)] | Literal["auto"] = Field(
@@ -68,8 +68,6 @@ class AdapterSection(Section):
     start: str = Field("", description="Adapter file to train on from: its layers, its rank or a larger one.")
     init: Literal["kaiming", "gaussian"] = Field("kaiming", description="How A starts; B always starts at zero.")
 
-    _tables = field_validator("ranks", "alphas", mode="before")(table)
-
     @property
     def patterns(self) -> tuple[str, ...]:
         """The paths in `targets`; none where it is one of the choices."""
@@ -92,3 +90,8 @@ class AdapterSection(Section):
     def scale(self) -> float:
         """What multiplies the update of most layers."""
         return self.alpha_value / (self.rank**0.5 if self.rslora else self.rank)
+
+    @property
+    def scale_words(self) -> str:
+        """How that is made, such as "alpha 8 / rank 16"."""
+        return f"alpha {self.alpha_value:g} / {f'sqrt(rank {self.rank})' if self.rslora else f'rank {self.rank}'}"

@@ -1,30 +1,29 @@
 """How the adapter learns: optimiser, schedule, objective, length."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from trainer.contract.config.section import Every, Section, table
+from trainer.contract.config.section import Every, Section, Table
 
 Argument = bool | int | float | str | tuple[bool | int | float, ...]
-Rate = Annotated[float, Field(gt=0, le=100)]
+Rate = Annotated[float, Field(gt=0, le=100)] | Literal["auto"]
+
+
+def _peak(whose: str, auto: str) -> Any:
+    """A peak learning rate."""
+    return Field("auto", description=f"Peak learning rate of {whose} matrices. `auto`: {auto}.")
 
 
 class OptimizerSection(Section):
     """How the adapter's matrices are changed."""
 
     name: str = Field("adamw", description="Optimiser, by its name in the catalogue, or a class by its dotted name.")
-    learning_rate: Rate | Literal["auto"] = Field(
-        "auto", description="Peak learning rate of the UNet's matrices. `auto`: the optimiser's own in the catalogue."
+    learning_rate: Rate = _peak("the UNet's", "the optimiser's own in the catalogue")
+    text_encoder_learning_rate: Rate = _peak(
+        "the text encoder's", "half of the UNet's, or the same where the optimiser finds it"
     )
-    text_encoder_learning_rate: Rate | Literal["auto"] = Field(
-        "auto",
-        description="Peak learning rate of the text encoder's matrices. `auto`: half of the UNet's, "
-        "or the same where the optimiser finds it.",
-    )
-    text_encoder_2_learning_rate: Rate | Literal["auto"] = Field(
-        "auto", description="The same for the second text encoder of SDXL. `auto`: as the first one's."
-    )
+    text_encoder_2_learning_rate: Rate = _peak("the second text encoder's (SDXL)", "as the first one's")
     lora_plus_ratio: float = Field(
         1.0,
         ge=1,
@@ -36,11 +35,9 @@ class OptimizerSection(Section):
     beta2: float = Field(0.99, ge=0, lt=1, description="Decay of the second moment of AdamW and its kin.")
     epsilon: float = Field(1e-8, gt=0, description="Term against division by zero of AdamW and its kin.")
     clip_norm: float = Field(1.0, ge=0, description="Largest gradient norm of a step; 0 does not clip.")
-    arguments: dict[str, Argument] = Field(
+    arguments: Table[Argument] = Field(
         {}, description="More arguments of the optimiser's class, such as d_coef = 2 for Prodigy."
     )
-
-    _arguments = field_validator("arguments", mode="before")(table)
 
 
 class ScheduleSection(Section):

@@ -1,9 +1,9 @@
 """What every section of the config is, and the types that several of them use."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 _NUMBER = r"([1-9]\d*(\.\d+)?|0\.\d*[1-9]\d*)"  # more than nothing
 PERCENT_OR_STEPS = rf"^([1-9]\d*|{_NUMBER}%|{_NUMBER}ep|never)$"
@@ -30,11 +30,15 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, coerce_numbers_to_str=True)
 
 
-def table(given: object) -> object:
-    """Say of what is no table how one is written; a validator of fields that are one."""
+def _table(given: object) -> object:
+    """Say of what is no table how one is written."""
     if not isinstance(given, Mapping):
         raise ValueError("write name = value, as many as there are; in --set as {name = value, ...}")
     return given
+
+
+Value = TypeVar("Value")
+Table = Annotated[dict[str, Value], BeforeValidator(_table)]
 
 
 def interval(every: str, total_steps: int, steps_per_epoch: float) -> int | None:

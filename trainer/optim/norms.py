@@ -1,20 +1,22 @@
 """Max-norm regularisation of an adapter: no layer's update grows beyond a norm."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from trainer.adapters.arena import Arena
 from trainer.adapters.sizes import Size
+from trainer.optim.around import Around
 from trainer.protocols import Optimizer, Target
 
 
-class NormLimit:
+class NormLimit(Around):
     """Holds the Frobenius norm of every layer's update, scale included, below a limit (kohya's scale_weight_norms).
 
     A matrix of R ranks has its norm from two products of R x R, so the update itself is never made. Layers of the same
-    sizes are measured together. What is too much is taken from both matrices alike. Stands where the optimiser stands.
+    sizes are measured together. What is too much is taken from both matrices alike.
 
     Args:
         optimizer: steps the arena.
@@ -24,11 +26,20 @@ class NormLimit:
     """
 
     def __init__(self, optimizer: Optimizer, arena: Arena, sizes: Mapping[Target, Size], limit: float) -> None:
-        self.optimizer, self.arena, self.sizes, self.limit = optimizer, arena, sizes, limit
-        self._alike: dict[tuple[torch.Size, ...], list[Target]] = {}
-        for target in sizes:
-            shapes = tuple(self._view(target, letter).shape for letter in "AB")
-            self._alike.setdefault(shapes, []).append(target)
+        super().__init__(optimizer, arena)
+        self.sizes, self.limit = sizes, limit
+        self._hold(sizes)
+
+    def _hold(self, targets: Iterable[Target]) -> None:
+        """From now on the norms of these; of layers of the same sizes all A, all B and all scales stand together."""
+        self._targets, alike = tuple(targets), defaultdict[tuple[torch.Size, ...], list[Target]](list)
+        for target in self._targets:
+            alike[tuple(self._view(target, letter).shape for letter in "AB")].append(target)
+        self._alike = []
+        for same in alike.values():
+            downs, ups = ([self._view(target, letter) for target in same] for letter in "AB")
+            scales = torch.tensor([self.sizes[target].scale for target in same], device=self.arena.master.device)
+            self._alike.append((downs, ups, scales))
 
     def _view(self, target: Target, letter: str) -> Tensor:
         return self.arena.view(self.arena.master, f"{target}.{letter}")
@@ -36,10 +47,8 @@ class NormLimit:
     @torch.no_grad()
     def step(self, rates: Mapping[str, float]) -> None:
         """See `trainer.protocols.Optimizer`."""
-        self.optimizer.step(rates)
-        for targets in self._alike.values():
-            downs, ups = ([self._view(target, letter) for target in targets] for letter in "AB")
-            scales = torch.tensor([self.sizes[target].scale for target in targets], device=downs[0].device)
+        super().step(rates)
+        for downs, ups, scales in self._alike:
             factors = (self.limit / (update_norms(downs, ups) * scales + 1e-12)).clamp(max=1).sqrt().unbind()
             torch._foreach_mul_(downs, factors)
             torch._foreach_mul_(ups, factors)
@@ -47,28 +56,9 @@ class NormLimit:
 
     def settle(self, groups: Sequence[str]) -> None:
         """See `trainer.protocols.Optimizer`. Their norms are held already, and measured again they would drift."""
-        self.optimizer.settle(groups)
+        super().settle(groups)
         left = {group.partition(".")[0] for group in groups}
-        for shapes, targets in list(self._alike.items()):
-            self._alike[shapes] = [target for target in targets if target.part not in left]
-            if not self._alike[shapes]:
-                del self._alike[shapes]
-
-    def shown(self) -> Tensor | None:
-        """See `trainer.protocols.Optimizer`."""
-        return self.optimizer.shown()
-
-    def found(self) -> float:
-        """See `trainer.protocols.Optimizer`."""
-        return self.optimizer.found()
-
-    def state(self) -> dict[str, Tensor]:
-        """See `trainer.protocols.Optimizer`."""
-        return self.optimizer.state()
-
-    def load(self, state: Mapping[str, Tensor]) -> None:
-        """See `trainer.protocols.Optimizer`."""
-        self.optimizer.load(state)
+        self._hold(target for target in self._targets if target.part not in left)
 
 
 def update_norms(downs: list[Tensor], ups: list[Tensor]) -> Tensor:
