@@ -37,6 +37,8 @@ class Track:
         rounds: step -> what was measured on held-out pictures.
         bands: step -> loss of each band of timesteps, None where nothing fell into it.
         samples: file -> what is told of a sample picture.
+        first: optimiser steps that the run was begun with; 0 while unknown.
+        amended: whether its length may have changed since.
     """
 
     offset: int
@@ -48,6 +50,8 @@ class Track:
     rounds: dict[int, Round] = field(default_factory=dict)
     bands: dict[int, tuple[float | None, ...]] = field(default_factory=dict)
     samples: dict[str, dict[str, Any]] = field(default_factory=dict)
+    first: int = 0
+    amended: bool = False
 
 
 TABLES = ("steps", "rates", "norms", "rounds", "bands", "samples")
@@ -100,6 +104,10 @@ def _with(found: Track, event: dict[str, Any]) -> Track:
             found.samples[str(event["file"])] = event
         case "preflight":
             return replace(found, preflight=preflight_of(event))
+        case "start" if event["step"] == 0 and not found.amended:
+            return replace(found, first=int(event["total"]))
+        case "amended":
+            return replace(found, amended=True)
         case "notice":
             return replace(found, notices=tuple(dict.fromkeys((*found.notices, str(event["text"])))))
     return found

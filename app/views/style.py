@@ -55,8 +55,8 @@ footer { display: none !important; }
 #queue-table .table-wrap *, #concept-table .table-wrap * { font-family: var(--font) !important; }
 #library-gallery .grid-wrap { height: auto !important; min-height: 180px !important; max-height: 640px; }
 #library-gallery .grid-container { grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)) !important; }
-#run-samples .grid-container { grid-template-columns: repeat(auto-fill, minmax(130px, 1fr)) !important; }
-#run-samples .grid-wrap { height: auto !important; min-height: 0 !important; max-height: 330px; }
+#run-samples .grid-container { grid-template-columns: repeat(var(--grid-cols), minmax(60px, 180px)) !important; }
+#run-samples .grid-wrap { height: auto !important; min-height: 0 !important; max-height: 600px; }
 #run-samples, #run-samples .gallery-container { min-height: 0 !important; height: auto !important; }
 #dataset-sample-style img, #dataset-sample-subject img { width: 30px; height: 30px; border-radius: var(--radius-sm); }
 #dataset-create { white-space: nowrap; }

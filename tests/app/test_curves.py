@@ -45,7 +45,7 @@ def test_every_curve_comes_from_the_events(tmp_path: Path) -> None:
     found = progress.track(told(tmp_path))
     assert lines(curves.loss(found, 0.0))["smoothed"] == [1 / step for step in range(1, 21)]
     held = lines(curves.held_out(found, 0.0))
-    assert held["held out"] == held["held out, each step"] == [0.5, 0.3, 0.4] and held["trained on"] == [0.4, 0.2]
+    assert held["held out"] == [0.5, 0.3, 0.4] and held["trained on"] == [0.4, 0.2]
     assert lines(curves.rates(found)) == {"unet": [1e-4] * 20, "text_encoder": [5e-5] * 20}
     assert lines(curves.norms(found))["each step"] == pytest.approx([step / 10 for step in range(1, 21)])
     assert set(curves.COLOURS) >= set(held)
@@ -83,7 +83,7 @@ def test_a_sheet_is_rows_of_prompts_and_columns_of_strengths_with_the_badge_at_i
     made = sheets.sheets(queue.entry(run.path.parents[1], "r"))
     assert [(sheet.step, sheet.columns, len(sheet.pictures)) for sheet in made] == [(0, 2, 4), (10, 2, 5)]
     captions = [caption for _, caption in made[1].pictures]
-    assert captions[1] == "step 10 · strength 1 · one · lowest validation loss" and "mine" in captions[-1]
+    assert captions[1] == "strength 1 · one · step 10 · lowest validation loss" and "mine" in captions[-1]
     assert all(path.parent == run.samples for path, _ in made[1].pictures), "nothing outside of the run is shown"
 
 

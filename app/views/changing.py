@@ -1,0 +1,93 @@
+"""Change this run, also while it runs: its length, its checkpoints, its sample pictures."""
+
+from typing import Any
+
+import gradio as gr
+
+from app.jobs import queue
+from app.jobs.model import BUSY, RESUMABLE, Shown
+from app.jobs.queue import Entry
+from app.views import amending, progress
+from app.views.page import Page, kindly, quiet
+from trainer.contract.amendments import ask, config_now
+from trainer.contract.compose import LENGTHS
+from trainer.contract.errors import UserError
+
+UNITS = [("times each picture is seen", "views"), ("steps", "steps"), ("passes over the set", "epochs")]
+EVERY = ["10%", "20%", "25%", "50%", "never"]
+CHANGEABLE = (*BUSY, *RESUMABLE, Shown.WAITING)
+
+
+def build(page: Page, about: gr.Textbox) -> None:
+    """Lay out the part.
+
+    Args:
+        page: see `Page`.
+        about: what `amending.key` says of the run that is shown; the part follows it.
+    """
+    filled = gr.Textbox("", visible="hidden")  # the run whose settings stand in the fields
+    with gr.Accordion("Change this run", open=False, visible=False, elem_id="run-change") as whole:
+        with gr.Row():
+            length = gr.Number(label="Length", info="Of the whole run.", elem_id="change-length", min_width=90)
+            unit = gr.Dropdown(UNITS, value="steps", label="counted in", info="One of three ways.",
+                               elem_id="change-unit", min_width=150)  # fmt: skip
+            saves = gr.Dropdown(EVERY, label="Save every", info="Steps, %, 2ep.", allow_custom_value=True,
+                                elem_id="change-saves", min_width=110)  # fmt: skip
+            samples = gr.Dropdown(["auto", *EVERY], label="Sample every", info="Steps, %, 2ep.",
+                                  allow_custom_value=True, elem_id="change-samples", min_width=110)  # fmt: skip
+        prompts = gr.Textbox(label="Sample prompts", lines=2, max_lines=6, placeholder="one a line; empty: the usual",
+                             info="Read when a run starts: new ones count from its next start or resume on.",
+                             elem_id="change-prompts")  # fmt: skip
+        apply = gr.Button("Apply", variant="primary", elem_id="change-apply")
+    told = gr.HTML("", elem_id="change-told", padding=False)
+    fields = [length, unit, saves, samples, prompts]
+    about.change(lambda name, before: _show(page, name, before), [page.run, filled],
+                 [whole, told, filled, *fields], **quiet())  # fmt: skip
+    apply.click(kindly(lambda name, *given: _applied(page, name, *given)), [page.run, *fields], told, **quiet())
+
+
+def _show(page: Page, name: str, before: str) -> tuple[Any, ...]:
+    """The part as a run needs it; what stands in the fields stays, unless it is another run's."""
+    item = queue.known(page.home, name)
+    if item is None:
+        return gr.Accordion(visible=False), "", "", *[gr.skip()] * 5
+    values = [gr.skip()] * 5 if before == name else _values(item)
+    return gr.Accordion(visible=item.shown in CHANGEABLE), amending.told_html(item.run), name, *values
+
+
+def _values(item: Entry) -> list[Any]:
+    config = config_now(item.run)
+    unit = next(one for one in LENGTHS if getattr(config.training, one) is not None)
+    return [getattr(config.training, unit), unit, config.training.save_every, config.sampling.every,
+            "\n".join(config.sampling.prompts)]  # fmt: skip
+
+
+def _applied(page: Page, name: str, *given: Any) -> str:
+    item = queue.entry(page.home, name)
+    gr.Info(apply(item, *given))
+    return amending.told_html(item.run)
+
+
+def apply(item: Entry, length: float | None, unit: str, saves: str, samples: str, prompts: str) -> str:
+    """Ask a run for what differs from its settings; return what becomes of it, in words.
+
+    Raises:
+        UserError: a value that is none, or the run is done.
+    """
+    if item.shown not in CHANGEABLE:
+        raise UserError(f"'{item.run.name}' is {item.shown}", "change", "Use 'Continue longer'.")
+    config = config_now(item.run)
+    changes = amending.differing(
+        config, (unit, length), {amending.SAVES: saves, amending.SAMPLES: samples}, prompts or ""
+    )
+    if not changes:
+        return "Nothing differs from what the run does already."
+    ask(item.run, changes)
+    when = "after the step that is under way" if item.shown in BUSY else "when it goes on"
+    said = [f"{amending.words(changes)}: from {when}."]
+    if item.shown in BUSY and amending.later(changes):
+        said.append("The sample prompts count from its next start on.")
+    total = amending.steps_of(config_now(item.run), progress.track(item.run))
+    if "training" in changes and total is not None and total <= item.status.step:
+        said.append(f"It has done {item.status.step} steps already, so that it finishes then.")
+    return " ".join(said)
