@@ -17,6 +17,7 @@ from trainer.contract.checkpoints import list_checkpoints, step_of
 from trainer.contract.compose import LENGTHS, Layer
 from trainer.contract.config import AUTO_OR_EVERY, PERCENT_OR_STEPS, RunConfig
 from trainer.contract.errors import UserError
+from trainer.contract.length import Length
 from trainer.contract.rates import part_rate
 from trainer.contract.rundir import RunDir
 from trainer.contract.schedules import share
@@ -196,11 +197,9 @@ def rates_ahead(config: RunConfig, found: Track, now: Standing, total: int, rate
 def ahead_words(found: Track, now: Standing, total: int, drawn: pd.DataFrame) -> str:
     """What going on comes to: steps, passes, views; and a warning where the rate is next to nothing."""
     length = found.preflight.length if found.preflight else None
-    words = f"From step {now.step} on to {total}"
-    words += f" instead of {now.total}" if now.step < now.total != total else ""
-    if length is not None:
-        part = total / length.steps
-        words += f" = {part * length.epochs:.3g} epochs = each picture seen {part * length.views:.4g} times"
+    words = f"From step {now.step} on" + (f", instead of {now.total}" if now.step < now.total != total else "")
+    part = total / length.steps if length else 0
+    words += f": {Length(total, part * length.epochs, part * length.views).words() if length else f'{total} steps'}"
     ahead = drawn[(drawn["line"] == curves.AHEAD) & (drawn["step"] > now.step)]["value"]
     highest = max(drawn["value"], default=0.0)
     if highest and max(ahead) < FEW * highest:

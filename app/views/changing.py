@@ -15,6 +15,7 @@ from trainer.contract.errors import UserError
 
 UNITS = [("times each picture is seen", "views"), ("steps", "steps"), ("passes over the set", "epochs")]
 EVERY = ["10%", "20%", "25%", "50%", "never"]
+HINT = "Length: of the whole run. Every: steps (500), a share of the run (20%) or passes over the set (2ep)."
 CHANGEABLE = (*BUSY, *RESUMABLE, Shown.WAITING)
 
 
@@ -28,13 +29,14 @@ def build(page: Page, about: gr.Textbox) -> None:
     filled = gr.Textbox("", visible="hidden")  # the run whose settings stand in the fields
     with gr.Accordion("Change this run", open=False, visible=False, elem_id="run-change") as whole:
         with gr.Row():
-            length = gr.Number(label="Length", info="Of the whole run.", elem_id="change-length", min_width=90)
-            unit = gr.Dropdown(UNITS, value="steps", label="counted in", info="One of three ways.",
-                               elem_id="change-unit", min_width=150)  # fmt: skip
-            saves = gr.Dropdown(EVERY, label="Save every", info="Steps, %, 2ep.", allow_custom_value=True,
-                                elem_id="change-saves", min_width=110)  # fmt: skip
-            samples = gr.Dropdown(["auto", *EVERY], label="Sample every", info="Steps, %, 2ep.",
-                                  allow_custom_value=True, elem_id="change-samples", min_width=110)  # fmt: skip
+            length = gr.Number(label="Length", elem_id="change-length", min_width=90)
+            unit = gr.Dropdown(UNITS, value="steps", label="counted in", elem_id="change-unit", min_width=150)
+            saves, samples = (
+                gr.Dropdown(words, label=label, allow_custom_value=True, elem_id=element, min_width=110)
+                for words, label, element in (
+                    (EVERY, "Save every", "change-saves"), (["auto", *EVERY], "Sample every", "change-samples"))
+            )  # fmt: skip
+        gr.HTML(f'<div class="hint">{HINT}</div>')
         prompts = gr.Textbox(label="Sample prompts", lines=2, max_lines=6, placeholder="one a line; empty: the usual",
                              info="Read when a run starts: new ones count from its next start or resume on.",
                              elem_id="change-prompts")  # fmt: skip

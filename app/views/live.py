@@ -58,11 +58,11 @@ def build(page: Page) -> None:
             log = gr.Textbox(show_label=False, lines=12, max_lines=12, elem_id="run-log", container=False)
     shown = [seen, page.run, about, bar, *actions, asking, details, *plots, sheet, shots, log]
 
-    def look(name: str, last: str, smooth: float) -> Any:
-        return refresh(page, name, last, smooth)
+    def look(*values: Any) -> Any:
+        return refresh(page, *values)
 
     timer = gr.Timer(1.0)
-    asked = [page.run, seen, smoothing]
+    asked = [page.run, seen, smoothing, sheet]
     gr.on([timer.tick, page.run.change, smoothing.release], look, asked, shown, trigger_mode="once", **quiet())
     page.blocks.load(look, asked, shown, **quiet())
     sheet.release(lambda name, step: _turned(page, name, step), [page.run, sheet], [sheet, shots], **quiet())
@@ -94,6 +94,7 @@ class Seen(NamedTuple):
         run, shown, step: of the run.
         offset: of its events that were read.
         shots: sample pictures.
+        newest: step of the last of them.
         log: of the end of its log.
         smoothing: of the curves.
         about: see `amending.key`.
@@ -104,6 +105,7 @@ class Seen(NamedTuple):
     step: int = 0
     offset: int = 0
     shots: int = 0
+    newest: int = 0
     log: int = 0
     smoothing: float = 0.0
     about: str = ""
@@ -112,19 +114,30 @@ class Seen(NamedTuple):
 NONE = json.dumps(Seen(""))
 
 
-def refresh(page: Page, name: str, last: str, smoothing: float = curves.SMOOTHING) -> Any:
-    """Return new values for the panel, or nothing where nothing changed since `last`."""
+def refresh(page: Page, name: str, last: str, smoothing: float = curves.SMOOTHING, sheet: float = 0) -> Any:
+    """Return new values for the panel, or nothing where nothing changed since `last`.
+
+    Args:
+        page: see `Page`.
+        name: run that is asked for; "" for the one that goes on, or the newest.
+        last: what is shown, see `Seen`.
+        smoothing: of the curves.
+        sheet: step of the sample sheet that is shown: somebody who looks at an older one stays there.
+    """
     item = _find(page, name)
     if item is None:
         rest = (gr.Column(visible=False), *[None] * len(PLOTS), gr.skip(), None, "")
         return gr.skip() if last == NONE else (NONE, "", "", NOTHING, *_buttons(None), *rest)
     found, log = progress.track(item.run), progress.log_tail(item.run)
     shots, about = found.samples, amending.key(item)
-    now = Seen(item.run.name, item.shown, item.status.step, found.offset, len(shots), hash(log), smoothing, about)
+    newest = max((int(one["step"]) for one in shots.values()), default=0)
+    state = (item.run.name, item.shown, item.status.step)
+    now = Seen(*state, found.offset, len(shots), newest, hash(log), smoothing, about)
     before = Seen(*json.loads(last)) if last else Seen("")
     if now == before:
         return gr.skip()
     same_run, drawn = before.run == now.run, (before.offset, before.smoothing) == (now.offset, smoothing)
+    kept = sheet if same_run and sheet < before.newest else None
     return (
         json.dumps(now),
         now.run,
@@ -133,7 +146,7 @@ def refresh(page: Page, name: str, last: str, smoothing: float = curves.SMOOTHIN
         *_buttons(item),
         gr.Column(visible=bool(found.steps or shots)),
         *([gr.skip()] * len(PLOTS) if same_run and drawn else _curves(found, smoothing)),
-        *([gr.skip()] * 2 if same_run and before.shots == now.shots else sheets.gallery(page, item, None)),
+        *([gr.skip()] * 2 if same_run and before.shots == now.shots else sheets.gallery(page, item, kept)),
         log,
     )
 

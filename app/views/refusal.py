@@ -54,7 +54,7 @@ def refusal(item: Entry) -> tuple[Any, ...]:
     rows = "".join(f"<li>{html.escape(text)}</li>" for text in found)
     text = (
         '<div class="changed wrong"><b>This cannot go on as the same run.</b> Since its last save something it is made '
-        f"of has changed:<ul>{rows}</ul>Put that back and press Resume. Or continue as a new run: it begins with what "
+        f"of has changed:<ul>{rows}</ul>Put that back and try again. Or continue as a new run: it begins with what "
         "this one has learned, with a fresh schedule, and this one stays as it is.</div>"
     )
     return gr.Column(visible=True), text, gr.Button(visible=only_pictures(found))

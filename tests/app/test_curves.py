@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import gradio as gr
 import pytest
+from PIL import Image
 
 from app.jobs import queue
 from app.views import curves, live, progress, sheets
@@ -92,3 +94,32 @@ def test_strengths_are_numbers_with_commas() -> None:
     for wrong in ("half", "99", ",".join("1" * 10)):
         with pytest.raises(UserError):
             parse_strengths(wrong)
+
+
+def test_somebody_who_looks_at_an_older_sheet_stays_there_when_a_new_one_comes(tmp_path: Path) -> None:
+    run, home = told(tmp_path), tmp_path / "home"
+
+    class Page:  # only the home is looked at
+        pass
+
+    page = Page()
+    page.home = home
+
+    def sheet(step: int) -> None:
+        Image.new("RGB", (8, 8)).save(run.samples / f"s{step:06d}-0.png")
+        run.emit("sample", step=step, prompt="one", seed=42, strength=1.0, file=f"s{step:06d}-0.png")
+
+    def look(last: str, at: float) -> tuple[str, float]:
+        shown = live.refresh(page, "r", last, 0.9, at)
+        return shown[0], next(one.value for one in shown if isinstance(one, gr.Slider))
+
+    sheet(0)
+    sheet(10)
+    last, at = look("", 0)
+    assert at == 10, "the newest"
+    sheet(20)
+    last, at = look(last, at)
+    assert at == 20, "who looks at the newest sees the next"
+    sheet(30)
+    assert look(last, 10)[1] == 10
+    assert look(last, 20)[1] == 30
