@@ -1,5 +1,7 @@
 """Change this run, also while it runs: its length, its checkpoints, its sample pictures."""
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -26,7 +28,7 @@ def build(page: Page, about: gr.Textbox) -> None:
         page: see `Page`.
         about: what `amending.key` says of the run that is shown; the part follows it.
     """
-    filled = gr.Textbox("", visible="hidden")  # the run whose settings stand in the fields
+    filled = gr.Textbox("", visible="hidden")  # the run whose settings stand in the fields, and what they were
     with gr.Accordion("Change this run", open=False, visible=False, elem_id="run-change") as whole:
         with gr.Row():
             length = gr.Number(label="Length", elem_id="change-length", min_width=90)
@@ -43,18 +45,24 @@ def build(page: Page, about: gr.Textbox) -> None:
         apply = gr.Button("Apply", variant="primary", elem_id="change-apply")
     told = gr.HTML("", elem_id="change-told", padding=False)
     fields = [length, unit, saves, samples, prompts]
-    about.change(lambda name, before: _show(page, name, before), [page.run, filled],
-                 [whole, told, filled, *fields], **quiet())  # fmt: skip
-    apply.click(kindly(lambda name, *given: _applied(page, name, *given)), [page.run, *fields], told, **quiet())
+    asked = [page.run, filled, *fields]
+    about.change(lambda *values: _show(page, *values), asked, [whole, told, filled, *fields], **quiet())
+    apply.click(kindly(lambda *values: _applied(page, *values)), asked, [told, filled, *fields], **quiet())
 
 
-def _show(page: Page, name: str, before: str) -> tuple[Any, ...]:
-    """The part as a run needs it; what stands in the fields stays, unless it is another run's."""
+def _show(page: Page, name: str, filled: str, *fields: Any) -> tuple[Any, ...]:
+    """The part as a run needs it; what somebody is changing in the fields stays, unless it is meant for another run."""
     item = queue.known(page.home, name)
     if item is None:
-        return gr.Accordion(visible=False), "", "", *[gr.skip()] * 5
-    values = [gr.skip()] * 5 if before == name else _values(item)
-    return gr.Accordion(visible=item.shown in CHANGEABLE), amending.told_html(item.run), name, *values
+        return gr.Accordion(visible=False), "", "", *[gr.skip()] * len(fields)
+    edited = filled and json.loads(filled)[0] == name and json.loads(filled)[1] != list(fields)
+    values = [gr.skip()] * (len(fields) + 1) if edited else _fill(item)
+    return gr.Accordion(visible=item.shown in CHANGEABLE), amending.told_html(item.run), *values
+
+
+def _fill(item: Entry) -> list[Any]:
+    values = _values(item)
+    return [json.dumps([item.run.name, values]), *values]
 
 
 def _values(item: Entry) -> list[Any]:
@@ -64,10 +72,25 @@ def _values(item: Entry) -> list[Any]:
             "\n".join(config.sampling.prompts)]  # fmt: skip
 
 
-def _applied(page: Page, name: str, *given: Any) -> str:
+def _applied(page: Page, name: str, filled: str, *fields: Any) -> tuple[Any, ...]:
     item = queue.entry(page.home, name)
-    gr.Info(apply(item, *given))
-    return amending.told_html(item.run)
+    gr.Info(apply(item, *touched(json.loads(filled)[1], fields, _values(item))))
+    return amending.told_html(item.run), *_fill(item)
+
+
+def touched(before: Sequence[Any], fields: Sequence[Any], now: Sequence[Any]) -> list[Any]:
+    """What is asked for: fields that were edited as they stand, the others as the run has them now.
+
+    Somebody else may have changed the run since they were filled. The first two belong together.
+
+    Args:
+        before: what the fields were filled with.
+        fields: what stands in them.
+        now: what they would be filled with now.
+    """
+    length = fields[:2] if list(fields[:2]) != list(before[:2]) else now[:2]
+    rest = zip(before[2:], fields[2:], now[2:], strict=True)
+    return [*length, *(new if own == old else own for old, own, new in rest)]
 
 
 def apply(item: Entry, length: float | None, unit: str, saves: str, samples: str, prompts: str) -> str:

@@ -10,6 +10,11 @@ from app.jobs.queue import Entry
 from app.views.page import Page, kindly, quiet
 from trainer.pictures.origin import ANOTHER_RUN, accept_pictures, changed_since, only_pictures
 
+FITS = (
+    " What was learned fits only layers and ranks like those it was learned with: where these changed, put them back, "
+    "or start from the finished file (adapter.start), which a larger rank takes up too."
+)
+
 
 class Refusal(NamedTuple):
     """The place where a refused resume is explained, with what can be done instead."""
@@ -51,11 +56,12 @@ def refusal(item: Entry) -> tuple[Any, ...]:
     found = changed_since(item.run)
     if not found:
         return _hidden()
+    other = FITS if any(text.startswith("adapter.") for text in found) else ""
     rows = "".join(f"<li>{html.escape(text)}</li>" for text in found)
     text = (
         '<div class="changed wrong"><b>This cannot go on as the same run.</b> Since its last save something it is made '
         f"of has changed:<ul>{rows}</ul>Put that back and try again. Or continue as a new run: it begins with what "
-        "this one has learned, with a fresh schedule, and this one stays as it is.</div>"
+        f"this one has learned, with a fresh schedule, and this one stays as it is.{other}</div>"
     )
     return gr.Column(visible=True), text, gr.Button(visible=only_pictures(found))
 

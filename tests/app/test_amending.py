@@ -1,9 +1,11 @@
 """What can still be changed about a run, below the page: the drawn rate is the one that is then trained with."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from app.jobs import queue, store
@@ -159,9 +161,12 @@ def test_a_changed_caption_is_refused_in_plain_words_before_anything_starts(home
     _, text, as_begun = refusal.resume(_page(home), "run")
     assert f"the picture or caption set/{caption.stem}" in text and as_begun.visible
     assert not store.jobs(home), "it was not put into the queue"
+    assert not refusal._show(_page(home), "run")[0].visible, "until somebody asks, or the trainer refuses"
+    assert main(["train", str(item.run.path)]) == 2
+    assert refusal._show(_page(home), "run")[0].visible
     run = queue.go_on_as_new(home, "run")
     assert run.name == "run-2" and [step_of(path) for path in list_checkpoints(run.checkpoints)] == [0]
-    assert store.jobs(home)["run-2"] and item_of(home).shown is Shown.STOPPED
+    assert store.jobs(home)["run-2"] and item_of(home).shown is Shown.FAILED
     refusal._as_begun(_page(home), "run")
     assert item_of(home).shown is Shown.WAITING and not refusal.refusal(item_of(home))[1]
 
@@ -173,3 +178,24 @@ def test_what_the_page_goes_by_differs_when_a_change_is_asked_for_and_taken(home
     assert main(["train", str(item_of(home).run.path)]) == 0
     keys.append(amending.key(item_of(home)))
     assert len(set(keys)) == 3
+
+
+def test_what_somebody_else_changed_meanwhile_is_not_taken_back(home: Path) -> None:
+    item, page = stopped(home), _page(home)
+    _, _, filled, *fields = changing._show(page, "run", "", *[None] * 5)
+    ask(item.run, {"training": {"steps": 20}})
+    edited = [*fields[:2], "3", *fields[3:]]
+    _, told, *kept = changing._show(page, "run", filled, *edited)
+    assert "20 steps in all" in told and all(value == gr.skip() for value in kept), "what is being typed stays"
+    assert changing._show(page, "run", filled, *fields)[3] == 20, "where nobody types it follows"
+    wanted = changing.touched(json.loads(filled)[1], edited, changing._values(item))
+    assert changing.apply(item, *wanted) == "a checkpoint every 3: from when it goes on."
+    assert pending(item.run).changes == {"training": {"steps": 20, "save_every": "3"}}
+
+
+def test_other_adapter_settings_are_told_to_need_more_than_a_new_run(home: Path) -> None:
+    item = stopped(home)
+    path = item.run.path / "config.toml"
+    path.write_text(path.read_text("utf-8").replace("rank = 4", "rank = 8"), "utf-8")
+    _, text, as_begun = refusal.refusal(item)
+    assert "adapter.rank was 4 and is 8" in text and "adapter.start" in text and not as_begun.visible
