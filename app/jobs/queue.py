@@ -14,9 +14,10 @@ from app.jobs import store
 from app.jobs.executors import executor
 from app.jobs.executors.local import CODE_ROOT, detached, environment
 from app.jobs.model import BUSY, RESUMABLE, Job, Place, Shown, shown
+from trainer.contract.amendments import Rate, ask
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
-from trainer.contract.rundir import ACTIVE, RunDir, State, Status, create_run, find_run, list_runs
+from trainer.contract.rundir import ACTIVE, RunDir, State, Status, create_run, find_run, list_runs, successor
 
 GRACE_SECONDS = 120.0  # for a run that hangs; one that draws or saves shows that it lives
 MARKER = "queued"  # requests/queued: the run folder knows that it waits, so the queue can be rebuilt from folders
@@ -44,6 +45,14 @@ class Entry:
 def entry(home: Path, name: str) -> Entry:
     """Look at one run. Raises UserError where there is none."""
     return _entry(find_run(home, name), store.jobs(home).get(name))
+
+
+def known(home: Path, name: str) -> Entry | None:
+    """Look at a run by its name, if there is one."""
+    try:
+        return entry(home, name) if name else None
+    except UserError:  # it was removed meanwhile
+        return None
 
 
 def entries(home: Path) -> list[Entry]:
@@ -88,8 +97,42 @@ def resume(home: Path, name: str) -> None:
     item = entry(home, name)
     if item.shown not in RESUMABLE:
         raise UserError(f"'{name}' is {item.shown}", "resume", "Only a run that stopped, failed or was lost can go on.")
-    item.run.take_request("stop")
-    _enqueue(home, item.run)
+    _again(home, item.run)
+
+
+def go_on_longer(home: Path, name: str, total: int, rate: Rate) -> None:
+    """Put a run that is done, or could be resumed, into the queue with another length.
+
+    Args:
+        home: data folder.
+        name: of the run.
+        total: optimiser steps of the whole run.
+        rate: what the learning rate does from its last save on, see `trainer.contract.amendments.place`.
+
+    Raises:
+        UserError: it is running or waiting, or the length is none.
+    """
+    item = entry(home, name)
+    if item.shown not in (*RESUMABLE, Shown.DONE):
+        raise UserError(f"'{name}' is {item.shown}", "continue longer", "Change its length under 'Change this run'.")
+    ask(item.run, {"training": {"steps": total}}, rate)
+    _again(home, item.run)
+
+
+def go_on_as_new(home: Path, name: str) -> RunDir:
+    """Put a new run into the queue that begins with what another has learned.
+
+    Raises:
+        UserError: the other run has saved nothing yet.
+    """
+    run = successor(home, find_run(home, name), {})
+    _enqueue(home, run)
+    return run
+
+
+def _again(home: Path, run: RunDir) -> None:
+    run.take_request("stop")  # one that its last process did not live to see
+    _enqueue(home, run)
 
 
 def _enqueue(home: Path, run: RunDir) -> None:

@@ -2,20 +2,24 @@
 
 from collections.abc import Iterable, Sequence
 
+import gradio as gr
 import pandas as pd
 
 from app.views.progress import Track
 from trainer.contract.validation import BANDS
 
 POINTS = 240  # of a line; more cannot be told apart on a screen
+FEW = 0.5  # the most smoothing where there are twenty points, not thousands
 SMOOTHING = 0.9  # part of the value before that a smoothed one keeps
 
 EACH, SMOOTH = "each step", "smoothed"
 HELD, TRAINED = "held out", "trained on"
 NOISE = ("least noise", "less noise", "more noise", "most noise")
+PAST, AHEAD = "so far", "from here on"
 COLOURS = {
-    EACH: "#a1a1aa", SMOOTH: "#8b5cf6", HELD: "#f97316", TRAINED: "#8b5cf6", f"{HELD}, {EACH}": "#fdba74",
+    EACH: "#a1a1aa", SMOOTH: "#8b5cf6", HELD: "#f97316", TRAINED: "#8b5cf6",
     NOISE[0]: "#0ea5e9", NOISE[1]: "#10b981", NOISE[2]: "#f59e0b", NOISE[3]: "#ef4444",
+    PAST: "#a1a1aa", AHEAD: "#8b5cf6",
     "unet": "#8b5cf6", "text_encoder": "#0ea5e9", "text_encoder_2": "#10b981",
 }  # fmt: skip
 assert len(NOISE) == BANDS
@@ -26,6 +30,13 @@ Row = tuple[int, float, str]
 def table(rows: Iterable[Row]) -> pd.DataFrame:
     """Rows of (step, value, name of the line)."""
     return pd.DataFrame(list(rows), columns=["step", "value", "line"])
+
+
+def plot(title: str, axis: str, height: int, element: str) -> gr.LinePlot:
+    """A line plot of such a table. Gradio writes the name of a column where a title is empty, so the legend's is a
+    space."""
+    return gr.LinePlot(x="step", y="value", color="line", title=title, x_title="step", y_title=axis, color_title=" ",
+                       height=height, color_map=COLOURS, elem_id=element, show_label=False)  # fmt: skip
 
 
 def thinned(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
@@ -55,13 +66,14 @@ def loss(found: Track, smoothing: float = SMOOTHING) -> pd.DataFrame:
 
 
 def held_out(found: Track, smoothing: float = SMOOTHING) -> pd.DataFrame:
-    """The loss on held-out pictures beside that on trained ones, both as plain squared errors."""
+    """The loss on held-out pictures beside that on trained ones, both as plain squared errors.
+
+    The first is measured with the same noise each time and shown as it is; the other depends on what was drawn.
+    """
     rounds = [found.rounds[step] for step in sorted(found.rounds)]
     held = [(one.step, one.loss) for one in rounds]
     trained = [(one.step, one.training) for one in rounds if one.training is not None]
-    few = min(smoothing, 0.5)  # there are twenty of them, not thousands
-    rows = [*named(held, f"{HELD}, {EACH}"), *named(smoothed(held, few), HELD)]
-    return table([*rows, *named(smoothed(trained, few), TRAINED)])
+    return table([*named(held, HELD), *named(smoothed(trained, min(smoothing, FEW)), TRAINED)])
 
 
 def bands(found: Track, smoothing: float = SMOOTHING) -> pd.DataFrame:
@@ -69,7 +81,7 @@ def bands(found: Track, smoothing: float = SMOOTHING) -> pd.DataFrame:
     rows: list[Row] = []
     for number, line in enumerate(NOISE):
         told = [(step, loss) for step in sorted(found.bands) if (loss := found.bands[step][number]) is not None]
-        rows += named(smoothed(told, min(smoothing, 0.5)), line)
+        rows += named(smoothed(told, min(smoothing, FEW)), line)
     return table(rows)
 
 

@@ -14,12 +14,14 @@ from app.jobs.queue import Entry
 from trainer.contract.preflight import Preflight, preflight_of
 from trainer.contract.rundir import RunDir
 from trainer.contract.validation import Round, lowest, round_of
+from trainer.pictures.origin import ANOTHER_RUN
 
 RECENT = 30  # steps that the speed is taken from
 LOG_BYTES = 6000
 SILENT_SECONDS = 300.0  # since the last heartbeat
 SILENT = "The log shows where it stands. Stop ends it after a while; Resume goes on from the last save."
 LOWEST = "lowest validation loss"  # never "best": that is for eyes to say
+OFFERED = "\nThe Train tab offers to go on as a new run, from what this one has learned."
 NOTICES = 3  # the last ones are shown; events.jsonl has all
 
 
@@ -37,6 +39,8 @@ class Track:
         rounds: step -> what was measured on held-out pictures.
         bands: step -> loss of each band of timesteps, None where nothing fell into it.
         samples: file -> what is told of a sample picture.
+        first: optimiser steps that the run was begun with; 0 while unknown.
+        amended: whether its length may have changed since.
     """
 
     offset: int
@@ -48,6 +52,8 @@ class Track:
     rounds: dict[int, Round] = field(default_factory=dict)
     bands: dict[int, tuple[float | None, ...]] = field(default_factory=dict)
     samples: dict[str, dict[str, Any]] = field(default_factory=dict)
+    first: int = 0
+    amended: bool = False
 
 
 TABLES = ("steps", "rates", "norms", "rounds", "bands", "samples")
@@ -100,6 +106,10 @@ def _with(found: Track, event: dict[str, Any]) -> Track:
             found.samples[str(event["file"])] = event
         case "preflight":
             return replace(found, preflight=preflight_of(event))
+        case "start" if event["step"] == 0 and not found.amended:
+            return replace(found, first=int(event["total"]))
+        case "amended":
+            return replace(found, amended=True)
         case "notice":
             return replace(found, notices=tuple(dict.fromkeys((*found.notices, str(event["text"])))))
     return found
@@ -190,6 +200,22 @@ def badge(run: RunDir, found: Track) -> str:
     return f"{LOWEST} {found.rounds[step].loss:.4f} at step {step} ({kept})"
 
 
+def _planned(item: Entry, found: Track) -> str:
+    """What was measured before the first step; nothing where the length has changed since."""
+    plan = found.preflight if item.shown in (Shown.PREPARING, Shown.TRAINING) else None
+    if plan is None or (plan.length and item.status.total not in (0, plan.length.steps)):
+        return ""
+    return " · ".join(filter(None, (plan.lengths(), plan.words(), plan.samples())))
+
+
+def _note(item: Entry) -> str:
+    """What the run says of its end. A refused resume is told in words of the command line: the page has buttons."""
+    if item.shown in (Shown.DONE, Shown.TRAINING):
+        return ""
+    fix = OFFERED if ANOTHER_RUN in item.status.message else item.status.fix
+    return " ".join(filter(None, (item.status.message, fix)))
+
+
 def bar(item: Entry, found: Track) -> str:
     """HTML: the state in words, a bar, and the figures."""
     status = item.status
@@ -200,13 +226,8 @@ def bar(item: Entry, found: Track) -> str:
     figures += [f"<b>{rate:.2f}</b> steps/s"] if rate else []
     figures += [f"<b>{left}</b> left"] if left else []
     words = WORDS[item.shown] + (" (started outside this page)" if item.outside else "")
-    note = (
-        " ".join(filter(None, (status.message, status.fix))) if item.shown not in (Shown.DONE, Shown.TRAINING) else ""
-    )
-    planned = found.preflight if item.shown in (Shown.PREPARING, Shown.TRAINING) else None
-    told = " · ".join(filter(None, (planned.lengths(), planned.words(), planned.samples()))) if planned else ""
-    lines = [("plan", f"planned: {told}")] if told else []
-    lines += [("note", note)] if note else []
+    lines = [("plan", f"planned: {told}")] if (told := _planned(item, found)) else []
+    lines += [("note", note)] if (note := _note(item)) else []
     silent = time.time() - status.heartbeat
     if item.shown in (Shown.TRAINING, Shown.STOPPING) and silent > SILENT_SECONDS:
         lines += [("note", f"No sign of life for {duration(silent)}. {SILENT}")]

@@ -46,7 +46,7 @@ def sheets(item: Entry) -> list[Sheet]:
 def _caption(event: dict[str, Any]) -> str:
     prompt = str(event.get("prompt", ""))
     short = prompt if len(prompt) <= 60 else prompt[:57] + "..."
-    return f"step {event['step']} · strength {event.get('strength', 1.0):g} · {short}"
+    return f"strength {event.get('strength', 1.0):g} · {short} · step {event['step']}"
 
 
 def gallery(page: Page, item: Entry, step: float | None) -> tuple[gr.Slider, gr.Gallery]:

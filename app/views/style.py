@@ -41,6 +41,7 @@ footer { display: none !important; }
 .run .note, .run .plan, .run .notice { margin-top: 8px; font-size: var(--text-sm);
   color: var(--body-text-color-subdued); white-space: pre-line; }
 .run .badge { margin-top: 8px; font-size: var(--text-sm); color: #059669; }
+.dark .run .badge { color: #34d399; }
 .run .plan { font-variant-numeric: tabular-nums; }
 .run .notice { padding-left: 8px; border-left: 3px solid #d97706; }
 
@@ -56,8 +57,8 @@ footer { display: none !important; }
 #queue-table .table-wrap *, #concept-table .table-wrap * { font-family: var(--font) !important; }
 #library-gallery .grid-wrap { height: auto !important; min-height: 180px !important; max-height: 640px; }
 #library-gallery .grid-container { grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)) !important; }
-#run-samples .grid-container { grid-template-columns: repeat(auto-fill, minmax(130px, 1fr)) !important; }
-#run-samples .grid-wrap { height: auto !important; min-height: 0 !important; max-height: 330px; }
+#run-samples .grid-container { grid-template-columns: repeat(var(--grid-cols), minmax(60px, 150px)) !important; }
+#run-samples .grid-wrap { height: auto !important; min-height: 0 !important; max-height: 600px; }
 #run-samples, #run-samples .gallery-container { min-height: 0 !important; height: auto !important; }
 #dataset-sample-style img, #dataset-sample-subject img { width: 30px; height: 30px; border-radius: var(--radius-sm); }
 #dataset-create { white-space: nowrap; }

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import gradio as gr
 import pytest
+from PIL import Image
 
 from app.jobs import queue
 from app.views import curves, live, progress, sheets
@@ -45,7 +47,7 @@ def test_every_curve_comes_from_the_events(tmp_path: Path) -> None:
     found = progress.track(told(tmp_path))
     assert lines(curves.loss(found, 0.0))["smoothed"] == [1 / step for step in range(1, 21)]
     held = lines(curves.held_out(found, 0.0))
-    assert held["held out"] == held["held out, each step"] == [0.5, 0.3, 0.4] and held["trained on"] == [0.4, 0.2]
+    assert held["held out"] == [0.5, 0.3, 0.4] and held["trained on"] == [0.4, 0.2]
     assert lines(curves.rates(found)) == {"unet": [1e-4] * 20, "text_encoder": [5e-5] * 20}
     assert lines(curves.norms(found))["each step"] == pytest.approx([step / 10 for step in range(1, 21)])
     assert set(curves.COLOURS) >= set(held)
@@ -83,7 +85,7 @@ def test_a_sheet_is_rows_of_prompts_and_columns_of_strengths_with_the_badge_at_i
     made = sheets.sheets(queue.entry(run.path.parents[1], "r"))
     assert [(sheet.step, sheet.columns, len(sheet.pictures)) for sheet in made] == [(0, 2, 4), (10, 2, 5)]
     captions = [caption for _, caption in made[1].pictures]
-    assert captions[1] == "step 10 · strength 1 · one · lowest validation loss" and "mine" in captions[-1]
+    assert captions[1] == "strength 1 · one · step 10 · lowest validation loss" and "mine" in captions[-1]
     assert all(path.parent == run.samples for path, _ in made[1].pictures), "nothing outside of the run is shown"
 
 
@@ -92,3 +94,32 @@ def test_strengths_are_numbers_with_commas() -> None:
     for wrong in ("half", "99", ",".join("1" * 10)):
         with pytest.raises(UserError):
             parse_strengths(wrong)
+
+
+def test_somebody_who_looks_at_an_older_sheet_stays_there_when_a_new_one_comes(tmp_path: Path) -> None:
+    run, home = told(tmp_path), tmp_path / "home"
+
+    class Page:  # only the home is looked at
+        pass
+
+    page = Page()
+    page.home = home
+
+    def sheet(step: int) -> None:
+        Image.new("RGB", (8, 8)).save(run.samples / f"s{step:06d}-0.png")
+        run.emit("sample", step=step, prompt="one", seed=42, strength=1.0, file=f"s{step:06d}-0.png")
+
+    def look(last: str, at: float) -> tuple[str, float]:
+        shown = live.refresh(page, "r", last, 0.9, at)
+        return shown[0], next(one.value for one in shown if isinstance(one, gr.Slider))
+
+    sheet(0)
+    sheet(10)
+    last, at = look("", 0)
+    assert at == 10, "the newest"
+    sheet(20)
+    last, at = look(last, at)
+    assert at == 20, "who looks at the newest sees the next"
+    sheet(30)
+    assert look(last, 10)[1] == 10
+    assert look(last, 20)[1] == 30

@@ -10,6 +10,7 @@ from trainer.contract.home import find_home
 from trainer.contract.length import Length
 from trainer.contract.preflight import Preflight
 from trainer.contract.rundir import RunDir, State, create_run
+from trainer.pictures.origin import ANOTHER_RUN
 
 
 def run_in(tmp_path: Path) -> RunDir:
@@ -74,7 +75,11 @@ def test_what_was_measured_and_what_should_be_known_stand_under_the_bar(tmp_path
     assert "2 sample pictures every 500 steps" in shown
     assert "100 steps = 5 epochs = each picture seen 20 times · effective rate 0.0001" in shown
     assert "notice 4 of &lt;b&gt;five" in shown and "notice 1" not in shown
-    run.write_status(State.DONE, step=100)
+    run.write_status(State.TRAINING, step=1, total=150)
+    assert "planned" not in progress.bar(queue.entry(run.path.parents[1], "r"), progress.track(run)), (
+        "of another length"
+    )
+    run.write_status(State.DONE, step=100, total=100)
     assert "planned" not in progress.bar(queue.entry(run.path.parents[1], "r"), progress.track(run))
 
 
@@ -82,3 +87,19 @@ def test_the_log_shows_a_redrawn_line_as_it_ended(tmp_path: Path) -> None:
     run = run_in(tmp_path)
     run.log.write_bytes(b"begin\n10 %\r20 %\r30 %\nend\n")
     assert progress.log_tail(run) == "begin\n30 %\nend"
+
+
+def test_a_refused_resume_is_told_without_the_words_of_the_command_line(tmp_path: Path) -> None:
+    run = run_in(tmp_path)
+    run.write_status(State.FAILED, message=f"r: {ANOTHER_RUN}: a picture is gone", fix="atelier resume r --as-new")
+    shown = progress.bar(queue.entry(run.path.parents[1], "r"), progress.track(run))
+    assert "a picture is gone" in shown and "--as-new" not in shown and "as a new run" in shown
+
+
+def test_the_length_that_a_run_was_begun_with_is_the_one_before_any_change(tmp_path: Path) -> None:
+    run = run_in(tmp_path)
+    for kind, step, total in (
+        ("start", 0, 100), ("start", 40, 100), ("start", 0, 120), ("amended", 50, 200), ("start", 0, 200),
+    ):  # fmt: skip
+        run.emit(kind, step=step, total=total)
+    assert progress.track(run).first == 120

@@ -56,6 +56,11 @@ def amended(config: RunConfig, changes: Sequence[Amendment]) -> RunConfig:
     return config
 
 
+def config_now(run: RunDir) -> RunConfig:
+    """A run's config with every change since it began, and what is asked for. Raises UserError as `amended`."""
+    return amended(run.config(), [*read_amendments(run), *filter(None, [pending(run)])])
+
+
 def last_length(changes: Sequence[Amendment]) -> int:
     """The step at which somebody last said how long a run is to be; -1 where nobody did since it began."""
     said = (one.step for one in changes if set(LENGTHS) & set(one.changes.get("training", {})))

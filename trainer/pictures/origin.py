@@ -3,7 +3,7 @@ is told from it, before anything is loaded."""
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -40,6 +40,8 @@ SECTIONS = (
 PIECES, PIECE = 8, 64 * 2**10  # of a file, in bytes: enough to tell two apart without reading gigabytes
 READERS = 8
 NAMED = 3  # differences of a kind that are told one by one
+ANOTHER_RUN = "this run cannot go on as the same run"
+PICTURES = "the picture or caption"
 
 Origin = dict[str, dict[str, Any]]
 
@@ -52,12 +54,11 @@ def check_origin(run: RunDir) -> None:
     Raises:
         UserError: settings, base, pictures or captions are not what the last checkpoint was made with.
     """
-    path, now = run.path / NAME, origin(run.config())
-    before = json.loads(path.read_text("utf-8")) if path.exists() else None
+    path, before, now = run.path / NAME, _begun_with(run), origin(run.config())
     found = differences(before, now) if before else []
     if found and list_checkpoints(run.checkpoints):
         raise UserError(
-            f"this run cannot go on as the same run: {'; '.join(found)}",
+            f"{ANOTHER_RUN}: {'; '.join(found)}",
             run.name,
             f"Put that back as it was. Or continue as a new run, from what this one has learned: "
             f"atelier resume {run.name} --as-new. Where only pictures or captions changed, "
@@ -67,6 +68,22 @@ def check_origin(run: RunDir) -> None:
         for kept in (run.path / "cache").glob("*.json") if found else ():
             kept.unlink()  # the list of the pictures as they were
         write_atomic(path, json.dumps(now))
+
+
+def changed_since(run: RunDir) -> list[str]:
+    """Say in words why a resume would be refused; nothing where the run can go on, or has learned nothing yet."""
+    before = _begun_with(run)
+    return differences(before, origin(run.config())) if before and list_checkpoints(run.checkpoints) else []
+
+
+def only_pictures(found: Sequence[str]) -> bool:
+    """Whether these differences are of a kind that `accept_pictures` settles."""
+    return all(text.startswith(PICTURES) for text in found)
+
+
+def _begun_with(run: RunDir) -> Origin | None:
+    path = run.path / NAME
+    return json.loads(path.read_text("utf-8")) if path.exists() else None
 
 
 def accept_pictures(run: RunDir) -> None:
@@ -100,7 +117,7 @@ def differences(before: Origin, now: Origin) -> list[str]:
         if name in before["settings"] and before["settings"][name] != value
     ]
     said += _told("the base model's file", before["base"], now["base"])
-    return said + _told("the picture or caption", before["pictures"], now["pictures"])
+    return said + _told(PICTURES, before["pictures"], now["pictures"])
 
 
 def _told(what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
