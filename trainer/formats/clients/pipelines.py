@@ -59,8 +59,22 @@ def _from_kohya(tally: Tally, sheet: Sheet, names: list[str], model: Model) -> T
         return tally.refuse(f"{halves[0]} has no lora_up, which stops the file.")
     if left:
         return tally.refuse(f"ValueError: names that it cannot rewrite ({first_named(left, 2)}).")
-    known = _kohya_names(model)
-    return _sort(tally, sheet, {**KOHYA, **DORA}, known, names)
+    return _sort(tally, sheet, {**KOHYA, **DORA}, _kohya_names(model), _readable(tally, names, model))
+
+
+def _readable(tally: Tally, names: Sequence[str], model: Model) -> list[str]:
+    """The names without those of text encoders whose form cannot be told: it is told by out_proj, else by the MLP."""
+    kept = list(names)
+    for part in dict.fromkeys(layer.part for layer in model.layers if layer.part != UNET):
+        held = [name for name in names if _part(name) == part]
+        if not held or any("_out_proj." in name for name in held):
+            continue
+        attention = [name for name in held if "_self_attn_" in name]
+        if len(attention) == len(held):
+            tally.refuse("ValueError: it cannot tell the form of a text encoder without out_proj and without an MLP.")
+        tally.lose("of a text encoder's attention, not understood where out_proj is missing.", attention)
+        kept = [name for name in kept if name not in set(attention)]
+    return kept
 
 
 def _left_over(names: Sequence[str]) -> tuple[list[str], list[str]]:
