@@ -150,7 +150,8 @@ def _width(name: str, tensors: Mapping[str, TensorInfo]) -> int | None:
         shape = tensors[name].shape
         return shape[1] if len(shape) > 1 else None
     if "lokr_" in leaf and {f"{stem}.lokr_w1", f"{stem}.lokr_w2"} <= tensors.keys():
-        return tensors[f"{stem}.lokr_w1"].shape[1] * tensors[f"{stem}.lokr_w2"].shape[1]
+        first, second = tensors[f"{stem}.lokr_w1"].shape, tensors[f"{stem}.lokr_w2"].shape
+        return first[1] * second[1] if min(len(first), len(second)) > 1 else None
     return None
 
 

@@ -64,6 +64,25 @@ class Report:
             "notes": list(self.notes),
         }
 
+    def measured(self) -> list[str]:
+        """What was measured, a sentence each."""
+        lines = []
+        if self.numbers and self.numbers.values:
+            found = self.numbers
+            share = f"{found.tiny / found.values:.2%} of them so small that they lose digits (underflow)"
+            lines.append(
+                f"{found.values} numbers: {found.nan} NaN, {found.infinite} infinite, {found.zero} zero, {share}."
+            )
+        if self.numbers and self.numbers.energy:
+            parts = ", ".join(f"{part.replace('_', ' ')} {share:.0%}" for part, share in self.numbers.energy.items())
+            lines.append(f"Where its effect lies: {parts}.")
+        if trip := self.proof.get("round_trip"):
+            lines.append(
+                f"Read back after export: {trip['layers']} layers, largest relative error {trip['largest_error']:.2g} "
+                f"({trip['at']}); {trip['flushed']} numbers became 0."
+            )
+        return lines
+
     def warnings(self) -> list[str]:
         """A line for each client that does anything but load the file as it is."""
         if self.practice:
@@ -169,7 +188,9 @@ def _notes(sheet: Sheet, fits: bool, numbers: Numbers | None, base: str) -> list
     if numbers and numbers.nan + numbers.infinite:
         notes.append(f"{numbers.nan} NaN and {numbers.infinite} infinite values.")
     if numbers and numbers.text_share:
-        notes.append(f"{numbers.text_share:.0%} of its energy lies in the text encoder, which SD.Next ignores as set.")
+        notes.append(
+            f"{numbers.text_share:.0%} of its energy lies in the text encoder, which SD.Next leaves out as installed."
+        )
     return notes
 
 

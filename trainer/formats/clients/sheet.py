@@ -80,8 +80,8 @@ class Group:
     @property
     def fits(self) -> bool:
         """Whether the update has as many numbers as the layer's weight."""
-        size = SIZES.get(self.kind or "")
-        return size is None or size(self.tensors) == math.prod(self.layer.shape)
+        size = size_of(self.tensors)
+        return size is None or size == math.prod(self.layer.shape)
 
 
 def module_of(name: str) -> str:
@@ -116,6 +116,12 @@ def kind_of(roles: Mapping[str, TensorInfo]) -> str | None:
     return "BOFT" if kind == "OFT" and len(roles["oft_blocks"].shape) == 4 else kind
 
 
+def size_of(roles: Mapping[str, TensorInfo]) -> int | None:
+    """How many numbers a module's update has, 0 where its tensors do not go together; None for what is relative."""
+    size = SIZES.get(kind_of(roles) or "")
+    return size(roles) if size else None
+
+
 def odd_alphas(sheet: Sheet) -> Iterator[str]:
     """Names of alphas that are not one number: every client asks for one and stops."""
     return (name for name, info in sheet.tensors.items() if name.endswith(".alpha") and math.prod(info.shape) != 1)
@@ -128,16 +134,20 @@ def by_outputs(group: Group) -> bool:
 
 
 def _lora(held: Mapping[str, TensorInfo]) -> int:
-    up, down = held["up"].shape, held["down"].shape
-    inputs = down[1:2] + held["mid"].shape[2:] if "mid" in held else down[1:]
-    return up[0] * math.prod(inputs)
+    up, down, mid = held["up"].shape, held["down"].shape, _shape(held, "mid")
+    if min(len(up), len(down)) < 2 or (not mid and up[1] != down[0]):
+        return 0
+    return up[0] * math.prod(down[1:2] + mid[2:] if mid else down[1:])
 
 
 def _loha(held: Mapping[str, TensorInfo]) -> int:
-    first, second = held["hada_w1_a"].shape, held["hada_w1_b"].shape
-    if "hada_t1" in held:
-        return first[1] * second[1] * math.prod(held["hada_t1"].shape[2:])
-    return first[0] * math.prod(second[1:])
+    sizes = {_loha_factor(held, number) for number in (1, 2)}
+    return sizes.pop() if len(sizes) == 1 else 0
+
+
+def _loha_factor(held: Mapping[str, TensorInfo], number: int) -> int:
+    first, second, inner = (_shape(held, f"hada_{name}") for name in (f"w{number}_a", f"w{number}_b", f"t{number}"))
+    return _pair(first, second, inner)
 
 
 def _lokr(held: Mapping[str, TensorInfo]) -> int:
@@ -147,14 +157,21 @@ def _lokr(held: Mapping[str, TensorInfo]) -> int:
 def _factor(held: Mapping[str, TensorInfo], name: str) -> int:
     if name in held:
         return math.prod(held[name].shape)
-    first, second = held[f"{name}_a"].shape, held[f"{name}_b"].shape
-    if name == "lokr_w2" and "lokr_t2" in held:
-        return first[1] * second[1] * math.prod(held["lokr_t2"].shape[2:])
-    return first[0] * math.prod(second[1:])
+    inner = _shape(held, "lokr_t2") if name == "lokr_w2" else ()
+    return _pair(held[f"{name}_a"].shape, held[f"{name}_b"].shape, inner)
 
 
-def _shape(held: Mapping[str, TensorInfo], *names: str) -> Shape:
-    return next((held[name].shape for name in names if name in held), ())
+def _pair(first: Shape, second: Shape, inner: Shape) -> int:
+    """Numbers of the product of two matrices, or of a Tucker core between them; 0 where they do not go together."""
+    if min(len(first), len(second)) < 2:
+        return 0
+    if inner:
+        return first[1] * second[1] * math.prod(inner[2:])
+    return first[0] * math.prod(second[1:]) if first[1] == second[0] else 0
+
+
+def _shape(held: Mapping[str, TensorInfo], name: str) -> Shape:
+    return held[name].shape if name in held else ()
 
 
 KINDS: tuple[tuple[str, frozenset[str]], ...] = tuple(

@@ -68,7 +68,10 @@ def bases(tiny_sd, tmp_path_factory):
 
 def lora(name, shape, ends=KOHYA, alpha=True):
     down, up = ends
-    tensors = {name + down: torch.randn(RANK, *shape[1:]), name + up: torch.randn(shape[0], RANK, *[1] * len(shape[2:]))}
+    tensors = {
+        name + down: torch.randn(RANK, *shape[1:]),
+        name + up: torch.randn(shape[0], RANK, *[1] * len(shape[2:])),
+    }
     return tensors | ({f"{name}.alpha": torch.tensor(1.0)} if alpha else {})
 
 
@@ -135,7 +138,11 @@ CASES = {
     "DoRA": (SD1, lambda b: plain(b) | beside("dora_scale"), LOSSES),
     "LoHa": (SD1, lambda b: plain(b) | beside("hada_w1_a") | beside("hada_w1_b"), REFUSED),
     "LoKr": (SD1, lambda b: beside("lokr_w1") | beside("lokr_w2"), REFUSED),
-    "Tucker": (SD1, lambda b: plain(b) | {f"lora_unet_{flat(UNET)}_ff_net_2.lora_mid.weight": torch.ones(2, 2)}, REFUSED),
+    "Tucker": (
+        SD1,
+        lambda b: plain(b) | {f"lora_unet_{flat(UNET)}_ff_net_2.lora_mid.weight": torch.ones(2, 2)},
+        REFUSED,
+    ),
     "norms": (SD1, lambda b: plain(b) | {f"lora_unet_{flat(UNET)}_norm1.w_norm": torch.ones(16)}, REFUSED),
     "an embedding inside": (SD1, lambda b: plain(b) | {"bundle_emb.ohwx.string_to_param.*": torch.ones(1, 8)}, REFUSED),
     "half a module": (SD1, lambda b: {n: t for n, t in plain(b).items() if "lora_up" not in n}, REFUSED),
