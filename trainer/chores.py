@@ -25,6 +25,7 @@ from trainer.contract.rundir import FOREGROUND, RunDir, State
 from trainer.data.cache import Cache
 from trainer.export.facts import adapter_facts
 from trainer.export.kohya import export_adapter
+from trainer.export.proof import write_report
 from trainer.ledger import Ledger
 from trainer.pictures.length import length_of
 from trainer.preflight import driver_spills, memory
@@ -218,7 +219,12 @@ class Chores:
         facts = adapter_facts(self.run, self.config, self.family, self.cache, step, self.samples.cover)
         path, dtype = self.run.adapter_file, self.config.export.dtype
         with self.showing():
-            export_adapter(path, self.adapter.tensors(), self.family.layout(), facts, dtype)
+            tensors, layout = self.adapter.tensors(), self.family.layout()
+            export_adapter(path, tensors, layout, facts, dtype)
+            found = write_report(path, tensors, layout)
+        for text in found:
+            self.run.emit("notice", text=text)
+            self.report.said(text)
         self.run.emit("export", step=step, file=path.name, bytes=path.stat().st_size)
         self.run.write_status(State.DONE, step=step, message=f"Finished: {path.name}")
         free(self.run.cache)  # last: until then a resume needs it

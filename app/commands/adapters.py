@@ -5,20 +5,24 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from app.commands.images import parse_adapter
 from app.commands.options import DataDir, Json, answer, console
 from trainer.contract.errors import UserError
 from trainer.contract.home import find_home
+from trainer.formats.clients.report import Report, report
+from trainer.formats.clients.verdict import LOADS, LOSSES
 from trainer.formats.inspect import inspect as look
 
 
 def inspect(file: Annotated[Path, typer.Argument(help="An adapter file.")], as_json: Json = False) -> None:
-    """Say what an adapter file holds, and for which base."""
+    """Say what an adapter file holds, for which base, and what other programs will do with it."""
     found: dict[str, Any] = look(file).as_dict()
+    conformance = report(file)
     if as_json:
-        answer(True, "", **found)
+        answer(True, "", **found, conformance=conformance.as_dict())
         return
     table = Table("", "", title=file.name, show_header=False)
     for key, value in found.items():
@@ -26,6 +30,20 @@ def inspect(file: Annotated[Path, typer.Argument(help="An adapter file.")], as_j
             key.replace("_", " "), "\n".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
         )
     console.print(table)
+    _print(conformance)
+
+
+def _print(conformance: Report) -> None:
+    """A row for each client, then what is true in all of them."""
+    table = Table("", "client", "applied", "what it does", title=f"In other programs, on {conformance.base}")
+    colours = {LOADS: "green", LOSSES: "yellow"}
+    for verdict in conformance.verdicts:
+        colour = colours.get(verdict.outcome, "red")
+        applied = f"{verdict.applied} of {verdict.applied + verdict.left_out}"
+        table.add_row(f"[{colour}]{verdict.mark}[/]", verdict.client, applied, escape(verdict.sentence))
+    console.print(table)
+    for note in (*conformance.notes, *conformance.measured()):
+        console.print(f"- {note}", markup=False)
 
 
 def export(

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.views import adapters, pictures
+from app.views import adapters, conformance, pictures
 from app.views.adapters import Adapter
 from app.views.page import Page, empty, kindly, quiet
 from trainer.contract.errors import UserError
@@ -74,7 +74,7 @@ def _add(page: Page, path: str) -> Any:
 
 def _detail(item: Adapter) -> Any:
     try:
-        text = _facts(item, inspect(item.path).as_dict())
+        text = _facts(item, inspect(item.path).as_dict()) + conformance.table(item.path)
     except UserError as error:
         text = f'<div class="note">{html.escape(str(error))}</div>'
     return str(item.path), gr.Button(visible=True), gr.Button(visible=True, link=item.link), text

@@ -1,0 +1,1 @@
+"""What other programs will do with an adapter file, by their own rules."""

@@ -1,0 +1,168 @@
+"""The numbers of an adapter file: those that are none, those that are too small, and where its strength lies.
+
+Read in place with numpy, a tensor at a time, so that no file is loaded as a whole.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.formats.clients.models import TEXT, TEXT_2, UNET
+from trainer.formats.clients.sheet import EVERY, kind_of, size_of, split
+from trainer.formats.header import Header, TensorInfo
+
+Array = NDArray[np.float32]
+
+SMALLEST_NORMAL = {"F16": 2.0**-14, "BF16": 2.0**-126}  # below it a type holds a number with fewer digits
+_TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2"}
+_PARTS = (
+    (TEXT_2, ("lora_te2_", "text_encoder_2.", "text_encoders.clip_g.")),
+    (TEXT, ("lora_te", "text_encoder.", "text_encoders.", "text_model.", "base_model.model.text_model.")),
+)
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What the numbers of a file are like.
+
+    Attributes:
+        values: how many there are, alphas aside.
+        nan, infinite: that are no numbers.
+        zero: that are exactly 0; an untouched `up` is all zeros.
+        tiny: that are not 0 and so small that their type holds them with fewer digits than others (underflow).
+        energy: part -> share of the squared length of all updates at strength 1; empty where there is none.
+        silent: modules whose update is 0 everywhere.
+        unmeasured: modules whose update depends on the base (DoRA, OFT) or is of another kind.
+        unread: tensors of a type that is not read, such as F8_E4M3.
+    """
+
+    values: int
+    nan: int
+    infinite: int
+    zero: int
+    tiny: int
+    energy: Mapping[str, float]
+    silent: int
+    unmeasured: int
+    unread: int
+
+    @property
+    def text_share(self) -> float:
+        """Share of the energy that lies in the text encoders, 0 to 1."""
+        return self.energy.get(TEXT, 0.0) + self.energy.get(TEXT_2, 0.0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the same as plain values, ready for JSON."""
+        return asdict(self)
+
+
+def measure(path: Path, header: Header) -> Numbers:
+    """Read all numbers of a file.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    counts = {"values": 0, "nan": 0, "infinite": 0, "zero": 0, "tiny": 0, "unread": 0}
+    energies: dict[str, float] = {}
+    silent = unmeasured = 0
+    modules: dict[str, dict[str, str]] = {}
+    for name in header.tensors:
+        stem, role = split(name, EVERY)
+        modules.setdefault(stem, {})[role or name] = name
+    for stem, names in modules.items():
+        held = {role: _read(path, header, header.tensors[name]) for role, name in names.items()}
+        for role, values in held.items():
+            _count(counts, role, values, header.tensors[names[role]])
+        energy = _energy({role: header.tensors[name] for role, name in names.items()}, held)
+        if energy is None:
+            unmeasured += 1
+        else:
+            part = part_of(stem)
+            energies[part] = energies.get(part, 0.0) + energy
+            silent += energy == 0
+    total = sum(energies.values())
+    shares = {part: energy / total for part, energy in energies.items()} if total and np.isfinite(total) else {}
+    return Numbers(energy=shares, silent=silent, unmeasured=unmeasured, **counts)
+
+
+def part_of(stem: str) -> str:
+    """The part of the model that a module's name, in any spelling, belongs to."""
+    return next((part for part, starts in _PARTS if stem.startswith(starts)), UNET)
+
+
+def _read(path: Path, header: Header, info: TensorInfo) -> Array | None:
+    """A tensor in float32; None for a type that is not read."""
+    layout = _TYPES.get(info.dtype)
+    begin, end = info.offsets
+    if layout is None:
+        return None
+    if begin == end:
+        return np.zeros(info.shape, np.float32)
+    with path.open("rb") as file:
+        file.seek(header.body_start + begin)
+        raw = np.frombuffer(file.read(end - begin), layout)
+    if info.dtype == "BF16":  # the upper half of a float32
+        raw = (raw.astype(np.uint32) << 16).view(np.float32)
+    with np.errstate(over="ignore"):  # an F64 beyond float32 is infinite to every client as well
+        return raw.astype(np.float32).reshape(info.shape)
+
+
+def _count(counts: dict[str, int], role: str, values: Array | None, info: TensorInfo) -> None:
+    if values is None:
+        counts["unread"] += 1
+        return
+    if role == "alpha":
+        counts["nan"] += int(np.isnan(values).sum())
+        return
+    sizes = np.abs(values)
+    counts["values"] += values.size
+    counts["nan"] += int(np.isnan(values).sum())
+    counts["infinite"] += int(np.isinf(values).sum())
+    counts["zero"] += int((sizes == 0).sum())
+    counts["tiny"] += int(((sizes > 0) & (sizes < SMALLEST_NORMAL.get(info.dtype, 0.0))).sum())
+
+
+def _energy(infos: Mapping[str, TensorInfo], held: Mapping[str, Array | None]) -> float | None:
+    """The squared length of a module's update; None where the file alone does not tell."""
+    kind = kind_of(infos)
+    found = {role: values for role, values in held.items() if values is not None}
+    if len(found) < len(held) or {"dora_scale", "mid", "hada_t1", "lokr_t2"} & held.keys() or not size_of(infos):
+        return None
+    if kind == "LoRA":
+        return _product(found["up"], found["down"]) * _scale(found, len(found["down"]))
+    if kind == "LoHa":
+        first, second = (np.einsum("or,ri->oi", found[f"hada_w{n}_a"], _flat(found[f"hada_w{n}_b"])) for n in (1, 2))
+        return float(np.square(first * second).sum()) * _scale(found, len(found["hada_w1_b"]))
+    if kind == "LoKr":
+        inner = found.get("lokr_w2_b", found.get("lokr_w1_b"))
+        scale = 1.0 if inner is None else _scale(found, len(inner))
+        return _factor(found, "lokr_w1") * _factor(found, "lokr_w2") * scale
+    return None
+
+
+def _scale(found: Mapping[str, Array], rank: int) -> float:
+    """(alpha / rank)², 1 without alpha as in every client."""
+    alpha = found.get("alpha")
+    return float(alpha.reshape(-1)[0] / rank) ** 2 if alpha is not None and alpha.size == 1 and rank else 1.0
+
+
+def _factor(found: Mapping[str, Array], name: str) -> float:
+    if name in found:
+        return float(np.square(found[name]).sum())
+    return _product(found[f"{name}_a"], found[f"{name}_b"])
+
+
+def _product(up: Array, down: Array) -> float:
+    """|up @ down|² from two small matrices of inner products: the update itself is never made."""
+    wide, tall = _flat(down), _flat(up)
+    # Not `@`: BLAS' threads wait for each other where a training has the cores, for minutes instead of a second.
+    inner, outer = np.einsum("or,os->rs", tall, tall), np.einsum("ri,si->rs", wide, wide)
+    return float((inner.astype(np.float64) * outer).sum())
+
+
+def _flat(values: Array) -> Array:
+    return values.reshape(len(values), -1)
