@@ -31,6 +31,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "stop": runs.stop,
     "sample": asking.sample,
     "save": asking.save,
+    "presets": machine.presets,
     "settings": machine.settings,
     "cache": cache.cache,
     "generate": images.generate,

@@ -20,7 +20,8 @@ from diffusers import StableDiffusionPipeline
 
 from benchmarks.models import make_base
 from benchmarks.sets import make_pictures
-from trainer.contract.compose import compose, load_preset
+from trainer.contract.compose import compose
+from trainer.contract.presets import load_preset
 from trainer.contract.requests import GenerateRequest, Picture
 from trainer.contract.rundir import RunDir, create_run
 from trainer.formats.header import read_header
@@ -66,7 +67,8 @@ def main() -> None:
         "sampling": {"every": "50%", "steps": 4},
     }
     runs = [
-        create_run(options.work, name, compose([load_preset("subject", str(base)), layer])) for name in ("one", "two")
+        create_run(options.work, name, compose([*load_preset("subject", "sd").layers(), layer]))
+        for name in ("one", "two")
     ]
     found["run"], found["again"] = (train(run) for run in runs)
     header, twin = (read_header(run.adapter_file) for run in runs)

@@ -13,9 +13,10 @@ from benchmarks.cases import MODELS, SHAPES, Case
 from benchmarks.processes import ROOT, search_path, tail, watch
 from benchmarks.row import Row
 from benchmarks.sets import make_pictures
-from trainer.contract.compose import compose, load_preset, parse_assignments
+from trainer.contract.compose import compose, parse_assignments
 from trainer.contract.errors import UserError
 from trainer.contract.home import demo_folder
+from trainer.contract.presets import load_preset
 from trainer.contract.rundir import RunDir, create_run
 from trainer.formats.bases import preset_shelf
 
@@ -41,7 +42,7 @@ def prepare(case: Case, work: Path) -> RunDir:
         settings["training"]["save_every"] = "never"
         settings["sampling"] = {"every": "never"}
     assigned = parse_assignments(case.settings)
-    config = compose([load_preset("style", preset_shelf(base)), settings, assigned])
+    config = compose([*load_preset("style", preset_shelf(base)).layers(), settings, assigned])
     return create_run(work / "home", re.sub(r"[:=.]", "-", case.name), config)
 
 

@@ -26,7 +26,7 @@ def test_the_wheel_is_complete(tmp_path):
     assert sum(name.startswith("presets/demo/style/") and name.endswith(".png") for name in names) >= 15
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "outputs/"))]
     code = (
-        "from trainer.contract.home import demo_folder; from trainer.contract.compose import presets; "
+        "from trainer.contract.home import demo_folder; from trainer.contract.presets import presets; "
         "assert (demo_folder() / 'base' / 'model_index.json').is_file(), demo_folder(); "
         "assert {'style', 'subject'} <= set(presets('demo')); print(demo_folder())"
     )

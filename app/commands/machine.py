@@ -1,16 +1,20 @@
-"""`atelier ui`, `doctor`, `settings`: the page, the machine, and what can be set."""
+"""`atelier ui`, `doctor`, `presets`, `settings`: the page, the machine, and what can be chosen and set."""
 
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
-from app.commands.options import DataDir, Json, answer, console
+from app.commands.options import Base, DataDir, Json, answer, console
 from trainer.contract.catalog import CHOICES
 from trainer.contract.compose import section_fields
 from trainer.contract.config import RunConfig
 from trainer.contract.home import find_home
+from trainer.contract.presets import load_preset
+from trainer.contract.presets import presets as known_presets
 from trainer.contract.rules import ONLY_WITH
+from trainer.formats.bases import preset_shelf
 
 MARKS = {"ok": "[green]ok[/]", "warn": "[yellow]note[/]", "bad": "[red]bad[/]"}
 
@@ -41,6 +45,28 @@ def doctor(data_dir: DataDir = None, as_json: Json = False) -> None:
     for finding in findings:
         table.add_row(MARKS[finding.state], finding.name, finding.found, finding.fix)
     console.print(table)
+
+
+def presets(base: Base = "demo", as_json: Json = False) -> None:
+    """List the presets for a base: when to use which, what it takes, and where its numbers come from."""
+    shelf = preset_shelf(base)
+    found = {name: load_preset(name, shelf) for name in known_presets(shelf)}
+    if as_json:
+        told = {
+            name: {
+                **(preset.about.model_dump() if preset.about else {}),
+                "seconds": {length: round(preset.seconds(length)) for length in preset.lengths},
+                "lengths": preset.lengths,
+                "settings": preset.layer,
+            }
+            for name, preset in found.items()
+        }
+        answer(True, "", presets=told)
+        return
+    for name, preset in found.items():
+        if about := preset.about:
+            console.print(f"[bold]{name}[/]  {escape(about.when)}\n{preset.time_words()}. {escape(about.memory)}.")
+            console.print(f"{escape(about.source)}\n", style="dim")
 
 
 def settings(as_json: Json = False) -> None:

@@ -15,11 +15,12 @@ from app.commands.processes import run_foreground, told_by
 from app.jobs.executors import local
 from trainer.contract.amendments import Rate, ask
 from trainer.contract.catalog import check_package, optimizer_row
-from trainer.contract.compose import DEFAULT_PRESET, Layer, compose, load_preset, parse_assignments
+from trainer.contract.compose import Layer, compose, parse_assignments
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import EXIT_DONE, EXIT_STOPPED, UserError
 from trainer.contract.home import find_dataset, find_home
 from trainer.contract.preflight import others, preflight_of
+from trainer.contract.presets import AUTO_RATE, DEFAULT_LENGTH, DEFAULT_PRESET, load_preset
 from trainer.contract.rundir import ACTIVE, RunDir, State, create_run, find_run, list_runs, steps, successor
 from trainer.formats.bases import check_base, preset_shelf
 from trainer.formats.foreign import read_foreign
@@ -33,6 +34,13 @@ STOP_SECONDS = 60.0
 def train(
     dataset: Annotated[str, typer.Option(help="One of your sets, or any folder of pictures with .txt captions.")],
     preset: Annotated[str, typer.Option(help="Preset name (style, subject) or a .toml file.")] = DEFAULT_PRESET,
+    length: Annotated[
+        str,
+        typer.Option(help="draft, good or best, as the preset has it. Any other: --set.", show_default=DEFAULT_LENGTH),
+    ] = "",
+    auto_rate: Annotated[
+        bool, typer.Option("--auto-rate", help="Choose the learning rate for me: Prodigy, at rate 1.")
+    ] = False,
     base: Base = "",
     name: Annotated[str, typer.Option(help="Name of the run and of its file.")] = "",
     trigger: Annotated[str, typer.Option(help="Word that calls the new thing.")] = "",
@@ -51,7 +59,8 @@ def train(
     """Train a LoRA on a set of pictures, in the foreground. Ctrl-C stops and saves."""
     home = find_home(data_dir)
     flags = {"base": base, "trigger": trigger}
-    config = build_config(home, dataset, preset, flags, parse_assignments(set_ or []), _like(like))
+    assigned = parse_assignments(set_ or [])
+    config = build_config(home, dataset, preset, flags, assigned, _like(like), length, auto_rate)
     about_base(config.model.base)
     name = name or Path(config.dataset.path).name
     if dry_run:
@@ -87,7 +96,14 @@ def _like(path: Path | None) -> Layer:
 
 
 def build_config(
-    home: Path, dataset: str, preset: str, flags: dict[str, str], assigned: Layer, like: Layer | None = None
+    home: Path,
+    dataset: str,
+    preset: str,
+    flags: dict[str, str],
+    assigned: Layer,
+    like: Layer | None = None,
+    length: str = "",
+    auto_rate: bool = False,
 ) -> RunConfig:
     """Put preset, flags and assignments together.
 
@@ -98,6 +114,8 @@ def build_config(
         flags: `base` and `trigger`; an empty text says nothing, so that the set's own trigger counts.
         assigned: from --set, the last word.
         like: from another trainer's file, over the preset.
+        length: of the preset; "" is its own.
+        auto_rate: whether the optimiser is to find the rate.
 
     Raises:
         UserError: every mistake in them, no pictures, or none that can be trained on.
@@ -110,7 +128,8 @@ def build_config(
     if flags["base"]:
         given["model"]["base"] = flags["base"]
     wanted = assigned.get("model", {}).get("base") or flags["base"] or "demo"
-    config = compose([load_preset(preset, preset_shelf(wanted)), like or {}, given, assigned])
+    chosen = load_preset(preset, preset_shelf(wanted)).layers(length)
+    config = compose([*chosen, like or {}, AUTO_RATE if auto_rate else {}, given, assigned])
     check_base(config.model.base)
     check_package(optimizer_row(config.optimizer.name))
     config = _with_sets(home, config)

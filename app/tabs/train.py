@@ -15,10 +15,12 @@ from app.views.bases import BASES, note_html, shelf
 from app.views.lengths import lengths_html, planned_or_none
 from app.views.notes import Note, notes, notes_of, style
 from app.views.page import Page, edited, in_turn, kindly, quiet
+from app.views.presets import OWN, PACES, about_html
 from trainer.contract.catalog import check_package, optimizer_row
-from trainer.contract.compose import LENGTHS, compose, load_preset, presets
+from trainer.contract.compose import LENGTHS, compose
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
+from trainer.contract.presets import AUTO_RATE, DEFAULT_LENGTH, Preset, load_preset, presets
 from trainer.formats.bases import check_base
 from trainer.formats.foreign import read_foreign
 from trainer.pictures.gather import check_run
@@ -44,40 +46,45 @@ def build(page: Page) -> None:
     preset = _preset(settings.base, settings.preset)
     with gr.Row(elem_classes="halves"):
         with gr.Column(scale=4, min_width=340):
-            essential, summary, lengths = _essential(page, settings.base, settings.preset, preset)
+            essential, asked = _essential(page, settings.base, settings.preset, preset)
             go = gr.Button("Train", variant="primary", size="lg", elem_id="train-go")
             problem = gr.Markdown(visible=False, elem_id="train-problem")
             advanced, told = _advanced(preset)
-            told = {**told, "lengths": lengths}
+            told |= asked
         with gr.Column(scale=6, min_width=380):
             live.build(page)
-    _wire(page, essential, advanced, told, summary)
+    _wire(page, essential, advanced, told)
     go.click(
         _submit(page, essential, advanced), {*essential.values(), *advanced.values()}, [page.run, problem], **quiet()
     )
 
 
-def _preset(base: str, name: str) -> RunConfig:
-    """The config that a preset alone gives; a preset that this base lacks is replaced by its first."""
+def _found(base: str, name: str) -> Preset:
+    """A preset; one that this base lacks is replaced by its first."""
     place = shelf(base)
     known = presets(place)
-    chosen = name if name in known else next(iter(known))
-    return compose([load_preset(chosen, place), {"model": {"base": base}, "dataset": {"path": "-"}}])
+    return load_preset(name if name in known else next(iter(known)), place)
+
+
+def _preset(base: str, name: str, pace: str = DEFAULT_LENGTH) -> RunConfig:
+    """The config that a preset alone gives in one of its lengths; somebody's own length is over the good one."""
+    layers = _found(base, name).layers("" if pace == OWN else pace)
+    return compose([*layers, {"model": {"base": base}, "dataset": {"path": "-"}}])
 
 
 def _length(config: RunConfig) -> tuple[str, float]:
     return next((name, value) for name in LENGTHS if (value := getattr(config.training, name)) is not None)
 
 
-def _essential(page: Page, base: str, preset_name: str, preset: RunConfig) -> tuple[Components, gr.HTML, gr.HTML]:
-    """The six questions, the summary of the set, and what the length comes to."""
-    unit, length = _length(preset)
+def _essential(page: Page, base: str, preset_name: str, preset: RunConfig) -> tuple[Components, Components]:
+    """The questions; and what is told of the set, of the preset, and of the length."""
     with gr.Group():
         dataset = gr.Dropdown(sets.choices(page.home), label="Pictures", info="A set from the Dataset tab.",
                               allow_custom_value=True, elem_id="train-dataset")  # fmt: skip
         summary = gr.HTML(elem_id="train-summary", padding=False)
         teach = gr.Radio([(PRESETS.get(name, name), name) for name in presets(shelf(base))], value=preset_name,
                          label="What to teach", elem_id="train-preset")  # fmt: skip
+        about = gr.HTML(about_html(_found(base, preset_name)), padding=False, elem_id="train-about")
         model = gr.Dropdown(BASES, value=base, label="Base model", allow_custom_value=True, elem_id="train-base",
                             info="Choose, or type a .safetensors file, a diffusers folder or a Hub id.")  # fmt: skip
         note = gr.HTML(note_html(base), padding=False)
@@ -85,24 +92,26 @@ def _essential(page: Page, base: str, preset_name: str, preset: RunConfig) -> tu
                              info="A rare word that calls the subject in prompts. A style can do without.")  # fmt: skip
         warning = gr.HTML("", elem_id="train-trigger-note", padding=False)
         trigger.change(sets.trigger_note_html, trigger, warning, **in_turn("train-trigger-note"))
-        with gr.Row():
-            number = gr.Number(length, label="Length", minimum=0, elem_id="train-length", min_width=90, scale=2)
-            kind = gr.Dropdown(UNITS, value=unit, label="counted in", elem_id="train-unit", min_width=150, scale=3)
+        taught = _how_long(preset)
         lengths = gr.HTML(padding=False)
         name = gr.Textbox(label="Name", placeholder="made from the set and what is taught", elem_id="train-name",
                           info="Of the run and of the finished file.")  # fmt: skip
     _follow_set(page, dataset, trigger, summary)
     model.change(note_html, model, note, **quiet())
-    questions = {
-        "dataset": dataset,
-        "preset": teach,
-        "base": model,
-        "trigger": trigger,
-        "length": number,
-        "unit": kind,
-        "name": name,
-    }
-    return questions, summary, lengths
+    questions = {"dataset": dataset, "preset": teach, "base": model, "trigger": trigger, **taught, "name": name}
+    return questions, {"summary": summary, "about": about, "lengths": lengths}
+
+
+def _how_long(preset: RunConfig) -> Components:
+    """The length: as the preset has it, or a number; and whether the rate is to be found."""
+    unit, length = _length(preset)
+    pace = gr.Radio(PACES, value=DEFAULT_LENGTH, label="How long", elem_id="train-pace")
+    with gr.Row():
+        number = gr.Number(length, label="Length", minimum=0, elem_id="train-length", min_width=90, scale=2)
+        kind = gr.Dropdown(UNITS, value=unit, label="counted in", elem_id="train-unit", min_width=150, scale=3)
+    auto = gr.Checkbox(False, label="Choose the learning rate for me", elem_id="train-auto-rate",
+                       info="Prodigy finds it while it trains, and needs more steps for that.")  # fmt: skip
+    return {"pace": pace, "length": number, "unit": kind, "auto_rate": auto}
 
 
 def _follow_set(page: Page, dataset: gr.Dropdown, trigger: gr.Textbox, summary: gr.HTML) -> None:
@@ -174,7 +183,7 @@ def _submit(page: Page, essential: Components, advanced: Components) -> Any:
         try:
             if not values["dataset"]:
                 raise UserError("no pictures are chosen", "Pictures", "Choose a set, or make one in the Dataset tab.")
-            config = _config(values, _preset(values["base"], values["preset"]))
+            config = _config(values, _preset(values["base"], values["preset"], values["pace"]))
             sets.check(Path(config.dataset.path))
             check_run(config, sets.album)
             check_base(config.model.base)
@@ -216,66 +225,95 @@ def _like(path: Path, preset: RunConfig, fields: list[str]) -> tuple[Any, ...]:
     """
     found = read_foreign(path)
     config = compose([preset.model_dump(exclude_none=True), found.layer], "reset")
-    unit, length = _length(config)
     rows = "".join(
         f"<li><code>{html.escape(name)}</code> {html.escape(str(value)[:60])}: {html.escape(reason)}</li>"
         for name, value, reason in found.left
     )
     rest = f"Without a counterpart:<ul>{rows}</ul>" if rows else ""
     said = f'<div class="changed">{len(found.taken)} settings taken over. {rest}</div>'
-    return said, length, unit, *(form.to_page(form.field(key), form.value_of(config, key)) for key in fields)
+    return said, *_shown(config, fields)
 
 
-def _wire(page: Page, essential: Components, advanced: Components, told: Components, summary: gr.HTML) -> None:
+def _wire(page: Page, essential: Components, advanced: Components, told: Components) -> None:
     """What follows from what: the preset fills the form, the form shows what differs and the file it makes."""
     inputs = {*essential.values(), *advanced.values()}
     outputs = [*(told[name] for name in ("toml", "marks", "lengths")), page.seen]
-
-    def fill(base: str, name: str) -> Any:
-        preset = _preset(base, name)
-        known = presets(shelf(base))
-        unit, length = _length(preset)
-        chosen = name if name in known else next(iter(known))
-        radio = gr.Radio([(PRESETS.get(key, key), key) for key in known], value=chosen)
-        return radio, length, unit, *(form.to_page(form.field(key), form.value_of(preset, key)) for key in advanced)
+    outputs += [essential["pace"], essential["auto_rate"]]
 
     def show(values: dict[Any, Any]) -> tuple[Any, ...]:
         given = _values(values, essential, advanced)
-        preset = _preset(given["base"], given["preset"])
+        preset = _preset(given["base"], given["preset"], given["pace"])
         try:
             config = _config({**given, "dataset": given["dataset"] or "-"}, preset)
         except UserError as error:
-            return *_refused(error), gr.skip()
+            return *_refused(error), gr.skip(), gr.skip(), gr.skip()
         length = planned_or_none(config) if given["dataset"] else None
         noted = _noted(notes(config, length.steps if length else None)) + lengths_html(config, length)
         seen = eyes.key_of(config, eyes.kind_of(config.model.base))
-        return form.as_toml(config), _marks(form.changed(config, preset)), noted, seen
+        pace = given["pace"] if _length(config) == _length(preset) else OWN
+        found = optimizer_row(config.optimizer.name).one_rate
+        return form.as_toml(config), _marks(form.changed(config, preset)), noted, seen, pace, found
 
-    base, preset, dataset = (essential[name] for name in ("base", "preset", "dataset"))
-    form_of = [preset, essential["length"], essential["unit"], *advanced.values()]
-    for filled in (
-        gr.on([base.change, preset.input], kindly(fill), [base, preset], form_of, **quiet()),
-        dataset.change(
-            kindly(lambda path, base, chosen: fill(base, name) if (name := _fit(path, chosen)) else gr.skip()),
-            [dataset, base, preset], form_of, **quiet(),
-        ),
-        advanced["optimizer.name"].input(
-            kindly(_rates), [base, preset, advanced["optimizer.name"]], [advanced[key] for key in RATES], **quiet()),
-        told["load"].upload(
-            kindly(lambda file, *chosen: _like(Path(file), _preset(*chosen), list(advanced))),
-            [told["load"], base, preset], [told["like"], *form_of[1:]], **quiet(),
-        ),
-    ):  # fmt: skip
+    for filled in _fillers(essential, advanced, told):
         filled.then(show, inputs, outputs, **in_turn("train-form"))
-    typed = edited(*(component for component in (essential | advanced).values() if component not in (base, preset)))
+    own = {essential[name] for name in ("base", "preset", "pace", "auto_rate")}
+    typed = edited(*(component for component in (essential | advanced).values() if component not in own))
     gr.on(typed, show, inputs, outputs, **in_turn("train-form"))
+    of_set = [essential["dataset"], told["summary"]]
     page.dataset.change(
         lambda path: (gr.Dropdown(sets.choices(page.home), value=path), sets.summary_html(page.home, path)),
-        page.dataset, [essential["dataset"], summary], **quiet(),
+        page.dataset, of_set, **quiet(),
     )  # fmt: skip
-    page.blocks.load(lambda: _first(page), None, [essential["dataset"], summary], **quiet()).then(
-        show, inputs, outputs, **in_turn("train-form")
-    )
+    page.blocks.load(lambda: _first(page), None, of_set, **quiet()).then(show, inputs, outputs, **in_turn("train-form"))
+
+
+def _fillers(essential: Components, advanced: Components, told: Components) -> list[Any]:
+    """The events that change several fields of the form at once."""
+    base, preset, pace, auto = (essential[name] for name in ("base", "preset", "pace", "auto_rate"))
+    length, optimizer = [essential["length"], essential["unit"]], advanced["optimizer.name"]
+    of_preset = [preset, told["about"], pace, *length, *advanced.values()]
+
+    def fill(base: str, name: str) -> Any:
+        known, config = presets(shelf(base)), _preset(base, name)
+        chosen = name if name in known else next(iter(known))
+        radio = gr.Radio([(PRESETS.get(key, key), key) for key in known], value=chosen)
+        return radio, about_html(_found(base, name)), DEFAULT_LENGTH, *_shown(config, list(advanced))
+
+    return [
+        gr.on([base.change, preset.input], kindly(fill), [base, preset], of_preset, **quiet()),
+        essential["dataset"].change(
+            kindly(lambda path, base, chosen: fill(base, name) if (name := _fit(path, chosen)) else gr.skip()),
+            [essential["dataset"], base, preset], of_preset, **quiet(),
+        ),
+        pace.input(kindly(lambda base, name, pace: _paced(base, name, pace, list(advanced))), [base, preset, pace],
+                   [*length, *advanced.values()], **quiet()),
+        auto.input(kindly(_auto_rate), [base, preset, auto], [optimizer, *(advanced[key] for key in RATES)], **quiet()),
+        optimizer.input(kindly(_rates), [base, preset, optimizer], [advanced[key] for key in RATES], **quiet()),
+        told["load"].upload(
+            kindly(lambda file, *chosen: _like(Path(file), _preset(*chosen), list(advanced))),
+            [told["load"], base, preset], [told["like"], *length, *advanced.values()], **quiet(),
+        ),
+    ]  # fmt: skip
+
+
+def _shown(config: RunConfig, fields: list[str]) -> tuple[Any, ...]:
+    """What the form holds of a config: length, its unit, and these settings."""
+    unit, length = _length(config)
+    return length, unit, *(form.to_page(form.field(key), form.value_of(config, key)) for key in fields)
+
+
+def _paced(base: str, name: str, pace: str, fields: list[str]) -> tuple[Any, ...]:
+    """What another length changes in the form: only what the preset's lengths say, all else stays as it was set."""
+    if pace == OWN:
+        return (gr.skip(),) * (2 + len(fields))
+    said = {
+        f"{section}.{key}"
+        for layer in _found(base, name).lengths.values()
+        for section, values in layer.items()
+        for key in values
+    }
+    length, unit, *values = _shown(_preset(base, name, pace), fields)
+    return length, unit, *(value if key in said else gr.skip() for key, value in zip(fields, values, strict=True))
 
 
 def _refused(error: UserError) -> tuple[str, str, str]:
@@ -296,6 +334,17 @@ def _rates(base: str, preset: str, optimizer: str) -> list[form.Plain]:
     given = _preset(base, preset).model_dump(exclude_none=True)
     config = compose([given, {"optimizer": {"name": optimizer}}])
     return [form.to_page(form.field(key), form.value_of(config, key)) for key in RATES]
+
+
+def _auto_rate(base: str, preset: str, wanted: bool) -> list[form.Plain]:
+    """Optimiser and rates: one that finds them, or the preset's.
+
+    Raises:
+        UserError: its package is not installed.
+    """
+    config = compose([_preset(base, preset).model_dump(exclude_none=True), AUTO_RATE if wanted else {}], "reset")
+    check_package(optimizer_row(config.optimizer.name))
+    return [form.to_page(form.field(key), form.value_of(config, key)) for key in ("optimizer.name", *RATES)]
 
 
 def _first(page: Page) -> tuple[gr.Dropdown, str]:

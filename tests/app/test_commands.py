@@ -1,5 +1,6 @@
 """The command line on real files: what it does, and what it says when it cannot."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from app.commands.machine import presets
 from app.commands.processes import told_by
 from app.commands.runs import build_config
 from tests.tiny import make_pictures, make_tiny_sd
@@ -71,6 +73,7 @@ def broken_index(tmp_path):
         (lambda tmp: ["--base", "x" * 300], ["cannot be a path"]),
         (lambda tmp: ["--base", "~nobody-of-that-name/x"], ["cannot be a path"]),
         (lambda tmp: ["--preset", "stile"], ["stile", "style", "subject"]),
+        (lambda tmp: ["--length", "longest"], ["'longest'", "draft, good, best", "training.steps"]),
         (lambda tmp: ["--set", "adapter.rnak=4"], ["adapter.rnak", "adapter.rank"]),
         (lambda tmp: ["--set", "adapter.rank=0"], ["adapter.rank", "1"]),
         (lambda tmp: ["--set", "training.steps=10", "--set", "training.epochs=2"], ["exactly one"]),
@@ -92,6 +95,7 @@ def broken_index(tmp_path):
         "long",
         "no home",
         "preset",
+        "length",
         "misspelt",
         "rank 0",
         "two lengths",
@@ -329,6 +333,38 @@ def test_a_run_whose_terminal_is_killed_saves_and_goes_on_when_resumed(tmp_path,
 def test_inspect_and_export(tmp_path):
     missing = atelier(tmp_path, "export", tmp_path / "none.safetensors")
     assert missing.returncode == 2 and "none.safetensors" in missing.stderr
+
+
+def test_lengths_and_a_rate_that_is_found_stand_between_preset_and_settings(tmp_path, monkeypatch):
+    folder, flags = make_pictures(tmp_path / "set", 2), {"base": "", "trigger": ""}
+    views = {
+        length: build_config(tmp_path, str(folder), "style", flags, {}, length=length).training.views
+        for length in ("", "draft", "good", "best")
+    }
+    assert views["draft"] < views["good"] < views["best"] and views[""] == views["good"]
+    assigned = {"training": {"steps": 7}, "adapter": {"rank": 4}}
+    like = {"optimizer": {"name": "lion", "learning_rate": 3e-5}, "training": {"steps": 9}}
+    config = build_config(tmp_path, str(folder), "style", flags, assigned, like, "best", True)
+    assert (config.training.steps, config.training.views, config.adapter.rank) == (7, None, 4)
+    assert (config.optimizer.name, config.optimizer.learning_rate) == ("prodigy", 1.0)
+    assert build_config(tmp_path, str(folder), "style", flags, {}, like, "best").training.steps == 9
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "prodigyopt" else find(name))
+    with pytest.raises(UserError) as caught:
+        build_config(tmp_path, str(folder), "style", flags, {}, auto_rate=True)
+    assert "prodigyopt" in caught.value.problem and caught.value.fix == "Run: python -m pip install prodigyopt"
+
+
+@pytest.mark.parametrize("base", ["demo", "someone/sd", "someone/sdxl"])
+def test_presets_are_told_with_what_they_take(base, capsys):
+    presets(base, True)
+    told = json.loads(capsys.readouterr().out)["presets"]
+    assert {"style", "subject"} <= set(told)
+    for one in told.values():
+        assert one["when"] and one["memory"] and one["source"] and list(one["seconds"]) == ["draft", "good", "best"]
+    presets(base, False)
+    said = " ".join(capsys.readouterr().out.split())
+    assert told["style"]["when"] in said and "20 pictures take about" in said
 
 
 def test_settings_lists_every_setting():

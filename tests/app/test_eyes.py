@@ -9,8 +9,9 @@ from PIL import Image
 from app.tabs.dataset import crops
 from app.views.eyes import EYES, eye_of, key_of, kind_of
 from tests.tiny_checkpoints import tiny_checkpoint
-from trainer.contract.compose import compose, load_preset, presets
+from trainer.contract.compose import compose
 from trainer.contract.config import RunConfig
+from trainer.contract.presets import load_preset, presets
 from trainer.pictures.album import read_folder
 from trainer.pictures.crops import plan
 from trainer.pictures.gather import crop_options
@@ -19,7 +20,7 @@ from trainer.pictures.gather import crop_options
 def config(kind: str, **dataset: object) -> RunConfig:
     shelf = kind.partition("-")[0]
     first = next(iter(presets(shelf)))
-    return compose([load_preset(first, shelf), {"dataset": {"path": "-", **dataset}}])
+    return compose([*load_preset(first, shelf).layers(), {"dataset": {"path": "-", **dataset}}])
 
 
 @pytest.mark.parametrize("kind", EYES)

@@ -4,9 +4,10 @@ import gradio as gr
 import pytest
 
 from app import form
-from trainer.contract.compose import compose, load_preset, presets, section_fields, setting_names
+from trainer.contract.compose import compose, section_fields, setting_names
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
+from trainer.contract.presets import load_preset, presets
 
 UNLIKE = {  # another value than the default, for every field that has no bounds or words to take one from
     "model.base": "someone/model", "dataset.path": "elsewhere", "dataset.trigger": "sks", "dataset.resolution": 768,
@@ -75,7 +76,7 @@ def test_patterns_need_no_quotes_on_the_page() -> None:
 def test_a_whole_config_survives_the_page() -> None:
     for shelf in ("demo", "sd", "sdxl"):
         for preset in presets(shelf):
-            before = compose([load_preset(preset, shelf), {"dataset": {"path": "here"}}])
+            before = compose([*load_preset(preset, shelf).layers(), {"dataset": {"path": "here"}}])
             page = {name: form.to_page(form.field(name), form.value_of(before, name)) for name in setting_names()}
             assert form.read(page, {}) == before
 

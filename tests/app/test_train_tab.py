@@ -3,18 +3,25 @@
 import importlib.util
 
 import gradio as gr
+import pytest
 
-from app.tabs.train import _like, _preset, _rates, _submit
+from app.tabs.train import RATES, _auto_rate, _like, _paced, _preset, _rates, _shown, _submit
 from app.views.page import Page
+from app.views.presets import OWN, about_html
 from tests.tiny import make_pictures
+from trainer.contract.errors import UserError
+from trainer.contract.presets import load_preset
+
+ASKED = {
+    "preset": "style", "base": "demo", "trigger": "", "length": 10, "unit": "steps", "pace": "own", "name": "",
+}  # fmt: skip
 
 
 def test_what_cannot_be_trained_is_said_and_no_run_is_made(tmp_path):
     folder = make_pictures(tmp_path / "datasets" / "mine", 1)
     with gr.Blocks() as blocks, gr.Tabs() as tabs, gr.Tab("Train") as tab:
         page = Page(tmp_path, blocks, tabs, gr.Textbox(), gr.Textbox(), gr.Textbox(), gr.Textbox(), tab)
-    asked = {"dataset": str(folder), "preset": "style", "base": "demo", "trigger": "", "length": 10, "unit": "steps"}
-    values = {**asked, "name": "", "dataset.tag_dropout": 0.1}
+    values = {**ASKED, "dataset": str(folder), "dataset.tag_dropout": 0.1}
     names = {name: name for name in values}
     tags = {"dataset.tag_dropout": names.pop("dataset.tag_dropout")}
     _, problem = _submit(page, names, tags)(values)
@@ -32,8 +39,7 @@ def test_a_package_that_is_missing_is_said_before_anything_waits(tmp_path, monke
     folder = make_pictures(tmp_path / "datasets" / "mine", 2)
     with gr.Blocks() as blocks, gr.Tabs() as tabs, gr.Tab("Train") as tab:
         page = Page(tmp_path, blocks, tabs, gr.Textbox(), gr.Textbox(), gr.Textbox(), gr.Textbox(), tab)
-    asked = {"dataset": str(folder), "preset": "style", "base": "demo", "trigger": "", "length": 10, "unit": "steps"}
-    values = {**asked, "name": "", "optimizer.name": "came", "optimizer.arguments": "clip_threshold = 2.0"}
+    values = {**ASKED, "dataset": str(folder), "optimizer.name": "came", "optimizer.arguments": "clip_threshold = 2.0"}
     names = {name: name for name in values}
     more = {name: names.pop(name) for name in ("optimizer.name", "optimizer.arguments")}
     find = importlib.util.find_spec
@@ -50,3 +56,34 @@ def test_settings_of_another_trainer_fill_the_form_and_what_is_left_is_listed(tm
     said, length, unit, rank, rate = _like(path, _preset("demo", "style"), fields)
     assert (length, unit, rank) == (3, "epochs", 4) and rate == "0.002", "the rest stays as the preset has it"
     assert "3 settings taken over" in said and "&lt;b&gt;: there is no such thing here" in said
+
+
+def test_a_length_fills_number_and_unit_and_leaves_what_is_not_its_own_alone():
+    fields = ["adapter.rank", *RATES]
+    found = [_paced("demo", "style", pace, fields) for pace in ("draft", "good", "best")]
+    numbers = [number for number, *_ in found]
+    assert numbers == sorted(set(numbers)) and {unit for _, unit, *_ in found} == {"views"}
+    said = {key for layer in load_preset("style", "demo").lengths.values() for key in layer if key != "training"}
+    assert "adapter" not in said, "what is looked at here is not the length's"
+    assert all(rank == gr.skip() for _, _, rank, *_ in found)
+    assert _paced("demo", "style", OWN, fields) == (gr.skip(),) * 6
+    assert _shown(_preset("demo", "style", OWN), fields) == _shown(_preset("demo", "style", "good"), fields)
+
+
+def test_a_rate_that_is_found_is_put_into_the_form_and_taken_back():
+    assert _auto_rate("demo", "style", True)[:2] == ["prodigy", "1.0"]
+    assert _auto_rate("demo", "style", False)[:2] == ["adamw", "0.002"]
+
+
+def test_a_rate_cannot_be_found_without_the_package(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "prodigyopt" else find(name))
+    with pytest.raises(UserError) as caught:
+        _auto_rate("demo", "style", True)
+    assert "prodigyopt" in caught.value.problem and caught.value.fix == "Run: python -m pip install prodigyopt"
+
+
+def test_a_preset_says_what_it_takes():
+    said = about_html(load_preset("style", "sdxl"))
+    for word in ("(draft)", "(good)", "(best)", "NVIDIA H200", "GiB", "ai-toolkit", "Where these numbers come from"):
+        assert word in said

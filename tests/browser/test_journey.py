@@ -33,6 +33,7 @@ def test_pictures_in_adapter_out(page: Page, site: Site, tmp_path: Path) -> None
     page.goto(site.address)
     upload_six(page, site)
     edit_a_caption(page, site)
+    choose_a_length(page)
     long = train(page, site, "long", 3000)
     watch(page, "long")
     page.reload()
@@ -83,11 +84,31 @@ def train(page: Page, site: Site, name: str, steps: int) -> RunDir:
     page.locator("#train-length input").fill(str(steps))
     page.locator("#train-length input").blur()
     expect(page.locator("#train-lengths")).to_contain_text(f"{steps} steps = ")
+    expect(page.locator("#train-pace input:checked")).to_have_value("own")
     page.locator("#train-name input, #train-name textarea").first.fill(name)
     few_samples(page)
     page.locator("#train-go").click()
     expect(page.locator(f"#run-bar .run[data-run={name}]")).to_be_visible()
     return RunDir(site.home / "runs" / name)
+
+
+def choose_a_length(page: Page) -> None:
+    """A length fills the number; what a preset takes is told; a rate that is found fills optimiser and rate."""
+    tab(page, "Train")
+    expect(page.locator("#train-about")).to_contain_text("20 pictures take about")
+    expect(page.locator("#train-pace input:checked")).to_have_value("good")
+    number = page.locator("#train-length input")
+    good = float(number.input_value())
+    page.locator("#train-pace").get_by_text("Best", exact=True).click()
+    expect(number).not_to_have_value(f"{good:g}")
+    assert float(number.input_value()) > good
+    page.locator("#all-settings > button").click()
+    auto = page.locator("#train-auto-rate input")
+    auto.check()
+    expect(page.locator("#changed")).to_contain_text("optimizer.name adamw → prodigy")
+    auto.uncheck()
+    expect(page.locator("#changed")).to_contain_text("All as the preset has it.")
+    page.locator("#all-settings > button").click()
 
 
 def few_samples(page: Page) -> None:

@@ -1,4 +1,4 @@
-"""Layers to one config: defaults < preset < form or flags.
+"""Layers to one config: defaults < preset < its length < form or flags.
 
 All mistakes are reported at once, before any weight is loaded.
 """
@@ -6,7 +6,6 @@ All mistakes are reported at once, before any weight is loaded.
 import difflib
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -25,7 +24,6 @@ Layer = Mapping[str, Any]  # section name -> {key: value}, any part of a RunConf
 TABLES = ("dataset.concepts",)  # lists of tables: read from files and flags; a form has no field for one
 LENGTHS = ("steps", "epochs", "views")
 DEFAULTS: Layer = {"training": {"views": 60}}
-DEFAULT_PRESET = "style"
 UNREADABLE = ", unable to parse string as a number"  # pydantic's words behind what a setting should be
 Idle = Literal["refuse", "reset", "keep"]  # what becomes of a setting that has no effect; see `compose`
 
@@ -137,6 +135,8 @@ def _carry_rates(earlier: dict[str, Any], name: str) -> None:
     old, new = OPTIMIZERS.get(str(earlier.get("name", "adamw"))), OPTIMIZERS.get(name)
     if old is None or new is None or old is new:
         return
+    if new.one_rate:
+        earlier.pop("lora_plus_ratio", None)  # a second rate
     for key in ("learning_rate", "text_encoder_learning_rate", "text_encoder_2_learning_rate"):
         rate = earlier.get(key)
         if isinstance(rate, int | float):
@@ -215,28 +215,6 @@ def _toml_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text  # a bare word such as a path or a name
-
-
-def presets(shelf: str) -> dict[str, Path]:
-    """Return the presets of a shelf, name -> file; see `trainer.formats.bases.preset_shelf` for a base's."""
-    folder = Path(str(resources.files("presets"))) / shelf
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
-
-
-def load_preset(name: str, shelf: str) -> Layer:
-    """Read a preset by its name, or a `.toml` file by its path.
-
-    Raises:
-        UserError: no such preset, with the nearest right name.
-    """
-    known = presets(shelf)
-    if name not in known and not (name.endswith(".toml") and Path(name).is_file()):
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise UserError(
-            f"there is no preset '{name}'.{hint}", "--preset", f"Presets: {', '.join(known)}; or a .toml file."
-        )
-    return read_toml(known.get(name, Path(name)))
 
 
 def read_toml(path: Path) -> Layer:

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.contract.catalog import FAMILIES
-from trainer.contract.compose import compose, from_toml, load_preset, parse_assignments, presets, setting_names, to_toml
+from trainer.contract.compose import compose, from_toml, parse_assignments, setting_names, to_toml
 from trainer.contract.config import SPELT, RunConfig, interval
 from trainer.contract.errors import UserError
 from trainer.contract.known_as import KNOWN_AS
@@ -93,20 +92,6 @@ def test_all_mistakes_are_reported_at_once():
         compose([BASE, parse_assignments(["adapter.rank=0", "adapter.rnak=3", "training.batch_size=many"])])
     for word in ("adapter.rank:", "adapter.rnak:", "training.batch_size:"):
         assert word in str(caught.value)
-
-
-def test_every_preset_gives_a_config():
-    shelves = {"demo", *(row.shelf for row in FAMILIES.values())}
-    assert shelves == {"demo", "sd", "sdxl"}
-    for shelf in shelves:
-        assert {"style", "subject"} <= set(presets(shelf))
-        for name in presets(shelf):
-            compose([load_preset(name, shelf), BASE])
-
-
-def test_an_unknown_preset_names_the_nearest():
-    with pytest.raises(UserError, match="style"):
-        load_preset("stile", "demo")
 
 
 @given(

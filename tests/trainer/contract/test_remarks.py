@@ -3,8 +3,7 @@
 import pytest
 
 from trainer.adapters.sizes import sizes_of
-from trainer.contract.catalog import FAMILIES
-from trainer.contract.compose import compose, load_preset, parse_assignments, presets
+from trainer.contract.compose import compose, parse_assignments
 from trainer.contract.rates import effective
 from trainer.contract.remarks import remarks
 from trainer.protocols import Target
@@ -81,10 +80,3 @@ def test_what_is_hardly_meant_is_said(assignments, steps, setting, words):
 )
 def test_usual_rates_are_not_spoken_of(assignments):
     assert remarks(of(*assignments), 500) == []
-
-
-@pytest.mark.parametrize("shelf", ["demo", *sorted({row.shelf for row in FAMILIES.values()})])
-def test_presets_are_not_spoken_of(shelf):
-    for name in presets(shelf):
-        base = {"model": {"base": "demo" if shelf == "demo" else "someone/model"}, "dataset": {"path": "x"}}
-        assert remarks(compose([load_preset(name, shelf), base]), 250) == []
