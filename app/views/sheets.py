@@ -38,8 +38,9 @@ def sheets(item: Entry) -> list[Sheet]:
         events.sort(key=lambda event: ("id" in event, event.get("id", ""), int(event["seed"])))
         note = f" · {progress.LOWEST}" if step == mark else ""
         told = [(item.run.samples / Path(str(event["file"])).name, _caption(event) + note) for event in events]
-        strengths = {event.get("strength", 1.0) for event in events if "id" not in event}
-        made.append(Sheet(step, max(1, len(strengths)) if len(strengths) != 1 else 4, told))
+        planned = [event for event in events if "id" not in event] or events
+        strengths = {event.get("strength", 1.0) for event in planned}
+        made.append(Sheet(step, len(strengths) if len(strengths) > 1 else 4, told))
     return made
 
 

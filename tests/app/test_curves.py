@@ -82,8 +82,10 @@ def test_a_sheet_is_rows_of_prompts_and_columns_of_strengths_with_the_badge_at_i
                 file = f"s{step:06d}-{index}-{strength:g}.png"
                 run.emit("sample", step=step, prompt=prompt, seed=42 + index, strength=strength, file=file)
     run.emit("sample", step=10, prompt="mine", seed=1, strength=1.0, file="../../s000010-x.png", id="x")
+    for strength in (0.0, 0.5, 1.0):
+        run.emit("sample", step=12, prompt="asked", seed=1, strength=strength, file=f"y-{strength:g}.png", id="y")
     made = sheets.sheets(queue.entry(run.path.parents[1], "r"))
-    assert [(sheet.step, sheet.columns, len(sheet.pictures)) for sheet in made] == [(0, 2, 4), (10, 2, 5)]
+    assert [(sheet.step, sheet.columns, len(sheet.pictures)) for sheet in made] == [(0, 2, 4), (10, 2, 5), (12, 3, 3)]
     captions = [caption for _, caption in made[1].pictures]
     assert captions[1] == "strength 1 · one · step 10 · lowest validation loss" and "mine" in captions[-1]
     assert all(path.parent == run.samples for path, _ in made[1].pictures), "nothing outside of the run is shown"

@@ -51,7 +51,7 @@ def test_a_run_is_changed_and_continued(page: Page, site: Site, run: RunDir, pic
 
 def state(page: Page, name: str) -> Locator:
     shown = page.locator(f"#run-bar .run[data-run=mine][data-state={name}]")
-    expect(shown).to_be_visible()
+    expect(shown).to_be_visible(timeout=120_000)
     return shown
 
 
@@ -64,7 +64,7 @@ def change_while_it_runs(page: Page, run: RunDir) -> None:
     expect(page.get_by_text("'often' is no number of steps")).to_be_visible()
     page.locator("#change-saves input").fill("10")
     page.locator("#change-saves input").press("Enter")
-    page.locator("#change-length input").fill(str(run.status().step + 25))
+    page.locator("#change-length input").fill(str(run.status().step + 40))
     wanted = page.locator("#change-length input").input_value()
     page.locator("#change-apply").click()
     expect(page.locator("#change-told")).to_contain_text(f"{wanted} steps in all, a checkpoint every 10")
@@ -83,7 +83,7 @@ def continue_longer(page: Page, run: RunDir) -> None:
     expect(page.locator("#longer-words")).to_contain_text(f"From step {total} on: {total + 20} steps")
     page.get_by_label("warm up again").check()
     page.locator("#longer-go").click()
-    expect(state(page, "done")).to_contain_text(f"of {total + 20}")
+    expect(state(page, "done")).to_contain_text(f"of {total + 20}", timeout=120_000)
     assert list(steps(run))[-1] == total + 20 == run.status().total
     assert read_amendments(run)[-1].rate == "rewarm"
 
