@@ -41,9 +41,9 @@ from trainer.formats.sd_scripts import (
 LARGEST = 2**22  # bytes of a file of settings
 NETWORK, OPTIMIZER = "network_args", "optimizer_args"  # options that are lists of name=value
 UNREADABLE = "this value cannot be read"
-PLACES = ("block_dims", "block_alphas")
+PLACES = {"block_dims": "adapter.ranks", "block_alphas": "adapter.alphas"}
 FINDING = ("relative_step", "warmup_init")  # with these Adafactor finds its rate
-HEEDED = ("dora_wd", "noise_offset_type", *PLACES)  # read beside the rows
+HEEDED = ("dora_wd", *PLACES)  # read beside the rows
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,10 @@ class _Found:
             UserError: a value is none of the setting's.
         """
         compose([_layer({"dataset.path": "-", **settings})], "keep")
-        before = {
-            self.taken[setting][0] for setting, made in settings.items() if self.says(setting) not in (None, made)
-        }
+        before = {self.taken[at][0]: self.taken[at][1] == made for at, made in settings.items() if at in self.taken}
         self.taken |= {setting: (name, made) for setting, made in settings.items()}
-        for other in before - {owner for owner, _ in self.taken.values()}:
-            self.refuse(other, f"{name} overrules it")
+        for other in before.keys() - {owner for owner, _ in self.taken.values()}:
+            self.refuse(other, f"{name} says the same" if before[other] else f"{name} overrules it")
 
     def says(self, setting: str) -> Any:
         """The value that a setting has by now; None for none."""
@@ -140,7 +138,7 @@ def translate(values: Mapping[str, Any]) -> Foreign:
             found.refuse(name, f"{unused[option]} does not use it")
         elif option in ROWS:
             _row(found, name, option)
-        elif option not in HEEDED and not name.startswith(f"{OPTIMIZER}."):
+        elif option not in HEEDED and not name.startswith(f"{OPTIMIZER}.") and not _decides(option, found.values[name]):
             found.refuse(name, LEFT.get(option, UNKNOWN))
     for step in (_default_alpha, _dora, _blocks, _optimizer, _one_length, _clashing, _without_effect):
         step(found)
@@ -169,6 +167,11 @@ def _tried(found: _Found, name: str, make: Callable[[], Settings]) -> None:
         found.refuse(name, error.problem.splitlines()[0])
 
 
+def _decides(option: str, value: Any) -> bool:
+    """Whether it has been read already, for what does not count beside it."""
+    return option not in LEFT and (option, str(value).strip().lower()) in UNUSED
+
+
 def _unused(values: Mapping[str, Any]) -> dict[str, str]:
     """Options that do not count in this file -> the one that decides so."""
     said = {(_option(name), str(value).strip().lower()): f"{name}={value}" for name, value in values.items()}
@@ -180,7 +183,7 @@ def _is_empty(value: Any) -> bool:
 
 
 def _is_off(value: Any) -> bool:
-    return _is_empty(value) or str(value).strip().lower() in ("false", "0", "0.0")
+    return _is_empty(value) or str(value).strip().lower() in ("false", "0", "0.0", "no", "off")
 
 
 def _default_alpha(found: _Found) -> None:
@@ -191,26 +194,26 @@ def _default_alpha(found: _Found) -> None:
 
 def _dora(found: _Found) -> None:
     """A switch of LyCORIS' over the method that is taken; it has one for LoHa and LoKr too."""
-    name = next((name for name in found.values if _option(name) == "dora_wd"), "")
-    if not name or not truth(found.values[name]) or found.refused("dora_wd"):
-        return
-    if found.says("adapter.method") in (None, "lora"):
-        found.take(name, {"adapter.method": "dora"})
-    else:
-        found.refuse(name, f"there is no {found.says('adapter.method')} with it here")
+    for name, value in found.values.items():
+        if _option(name) != "dora_wd" or _is_off(value) or any(other == name for other, _, _ in found.left):
+            continue
+        if not truth(value):
+            found.refuse(name, UNREADABLE)
+        elif found.says("adapter.method") in (None, "lora", "dora"):
+            found.take(name, {"adapter.method": "dora"})
+        else:
+            found.refuse(name, f"there is no {found.says('adapter.method')} with it here")
 
 
 def _blocks(found: _Found) -> None:
     """Ranks and alphas of blocks; where only ranks are given, every block has the alpha of all."""
-    given = {option: name for name in found.values if (option := _option(name)) in PLACES}
-    given = {option: name for option, name in given.items() if not _is_off(found.values[name])}
+    given = {name: PLACES[_option(name)] for name, value in found.values.items() if _option(name) in PLACES and value}
     convolutions = found.says("adapter.targets") == "everything"
-    for option, name in given.items():
-        setting = {"block_dims": "adapter.ranks", "block_alphas": "adapter.alphas"}[option]
+    for name, setting in given.items():
         _tried(found, name, partial(_by_path, setting, found.values[name], convolutions))
     ranks, alpha = found.says("adapter.ranks"), found.says("adapter.alpha")
-    if ranks and "block_dims" in given and "block_alphas" not in given and isinstance(alpha, int | float):
-        found.take(given["block_dims"], {"adapter.alphas": dict.fromkeys(ranks, alpha)})
+    if ranks and "adapter.alphas" not in given.values() and isinstance(alpha, int | float):
+        found.take(found.taken["adapter.ranks"][0], {"adapter.alphas": dict.fromkeys(ranks, alpha)})
 
 
 def _by_path(setting: str, value: Any, convolutions: bool) -> Settings:

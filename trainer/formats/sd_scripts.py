@@ -92,8 +92,14 @@ def names(setting: str, known: Mapping[str, str] | Sequence[str]) -> Row:
 
 
 def only_if(settings: Settings) -> Row:
-    """A switch that says something where it is on."""
-    return lambda value: settings if truth(value) else {}
+    """A switch that says something where it is on, and is not asked where it is off."""
+
+    def on(value: Any) -> Settings:
+        if not truth(value):
+            raise ValueError("no switch")
+        return settings
+
+    return on
 
 
 def every(setting: str, unit: str) -> Row:

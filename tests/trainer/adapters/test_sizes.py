@@ -6,8 +6,7 @@ from trainer.adapters.sizes import Size, parameters, sizes_of
 from trainer.contract.compose import compose, parse_assignments
 from trainer.contract.config import AdapterSection
 from trainer.contract.errors import UserError
-from trainer.contract.rates import effective_rate, part_rate
-from trainer.contract.remarks import rate_words
+from trainer.contract.rates import effective, part_rate
 from trainer.protocols import Target
 
 QUERY = Target("unet", "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q")
@@ -40,8 +39,8 @@ def test_rslora_divides_by_the_root_of_the_rank_and_files_say_so_to_clients():
     assert own.scale == 2.0
     assert own.alpha / own.rank == own.scale, "what a client computes"
     config = compose([{"dataset": {"path": "x"}}, parse_assignments(["adapter.rslora=true", "adapter.alpha=8"])])
-    assert effective_rate(config) == 2 * part_rate(config, "unet")
-    assert "alpha 8 / sqrt(rank 16)" in rate_words(config)
+    assert effective(config).rate == 2 * part_rate(config, "unet")
+    assert "alpha 8 / sqrt(rank 16)" in str(effective(config))
 
 
 def test_as_many_numbers_as_the_matrices_have():

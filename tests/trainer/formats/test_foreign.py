@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from tests.full_size import UNETS
@@ -396,6 +398,23 @@ def test_other_files_are_refused_in_words(tmp_path, content, suffix):
         read_foreign(path)
     with pytest.raises(UserError):
         read_foreign(tmp_path / f"none{suffix}")
+
+
+SAID = st.sampled_from([1, 0.5, "0.1", True, "lora", "cosine", "AdamW", "Prodigy", [1e-4, 5e-5], "1,2", "x", -1, "8",
+                        "original", "standard", "lycoris.kohya", 25 * [4], 1e400, "wd=1"])  # fmt: skip
+NAMES = [*ROWS, *ALIASES, *LEFT, "dora_wd", "block_dims", "block_alphas", "noise_offset_type", "strange"]
+INSIDE = [f"network_args.{name}" for name in ("algo", "dora_wd", "conv_dim", "block_dims", "unit", "preset")]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.sampled_from(NAMES), SAID, max_size=12), st.dictionaries(st.sampled_from(INSIDE), SAID))
+def test_every_field_is_taken_or_listed(values, inside):
+    given = values | {"network_args": {name.partition(".")[2]: value for name, value in inside.items()}}
+    found = translate(given)
+    compose([found.layer, {"dataset": {"path": "x"}}])
+    told = {name for name, _, _ in found.taken} | {name for name, _, _ in found.left}
+    heeded = {"noise_offset_type"} if values.get("noise_offset_type") == "original" else set()
+    assert told - {"network_alpha, not said and so 1"} == (values.keys() | inside.keys()) - heeded
 
 
 @pytest.mark.parametrize("value", [None, [], {}, "nan", "inf", -1, 1e400, "x" * 1000, True, [[]]])
