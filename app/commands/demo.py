@@ -36,7 +36,7 @@ def demo(
     notes.print(
         f"[bold]LoRA Atelier[/]: teaching the practice base a new {kind} from {demo_folder() / kind}", soft_wrap=True
     )
-    config = build_config(home, f"demo/{kind}", kind, {"base": "demo", "trigger": ""}, BRISK)
+    config = build_config(home, f"demo/{kind}", kind, {"base": "demo", "trigger": ""}, BRISK, length="draft")
     run = create_run(home, f"demo-{kind}", config)
     code = run_foreground(["train", str(run.path)], quiet=True)
     if code != EXIT_DONE:

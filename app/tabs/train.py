@@ -271,6 +271,7 @@ def _fillers(essential: Components, advanced: Components, told: Components) -> l
     """The events that change several fields of the form at once."""
     base, preset, pace, auto = (essential[name] for name in ("base", "preset", "pace", "auto_rate"))
     length, optimizer = [essential["length"], essential["unit"]], advanced["optimizer.name"]
+    rates = [advanced[key] for key in RATES]
     of_preset = [preset, told["about"], pace, *length, *advanced.values()]
 
     def fill(base: str, name: str) -> Any:
@@ -285,10 +286,10 @@ def _fillers(essential: Components, advanced: Components, told: Components) -> l
             kindly(lambda path, base, chosen: fill(base, name) if (name := _fit(path, chosen)) else gr.skip()),
             [essential["dataset"], base, preset], of_preset, **quiet(),
         ),
-        pace.input(kindly(lambda base, name, pace: _paced(base, name, pace, list(advanced))), [base, preset, pace],
+        pace.input(kindly(lambda *chosen: _paced(chosen, list(advanced))), [base, preset, pace, optimizer],
                    [*length, *advanced.values()], **quiet()),
-        auto.input(kindly(_auto_rate), [base, preset, auto], [optimizer, *(advanced[key] for key in RATES)], **quiet()),
-        optimizer.input(kindly(_rates), [base, preset, optimizer], [advanced[key] for key in RATES], **quiet()),
+        auto.input(kindly(_auto_rate), [base, preset, pace, auto], [optimizer, *rates], **quiet()),
+        optimizer.input(kindly(_rates), [base, preset, pace, optimizer], rates, **quiet()),
         told["load"].upload(
             kindly(lambda file, *chosen: _like(Path(file), _preset(*chosen), list(advanced))),
             [told["load"], base, preset], [told["like"], *length, *advanced.values()], **quiet(),
@@ -302,17 +303,20 @@ def _shown(config: RunConfig, fields: list[str]) -> tuple[Any, ...]:
     return length, unit, *(form.to_page(form.field(key), form.value_of(config, key)) for key in fields)
 
 
-def _paced(base: str, name: str, pace: str, fields: list[str]) -> tuple[Any, ...]:
-    """What another length changes in the form: only what the preset's lengths say, all else stays as it was set."""
+def _paced(chosen: tuple[str, ...], fields: list[str]) -> tuple[Any, ...]:
+    """What another length changes in the form: only what the preset's lengths say, all else stays as it was set.
+
+    Args:
+        chosen: base, preset, length and optimiser; rates are for the preset's own optimiser.
+        fields: settings of the form.
+    """
+    base, name, pace, optimizer = chosen
     if pace == OWN:
         return (gr.skip(),) * (2 + len(fields))
-    said = {
-        f"{section}.{key}"
-        for layer in _found(base, name).lengths.values()
-        for section, values in layer.items()
-        for key in values
-    }
-    length, unit, *values = _shown(_preset(base, name, pace), fields)
+    config, lengths = _preset(base, name, pace), _found(base, name).lengths.values()
+    said = {f"{section}.{key}" for layer in lengths for section, values in layer.items() for key in values}
+    said -= set() if optimizer == config.optimizer.name else set(RATES)
+    length, unit, *values = _shown(config, fields)
     return length, unit, *(value if key in said else gr.skip() for key, value in zip(fields, values, strict=True))
 
 
@@ -329,20 +333,21 @@ def _fit(path: str | None, chosen: str) -> str:
     return "" if name == chosen else name
 
 
-def _rates(base: str, preset: str, optimizer: str) -> list[form.Plain]:
+def _rates(base: str, preset: str, pace: str, optimizer: str) -> list[form.Plain]:
     """The preset's learning rates as another optimiser takes them."""
-    given = _preset(base, preset).model_dump(exclude_none=True)
+    given = _preset(base, preset, pace).model_dump(exclude_none=True)
     config = compose([given, {"optimizer": {"name": optimizer}}])
     return [form.to_page(form.field(key), form.value_of(config, key)) for key in RATES]
 
 
-def _auto_rate(base: str, preset: str, wanted: bool) -> list[form.Plain]:
+def _auto_rate(base: str, preset: str, pace: str, wanted: bool) -> list[form.Plain]:
     """Optimiser and rates: one that finds them, or the preset's.
 
     Raises:
         UserError: its package is not installed.
     """
-    config = compose([_preset(base, preset).model_dump(exclude_none=True), AUTO_RATE if wanted else {}], "reset")
+    given = _preset(base, preset, pace).model_dump(exclude_none=True)
+    config = compose([given, AUTO_RATE if wanted else {}], "reset")
     check_package(optimizer_row(config.optimizer.name))
     return [form.to_page(form.field(key), form.value_of(config, key)) for key in ("optimizer.name", *RATES)]
 

@@ -30,9 +30,10 @@ def test_what_cannot_be_trained_is_said_and_no_run_is_made(tmp_path):
 
 
 def test_the_rates_follow_the_optimiser_that_is_chosen():
-    assert _rates("demo", "style", "adamw") == ["0.002", "auto", "auto"]
-    assert _rates("demo", "style", "prodigy") == ["auto", "auto", "auto"]
-    assert _rates("demo", "style", "lion") == ["0.0006", "auto", "auto"]
+    assert _rates("demo", "style", "good", "adamw") == ["0.001", "auto", "auto"]
+    assert _rates("demo", "style", "draft", "adamw") == ["0.002", "auto", "auto"]
+    assert _rates("demo", "style", "good", "prodigy") == ["auto", "auto", "auto"]
+    assert _rates("demo", "style", "good", "lion") == ["0.0003", "auto", "auto"]
 
 
 def test_a_package_that_is_missing_is_said_before_anything_waits(tmp_path, monkeypatch):
@@ -54,32 +55,32 @@ def test_settings_of_another_trainer_fill_the_form_and_what_is_left_is_listed(tm
     path.write_text("network_dim = 4\nmax_train_epochs = 3\nnetwork_module = '<b>'\n")
     fields = ["adapter.rank", "optimizer.learning_rate"]
     said, length, unit, rank, rate = _like(path, _preset("demo", "style"), fields)
-    assert (length, unit, rank) == (3, "epochs", 4) and rate == "0.002", "the rest stays as the preset has it"
+    assert (length, unit, rank) == (3, "epochs", 4) and rate == "0.001", "the rest stays as the preset has it"
     assert "3 settings taken over" in said and "&lt;b&gt;: there is no such thing here" in said
 
 
 def test_a_length_fills_number_and_unit_and_leaves_what_is_not_its_own_alone():
     fields = ["adapter.rank", *RATES]
-    found = [_paced("demo", "style", pace, fields) for pace in ("draft", "good", "best")]
+    found = [_paced(("demo", "style", pace, "adamw"), fields) for pace in ("draft", "good", "best")]
     numbers = [number for number, *_ in found]
     assert numbers == sorted(set(numbers)) and {unit for _, unit, *_ in found} == {"views"}
-    said = {key for layer in load_preset("style", "demo").lengths.values() for key in layer if key != "training"}
-    assert "adapter" not in said, "what is looked at here is not the length's"
     assert all(rank == gr.skip() for _, _, rank, *_ in found)
-    assert _paced("demo", "style", OWN, fields) == (gr.skip(),) * 6
+    assert [rate for *_, rate, _, _ in found] == ["0.002", "0.001", "0.001"]
+    assert _paced(("demo", "style", "draft", "prodigy"), fields)[2:] == (gr.skip(),) * 4, "another optimiser's rate"
+    assert _paced(("demo", "style", OWN, "adamw"), fields) == (gr.skip(),) * 6
     assert _shown(_preset("demo", "style", OWN), fields) == _shown(_preset("demo", "style", "good"), fields)
 
 
 def test_a_rate_that_is_found_is_put_into_the_form_and_taken_back():
-    assert _auto_rate("demo", "style", True)[:2] == ["prodigy", "1.0"]
-    assert _auto_rate("demo", "style", False)[:2] == ["adamw", "0.002"]
+    assert _auto_rate("demo", "style", "draft", True)[:2] == ["prodigy", "1.0"]
+    assert _auto_rate("demo", "style", "draft", False)[:2] == ["adamw", "0.002"]
 
 
 def test_a_rate_cannot_be_found_without_the_package(monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "prodigyopt" else find(name))
     with pytest.raises(UserError) as caught:
-        _auto_rate("demo", "style", True)
+        _auto_rate("demo", "style", "good", True)
     assert "prodigyopt" in caught.value.problem and caught.value.fix == "Run: python -m pip install prodigyopt"
 
 

@@ -15,17 +15,16 @@ import pytest
 
 from presets.demo.make.subject import TRIGGER
 from tests.quality.cheats import CHEATS, Cheat, fading
-from tests.quality.classify import Classifier, train
-from tests.quality.draws import Studio, read, restyled
-from tests.quality.judge import STRENGTHS, WITHOUT_TRIGGER, Evidence, SubjectFigures, judge_style
-from tests.quality.prompts import ALIKE, CALLED, SEEDS, THINGS, UNCALLED
+from tests.quality.classify import Classifier
+from tests.quality.draws import read
+from tests.quality.gallery import Gallery
+from tests.quality.judge import WITHOUT_TRIGGER, Evidence, SubjectFigures, judge_style
+from tests.quality.prompts import ALIKE, CALLED, THINGS, UNCALLED
 from tests.quality.subject import detector, drawings, flat, in_pieces, share
 from trainer.contract.home import demo_folder
 
 pytestmark = pytest.mark.quality
 ROOT = Path(__file__).parents[2]
-LABELS = np.arange(len(THINGS))
-VIEWS = 2  # pictures of each thing the classifier learns from
 
 
 def demo(home: Path, *options: str) -> Path:
@@ -44,36 +43,20 @@ def show(capsys: pytest.CaptureFixture, figures: object) -> None:
 
 
 @pytest.fixture(scope="module")
-def studio() -> Studio:
-    return Studio()
+def gallery() -> Gallery:
+    return Gallery()
 
 
 @pytest.fixture(scope="module")
-def shown(studio) -> np.ndarray:
-    """[VIEWS * things, H, W, 3]: what the base draws, from seeds of its own."""
-    return np.concatenate([studio.draw(THINGS, [100 * view + label for label in LABELS]) for view in range(VIEWS)])
-
-
-@pytest.fixture(scope="module")
-def classifier(shown) -> Classifier:
-    """Names the things, plain and restyled."""
-    return train(np.concatenate([shown, restyled(shown)]), np.tile(LABELS, 2 * VIEWS))
-
-
-@pytest.fixture(scope="module")
-def present(shown) -> Classifier:
+def present(gallery) -> Classifier:
     """Says whether the subject is in a picture."""
-    return detector(shown)
+    return detector(gallery.shown)
 
 
 @pytest.fixture(scope="module")
-def style(studio, classifier, tmp_path_factory) -> Evidence:
+def style(gallery, tmp_path_factory) -> Evidence:
     """The demo's style at every strength."""
-    training, captions = read(demo_folder() / "style")
-    assert not set(captions) & set(THINGS), "no prompt was trained on"
-    adapter = demo(tmp_path_factory.mktemp("style"))
-    sweep = {strength: studio.draw(THINGS, SEEDS, adapter, strength) for strength in STRENGTHS}
-    return Evidence(sweep, LABELS, training, studio.rebuilt(restyled(sweep[0.0])), classifier)
+    return gallery.evidence(demo(tmp_path_factory.mktemp("style")))
 
 
 def test_the_style_is_learnt(style, capsys):
@@ -88,16 +71,17 @@ def test_nothing_less_would_pass(style, cheat: Cheat, found: set[str]):
     assert found <= set(figures.shortfalls()), str(figures)
 
 
-def test_the_detector_knows_the_subject_and_nothing_else(studio, present):
+def test_the_detector_knows_the_subject_and_nothing_else(gallery, present):
     """Before it may say anything of what was learnt. None of these pictures was used to train it."""
     seen = drawings(24, seed=2)
     assert share(present, seen) >= 0.9
     assert share(present, read(demo_folder() / "subject")[0]) >= 0.9
-    for absent in (in_pieces(seen, seed=2), flat(seen), studio.draw(ALIKE, range(len(ALIKE)))):
+    for absent in (in_pieces(seen, seed=2), flat(seen), gallery.studio.draw(ALIKE, range(len(ALIKE)))):
         assert share(present, absent) <= WITHOUT_TRIGGER
 
 
-def test_the_subject_comes_when_it_is_called(studio, present, classifier, tmp_path, capsys):
+def test_the_subject_comes_when_it_is_called(gallery, present, tmp_path, capsys):
+    studio, classifier = gallery.studio, gallery.classifier
     captions = read(demo_folder() / "subject")[1]
     called = [prompt.format(TRIGGER) for prompt in CALLED]
     assert not set(captions) & set(called), "no prompt was trained on"
