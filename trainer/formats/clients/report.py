@@ -71,7 +71,7 @@ class Report:
             found = self.numbers
             share = f"{found.tiny / found.values:.2%} of them so small that they lose digits (underflow)"
             lines.append(
-                f"{found.values} numbers: {found.nan} NaN, {found.infinite} infinite, {found.zero} zero, {share}."
+                f"{found.values:,} numbers: {found.nan} NaN, {found.infinite} infinite, {found.zero} zero, {share}."
             )
         if self.numbers and self.numbers.energy:
             parts = ", ".join(f"{part.replace('_', ' ')} {share:.0%}" for part, share in self.numbers.energy.items())
