@@ -75,7 +75,8 @@ footer { display: none !important; }
   overflow-wrap: anywhere; }
 .facts th { font-weight: 600; min-width: 8em; overflow-wrap: normal; }
 .facts em { display: block; font-style: normal; color: var(--body-text-color-subdued); }
-.conformance { margin-top: 12px; } .conformance summary { cursor: pointer; }
+.conformance { margin-top: 12px; } .conformance > em { margin-top: 6px; font-size: var(--text-sm); }
+ .conformance summary { cursor: pointer; }
 .doctor .sign { width: 1.6em; font-weight: 700; }
 .doctor .ok .sign { color: #16a34a; } .doctor .warn .sign { color: #d97706; } .doctor .bad .sign { color: #dc2626; }
 """

@@ -39,6 +39,10 @@ def test_a_run_leaves_what_the_page_needs(tmp_path, tiny_sd, tiny_set):
     assert [path.name for path in list_checkpoints(run)] == ["step-000004", "step-000008", "step-000012"]
     assert run.engine()["device"] == "cpu" and run.engine()["threads"] == 1
     assert run.adapter_file.exists()
+    trip = json.loads(run.adapter_file.with_suffix(".report.json").read_text())["round_trip"]
+    assert trip["layers"] > 0 and trip["missing"] == 0 and trip["largest_error"] < 1e-2
+    told = [event["text"] for event in run.events() if event["kind"] == "notice"]
+    assert any(text.startswith("diffusers: refused. size mismatch") for text in told), "no client has such a tiny base"
 
 
 def everything(home, base, pictures) -> RunDir:

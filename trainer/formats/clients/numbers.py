@@ -38,6 +38,7 @@ class Numbers:
         silent: modules whose update is 0 everywhere.
         unmeasured: modules whose update depends on the base (DoRA, OFT) or is of another kind.
         unread: tensors of a type that is not read, such as F8_E4M3.
+        alphas: module -> its alpha.
     """
 
     values: int
@@ -49,6 +50,7 @@ class Numbers:
     silent: int
     unmeasured: int
     unread: int
+    alphas: Mapping[str, float]
 
     @property
     def text_share(self) -> float:
@@ -57,7 +59,7 @@ class Numbers:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the same as plain values, ready for JSON."""
-        return asdict(self)
+        return {**asdict(self), "alphas": sorted(set(self.alphas.values()))}
 
 
 def measure(path: Path, header: Header) -> Numbers:
@@ -70,6 +72,7 @@ def measure(path: Path, header: Header) -> Numbers:
     energies: dict[str, float] = {}
     silent = unmeasured = 0
     modules: dict[str, dict[str, str]] = {}
+    alphas: dict[str, float] = {}
     for name in header.tensors:
         stem, role = split(name, EVERY)
         modules.setdefault(stem, {})[role or name] = name
@@ -77,6 +80,9 @@ def measure(path: Path, header: Header) -> Numbers:
         held = {role: _read(path, header, header.tensors[name]) for role, name in names.items()}
         for role, values in held.items():
             _count(counts, role, values, header.tensors[names[role]])
+        alpha = held.get("alpha")
+        if alpha is not None and alpha.size == 1:
+            alphas[stem] = float(alpha.reshape(-1)[0])
         energy = _energy({role: header.tensors[name] for role, name in names.items()}, held)
         if energy is None:
             unmeasured += 1
@@ -86,7 +92,7 @@ def measure(path: Path, header: Header) -> Numbers:
             silent += energy == 0
     total = sum(energies.values())
     shares = {part: energy / total for part, energy in energies.items()} if total and np.isfinite(total) else {}
-    return Numbers(energy=shares, silent=silent, unmeasured=unmeasured, **counts)
+    return Numbers(energy=shares, silent=silent, unmeasured=unmeasured, alphas=alphas, **counts)
 
 
 def part_of(stem: str) -> str:

@@ -4,7 +4,9 @@ A file is rewritten from kohya's form if every name has one of its four prefixes
 otherwise every name must contain "lora", and names are taken as they are.
 """
 
-from collections.abc import Iterator, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 from trainer.formats.clients.models import SDXL, TEXT, TEXT_2, UNET, Layer, Model
 from trainer.formats.clients.sheet import (
@@ -29,6 +31,7 @@ SOURCE = (
 PREFIXES = ("lora_te_", "lora_unet_", "lora_te1_", "lora_te2_")
 STABILITY, DIFFUSERS = ("input_blocks", "middle_block", "output_blocks"), ("down_blocks", "mid_block", "up_blocks")
 NATIVE: Endings = {**PEFT, **OLD, ".lora_magnitude_vector": "dora_scale"}
+_ATTENTION = re.compile(r"^lora_unet_.*_attn[12]_to_(q|k|v|out_0)$")
 _NO_LENGTHS = "DoRA's lengths are dropped with a warning, and a plain LoRA is left."
 
 
@@ -151,6 +154,18 @@ def _part(name: str) -> str:
     rows = (("lora_unet_", UNET), ("lora_te2_", TEXT_2), ("lora_te", TEXT))
     found = next((part for start, part in rows if name.startswith(start)), "")
     return found or next((part for part in (UNET, TEXT_2, TEXT) if name.startswith(f"{part}.")), "")
+
+
+def rescaled(alphas: Mapping[str, float]) -> list[str]:
+    """Attention layers of a UNet, in kohya's form, that get another alpha than theirs: the one that most layers have.
+
+    Their alphas are stored under names that nothing looks up (`_get_alpha_name`); seen in loaded files.
+    """
+    counted = Counter(alpha for stem, alpha in alphas.items() if stem.startswith("lora_unet_"))
+    if len(counted) < 2:
+        return []
+    usual = counted.most_common(1)[0][0]
+    return [stem for stem, alpha in alphas.items() if alpha != usual and _ATTENTION.search(stem)]
 
 
 def show(sheet: Sheet, model: Model) -> Shown:

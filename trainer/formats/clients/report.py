@@ -11,7 +11,7 @@ from trainer.formats.clients.forge import FORGE
 from trainer.formats.clients.invoke import INVOKEAI
 from trainer.formats.clients.models import SD1, SD2, SDXL, TITLES, Model, model_of
 from trainer.formats.clients.numbers import Numbers, measure
-from trainer.formats.clients.pipelines import DIFFUSERS_CLIENT
+from trainer.formats.clients.pipelines import DIFFUSERS_CLIENT, rescaled
 from trainer.formats.clients.sdnext import SDNEXT, TE_OFF
 from trainer.formats.clients.sheet import Group, Sheet
 from trainer.formats.clients.swarm import SWARMUI
@@ -71,7 +71,7 @@ class Report:
             found = self.numbers
             share = f"{found.tiny / found.values:.2%} of them so small that they lose digits (underflow)"
             lines.append(
-                f"{found.values} numbers: {found.nan} NaN, {found.infinite} infinite, {found.zero} zero, {share}."
+                f"{found.values:,} numbers: {found.nan} NaN, {found.infinite} infinite, {found.zero} zero, {share}."
             )
         if self.numbers and self.numbers.energy:
             parts = ", ".join(f"{part.replace('_', ' ')} {share:.0%}" for part, share in self.numbers.energy.items())
@@ -167,6 +167,10 @@ def _with_numbers(verdict: Verdict, numbers: Numbers | None) -> Verdict:
     if numbers.values and not numbers.energy and not numbers.unmeasured:
         reason = "Every update is zero: it changes nothing."
         return replace(verdict, outcome=NOTHING, sentence=reason, applied=0, reasons=(reason, *verdict.reasons))
+    strange = rescaled(numbers.alphas) if verdict.client == DIFFUSERS_CLIENT.name else []
+    if strange:
+        reason = f"{len(strange)} attention layers are scaled by the alpha of others ({strange[0]})."
+        return replace(verdict, outcome=LOSSES, sentence=reason, reasons=(reason, *verdict.reasons))
     if numbers.text_share and any(TE_OFF in reason for reason in verdict.reasons):
         share = f"That is {numbers.text_share:.0%} of the adapter's energy."
         return replace(verdict, sentence=f"{verdict.sentence} {share}", reasons=(*verdict.reasons, share))

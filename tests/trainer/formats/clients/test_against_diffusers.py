@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from tests.tiny_sdxl import make_tiny_sdxl
 from trainer.formats.clients.models import SD1, SDXL, build
-from trainer.formats.clients.pipelines import DIFFUSERS_CLIENT
+from trainer.formats.clients.pipelines import DIFFUSERS_CLIENT, rescaled
 from trainer.formats.clients.sheet import Sheet
 from trainer.formats.clients.verdict import LOADS, LOSSES, NOTHING, REFUSED
 from trainer.formats.header import read_header
@@ -175,6 +175,32 @@ CASES = {
     "SDXL with mixed blocks": (SDXL, lambda b: plain(b) | blocks(b), LOSSES),
     "SDXL of PEFT": (SDXL, lambda b: native(b) | text(b, "text_encoder_2.", "text_encoder_2", PEFT), LOADS),
 }
+
+
+@pytest.mark.parametrize(
+    ("alphas", "scales"),
+    [
+        ({"attn2.to_k": 1.0, "attn1.to_out.0": 1.0, "ff.net.2": 2.0}, (0.5, 0.5, 1.0)),
+        ({"attn2.to_k": 1.0, "ff.net.0.proj": 2.0, "ff.net.2": 2.0}, (1.0, 1.0, 1.0)),
+        ({"attn2.to_k": 2.0, "attn1.to_out.0": 1.0, "ff.net.2": 2.0}, (1.0, 1.0, 1.0)),
+    ],
+)
+@pytest.mark.parametrize("family", [SD1, SDXL])
+def test_alphas_that_are_not_all_the_same(family, alphas, scales, bases, tmp_path):
+    base = bases[family]
+    tensors = plain(base, tuple(alphas))
+    for name in tensors:
+        if name.endswith("alpha"):
+            tensors[name] = torch.tensor(next(alpha for layer, alpha in alphas.items() if flat(layer) in name))
+    save_file(tensors, tmp_path / "mine.safetensors")
+    pipe = base.open()
+    pipe.load_lora_weights(tmp_path, weight_name="mine.safetensors", adapter_name="mine")
+    at = UNET if family == SD1 else XL_UNET
+    got = {layer: pipe.unet.get_submodule(f"{at}.{layer}").scaling["mine"] for layer in alphas}
+    assert tuple(got.values()) == scales
+    told = rescaled({name.removesuffix(".alpha"): float(t) for name, t in tensors.items() if name.endswith("alpha")})
+    wrong = [layer for layer in alphas if got[layer] != alphas[layer] / RANK]
+    assert len(told) == len(wrong) and all(stem.endswith(flat(layer)) for stem, layer in zip(told, wrong, strict=True))
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -124,3 +124,11 @@ def test_a_type_that_is_not_read_is_counted(tmp_path):
     tensors = {name: t.to(torch.float8_e4m3fn) if t.dim() else t for name, t in lora(K, 320, 768).items()}
     found = measured(tmp_path, tensors)
     assert (found.unread, found.values, found.energy, found.unmeasured) == (2, 0, {}, 1)
+
+
+def test_alphas_that_diffusers_mixes_up_are_told(tmp_path):
+    tensors = lora(K, 320, 768, alpha=1.0) | lora(K.replace("attn2_to_k", "ff_net_2"), 320, 1280)
+    tensors |= lora(K.replace("transformer_blocks_0_attn2_to_k", "proj_in"), 320, 320)
+    found = {verdict.client: verdict for verdict in report(written(tmp_path, tensors, SAID)).verdicts}
+    assert {name for name, verdict in found.items() if verdict.outcome != LOADS} == {"diffusers"}
+    assert found["diffusers"].sentence.startswith("1 attention layers are scaled by the alpha of others")
