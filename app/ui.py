@@ -50,7 +50,7 @@ from app.jobs import presence, queue
 from app.tabs import TABS
 from app.tabs.dataset import look
 from app.views import pictures, status, uploads
-from app.views.page import Page, quiet, settle
+from app.views.page import STAYS, Page, quiet, settle
 from app.views.style import CSS
 from trainer.contract.errors import UserError
 
@@ -91,6 +91,7 @@ def build(home: Path) -> gr.Blocks:
                 with gr.Tab(title, id=name, elem_id=f"tab-{name}") as tab:
                     content(Page(home, blocks, tabs, dataset, run, adapter, seen, tab))
         line.click(lambda: _show_running(home), None, [run, tabs], **quiet())
+        blocks.load(None, None, None, js=STAYS)
         settle(blocks)
     return blocks
 

@@ -15,7 +15,7 @@ from app.views.progress import Track
 from trainer.contract.amendments import LATER, Amendment, Rate, config_now, pending, place, read_amendments
 from trainer.contract.checkpoints import list_checkpoints, step_of
 from trainer.contract.compose import LENGTHS, Layer
-from trainer.contract.config import AUTO_OR_EVERY, PERCENT_OR_STEPS, RunConfig
+from trainer.contract.config import AUTO_OR_EVERY, PERCENT_OR_STEPS, SPELT, RunConfig
 from trainer.contract.errors import UserError
 from trainer.contract.length import Length
 from trainer.contract.rates import part_rate
@@ -103,9 +103,7 @@ def differing(config: RunConfig, length: tuple[str, Any], every: Mapping[str, st
     for name, text in every.items():
         pattern = AUTO_OR_EVERY if name == SAMPLES else PERCENT_OR_STEPS
         if not re.fullmatch(pattern, wanted := str(text or "").strip()):
-            auto = ", auto" if name == SAMPLES else ""
-            fix = f"Write steps (500), a share of the run (20%), passes over the set (2ep), or never{auto}."
-            raise UserError(f"'{wanted}' is no number of steps", name, fix)
+            raise UserError(f"'{wanted}' is no number of steps", name, f"Write {SPELT[pattern]}.")
         if wanted != config.value(name):
             section, _, own = name.partition(".")
             layer.setdefault(section, {})[own] = wanted

@@ -12,6 +12,12 @@ import gradio as gr
 
 from trainer.contract.errors import UserError
 
+# A click on a plain link to a file counts as leaving the page: Gradio's client hangs up, and the page is loaded again.
+STAYS = """() => document.addEventListener("click", event => {
+    const link = event.target.closest?.('a[href^="/adapters/"]');
+    if (link) link.download = "";
+}, true)"""
+
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -160,11 +160,13 @@ def stop(page: Page, site: Site, run: RunDir) -> None:
 
 
 def download(page: Page, tmp_path: Path, site: Site) -> None:
+    page.evaluate("() => { window.left = 0; addEventListener('beforeunload', () => { window.left += 1; }); }")
     with page.expect_download() as started:
         page.locator("#run-download").click()
     target = tmp_path / started.value.suggested_filename
     started.value.save_as(target)
     assert target.name == "short.safetensors"
+    assert page.evaluate("window.left") == 0, "the page has hung up"
     with safe_open(target, "np") as file:
         assert any(key.startswith("lora_unet_") for key in file.keys())  # noqa: SIM118 - it is no mapping
 

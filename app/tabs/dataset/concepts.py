@@ -76,7 +76,7 @@ def build(desk: Desk) -> None:
             put = gr.Button("Put the open or selected pictures into it", size="md", elem_id="concept-put", scale=2)
         table = gr.Dataframe(headers=list(HEADERS), datatype=[*STATIC.values(), *(one.kind for one in COLUMNS)],
                              type="array", static_columns=[*range(len(STATIC))], interactive=True, show_label=False,
-                             elem_id="concept-table", buttons=[], row_limits=(0, 0))  # fmt: skip
+                             elem_id="concept-table", buttons=[])  # fmt: skip
 
     def show(path: str, before: list[list[Any]]) -> Any:
         """What is being typed stays: a name, and a cell of a table that would be drawn anew for nothing."""

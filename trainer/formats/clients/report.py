@@ -33,6 +33,9 @@ _SAID = (
 )
 
 
+STRANGE = "its layers are those of no base that other programs know: it works only here"
+
+
 @dataclass(frozen=True)
 class Report:
     """What becomes of a file elsewhere.
@@ -40,6 +43,7 @@ class Report:
     Attributes:
         base: the base that the verdicts are for.
         practice: whether the file is of the embedded base, which only this program has.
+        fits: whether it fits a base that the clients know, or is of the embedded one.
         verdicts: a client each.
         numbers: None where they were not read.
         proof: what the export measured against the trained adapter, {} where that is not known.
@@ -48,6 +52,7 @@ class Report:
 
     base: str
     practice: bool
+    fits: bool
     verdicts: tuple[Verdict, ...]
     numbers: Numbers | None
     proof: Mapping[str, Any]
@@ -58,6 +63,7 @@ class Report:
         return {
             "base": self.base,
             "practice": self.practice,
+            "fits": self.fits,
             "clients": [verdict.as_dict() for verdict in self.verdicts],
             "numbers": self.numbers.as_dict() if self.numbers else None,
             "proof": dict(self.proof),
@@ -84,9 +90,11 @@ class Report:
         return lines
 
     def warnings(self) -> list[str]:
-        """A line for each client that does anything but load the file as it is."""
+        """A line for each client that does anything but load the file as it is; one for all where it fits no base."""
         if self.practice:
             return [PRACTICE]
+        if not self.fits:
+            return [STRANGE]
         return [f"{v.client}: {v.outcome}. {v.sentence}" for v in self.verdicts if v.outcome != LOADS]
 
 
@@ -115,7 +123,7 @@ def judge(sheet: Sheet, numbers: Numbers | None = None, proof: Mapping[str, Any]
         verdicts = tuple(_practised(verdict) for verdict in verdicts)
     base = "LoRA Atelier practice base" if practice else TITLES[model.family]
     notes = tuple(_notes(sheet, fits or practice, numbers, base))
-    return Report(base, practice, verdicts, numbers, proof or {}, notes)
+    return Report(base, practice, fits or practice, verdicts, numbers, proof or {}, notes)
 
 
 def closest(sheet: Sheet) -> tuple[Model, bool]:
