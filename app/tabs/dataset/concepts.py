@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from app.tabs.dataset.desk import Desk, look, news
 from app.views import sets
-from app.views.page import kindly, quiet
+from app.views.page import in_turn, kindly, quiet
 from trainer.contract.config import Concept
 from trainer.contract.errors import UserError
 from trainer.pictures.album import Album, Entry, change
@@ -106,7 +106,7 @@ def build(desk: Desk) -> None:
 
     desk.follow(show, [desk.page.dataset, table], [name, table])
     put.click(kindly(move), [desk.page.dataset, desk.meant, name], desk.changed, **quiet())
-    table.input(kindly(keep), [desk.page.dataset, table], desk.changed, **quiet())
+    table.input(kindly(keep), [desk.page.dataset, table], desk.changed, **in_turn("concepts"))
 
 
 def rows(album: Album) -> list[list[Any]]:
