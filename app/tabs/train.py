@@ -12,7 +12,7 @@ from app.jobs import queue
 from app.settings import change_settings, load_settings
 from app.views import eyes, live, sets
 from app.views.bases import BASES, note_html, shelf
-from app.views.lengths import lengths_html, planned_or_none
+from app.views.lengths import UNITS, lengths_html, planned_or_none
 from app.views.notes import Note, notes, notes_of, style
 from app.views.page import Page, edited, in_turn, kindly, quiet
 from app.views.presets import OWN, PACES, about_html
@@ -27,7 +27,6 @@ from trainer.pictures.gather import check_run
 
 ID = "train"
 PRESETS = {"style": "A style", "subject": "A subject: one person, animal or thing"}
-UNITS = [("times each picture is seen", "views"), ("steps", "steps"), ("passes over the set", "epochs")]
 
 ASKED = {  # settings that are questions of their own -> the id of the question's component
     "dataset.path": "train-dataset",

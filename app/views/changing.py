@@ -10,12 +10,12 @@ from app.jobs import queue
 from app.jobs.model import BUSY, RESUMABLE, Shown
 from app.jobs.queue import Entry
 from app.views import amending, progress
+from app.views.lengths import UNITS
 from app.views.page import Page, kindly, quiet
 from trainer.contract.amendments import ask, config_now
 from trainer.contract.compose import LENGTHS
 from trainer.contract.errors import UserError
 
-UNITS = [("times each picture is seen", "views"), ("steps", "steps"), ("passes over the set", "epochs")]
 EVERY = ["10%", "20%", "25%", "50%", "never"]
 HINT = "Length: of the whole run. Every: steps (500), a share of the run (20%) or passes over the set (2ep)."
 CHANGEABLE = (*BUSY, *RESUMABLE, Shown.WAITING)

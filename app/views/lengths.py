@@ -14,6 +14,9 @@ from trainer.pictures.gather import crop_options, gather
 from trainer.pictures.holdout import candidate, held_out
 from trainer.pictures.length import length_of, planned_steps
 
+# What a length is counted in: (words, setting).
+UNITS = [("times each picture is seen", "views"), ("steps", "steps"), ("passes over the set", "epochs")]
+
 
 def planned(config: RunConfig) -> Length | None:
     """The length of a run, as the trainer will count it; None where no picture can be read.

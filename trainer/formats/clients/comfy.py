@@ -19,7 +19,6 @@ from trainer.formats.clients.sheet import (
     Group,
     Names,
     Sheet,
-    by_outputs,
     gather,
     odd_alphas,
 )
@@ -33,6 +32,7 @@ FORGE_ENDINGS: Endings = {**KOHYA, **PEFT, **OLD, **DORA, **LYCORIS, ".set_weigh
 ENDINGS: Endings = {
     **FORGE_ENDINGS, **DEFAULT, **OFT, ".lora_B": "up", ".lora_A": "down", ".reshape_weight": "reshape"
 }  # fmt: skip
+ROWS = "DoRA lengths of rows are compared with the base's instead of the changed weight's (ComfyUI#15458)."
 _KNOWN_TEXT = ("q_proj", "k_proj", "v_proj", "out_proj", "mlp.fc1", "mlp.fc2")
 _GENERIC = {"text_encoder": "clip_l", "text_encoder_2": "clip_g"}
 # A tensor that is asked for as soon as the other one is there.
@@ -95,12 +95,7 @@ def apply(tally: Tally, groups: list[Group]) -> Tally:
         return tally.refuse(f"{first_named(halves, 1)} lacks a half, which stops the file with an error.")
     tally.lose("its tensors make no update.", [group.stem for group in groups if group.kind is None])
     whole = [group for group in groups if group.kind is not None]
-    tally.lose("another size than the layer's; an error in the log each.", [g.stem for g in whole if not g.fits])
-    tally.change(
-        "DoRA lengths of rows are compared with the base's instead of the changed weight's (ComfyUI#15458).",
-        [group.stem for group in whole if "dora_scale" in group.tensors and by_outputs(group)],
-    )
-    tally.applied += [group.stem for group in whole if group.fits]
+    tally.take(whole, "an error in the log each", ROWS)
     return tally
 
 

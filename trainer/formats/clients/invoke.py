@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator, Mapping
 
 from trainer.formats.clients.models import SD1, SD2, SDXL, TITLES, UNET, Layer, Model
-from trainer.formats.clients.sheet import Group, Names, Sheet, by_outputs, odd_alphas
-from trainer.formats.clients.verdict import Rules, Shown, Tally
+from trainer.formats.clients.sheet import Group, Names, Sheet, odd_alphas
+from trainer.formats.clients.verdict import SCRAMBLED, Rules, Shown, Tally
 from trainer.formats.header import TensorInfo
 
 SOURCE = (
@@ -46,12 +46,7 @@ def take(sheet: Sheet, model: Model) -> Tally:
     strange = [stem for stem in modules if stem not in known]
     tally.lose("no layer of that name is found; a warning in the log each.", strange)
     groups = [Group(stem, known[stem], tensors) for stem, tensors in modules.items() if stem in known]
-    tally.lose("another size than the layer's; a warning in the log each.", [g.stem for g in groups if not g.fits])
-    tally.change(
-        "DoRA lengths of rows are read as those of columns, which scrambles the update.",
-        [group.stem for group in groups if "dora_scale" in group.tensors and by_outputs(group)],
-    )
-    tally.applied += [group.stem for group in groups if group.fits]
+    tally.take(groups, "a warning in the log each", SCRAMBLED)
     return tally
 
 

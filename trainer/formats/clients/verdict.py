@@ -5,10 +5,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from trainer.formats.clients.models import Model
-from trainer.formats.clients.sheet import Sheet, module_of
+from trainer.formats.clients.sheet import Group, Sheet, by_outputs, module_of
 
 LOADS, LOSSES, NOTHING, REFUSED = "loads", "loads with losses", "no effect", "refused"
 MARKS = {LOADS: "✓", LOSSES: "!", NOTHING: "✗", REFUSED: "✗"}
+SCRAMBLED = "DoRA lengths of rows are read as those of columns, which scrambles the update."
 NAMED = 8  # so many of the modules that are left out are named
 
 
@@ -79,6 +80,18 @@ class Tally:
         """Note modules that have another effect; nothing where there are none."""
         if names:
             self.changed.setdefault(reason, []).extend(names)
+
+    def take(self, groups: Sequence[Group], misfit: str, rows: str) -> None:
+        """Note whole modules as taking effect, but for those of another size than their layer.
+
+        Args:
+            groups: the modules.
+            misfit: what the client does with one of another size.
+            rows: what becomes of a DoRA whose lengths are those of rows.
+        """
+        self.lose(f"another size than the layer's; {misfit}.", [group.stem for group in groups if not group.fits])
+        self.change(rows, [group.stem for group in groups if "dora_scale" in group.tensors and by_outputs(group)])
+        self.applied += [group.stem for group in groups if group.fits]
 
     def refuse(self, reason: str) -> "Tally":
         """The client stops, and nothing is applied."""

@@ -21,12 +21,11 @@ from trainer.formats.clients.sheet import (
     Group,
     Names,
     Sheet,
-    by_outputs,
     gather,
     module_of,
     odd_alphas,
 )
-from trainer.formats.clients.verdict import Rules, Shown, Tally, first_named
+from trainer.formats.clients.verdict import SCRAMBLED, Rules, Shown, Tally, first_named
 
 SOURCE = (
     "AUTOMATIC1111/stable-diffusion-webui 1.10.1, extensions-builtin/Lora/networks.py, network*.py and "
@@ -85,12 +84,7 @@ def take(sheet: Sheet, model: Model) -> Tally:
     halved = _halved(groups, model)
     tally.lose("its text encoder fuses q, k, v and out, and takes them only all four together.", sorted(halved))
     whole = [group for group in groups if group.stem not in halved]
-    tally.lose("another size than the layer's; counted as an error.", [g.stem for g in whole if not g.fits])
-    tally.change(
-        "DoRA lengths of rows are read as those of columns, which scrambles the update.",
-        [group.stem for group in whole if "dora_scale" in group.tensors and by_outputs(group)],
-    )
-    tally.applied += [group.stem for group in whole if group.fits]
+    tally.take(whole, "counted as an error", SCRAMBLED)
     return tally
 
 
