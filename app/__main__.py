@@ -8,7 +8,23 @@ from typing import Any
 import click
 import typer
 
-from app.commands import adapters, asking, cache, captions, datasets, demo, images, machine, runs
+from app.commands import (
+    adapters,
+    asking,
+    cache,
+    captions,
+    datasets,
+    demo,
+    grids,
+    images,
+    jobs,
+    machine,
+    recommending,
+    runs,
+    tools,
+    users,
+    webhook,
+)
 from trainer.contract.errors import EXIT_ASKED, UserError
 
 cli = typer.Typer(
@@ -20,6 +36,8 @@ cli = typer.Typer(
 )
 dataset_cli = typer.Typer(help="Sets of pictures.", no_args_is_help=True)
 cli.add_typer(dataset_cli, name="dataset")
+user_cli = typer.Typer(help="Who may log in to the page.", no_args_is_help=True)
+cli.add_typer(user_cli, name="user")
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "ui": machine.ui,
@@ -29,15 +47,25 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "resume": runs.resume,
     "runs": runs.runs,
     "stop": runs.stop,
+    "pause": jobs.pause,
+    "delete": jobs.delete,
+    "restore": jobs.restore,
     "sample": asking.sample,
     "save": asking.save,
     "presets": machine.presets,
     "settings": machine.settings,
     "cache": cache.cache,
     "generate": images.generate,
-    "sweep": images.sweep,
+    "sweep": grids.sweep,
+    "grid": grids.grid,
+    "recommend": recommending.recommend,
     "inspect": adapters.inspect,
     "export": adapters.export,
+    "analyze": tools.analyze,
+    "resize": tools.resize,
+    "merge": tools.merge,
+    "convert": tools.convert,
+    "webhook": webhook.webhook,
 }
 for _name, _command in COMMANDS.items():
     cli.command(_name)(_command)
@@ -45,6 +73,10 @@ dataset_cli.command("import")(datasets.import_)
 dataset_cli.command("export")(datasets.export)
 dataset_cli.command("check")(datasets.check)
 dataset_cli.command("caption")(captions.caption)
+user_cli.command("add")(users.add)
+user_cli.command("list")(users.list_)
+user_cli.command("passwd")(users.passwd)
+user_cli.command("remove")(users.remove)
 
 
 @cli.callback()

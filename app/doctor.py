@@ -93,6 +93,15 @@ def worst(findings: Sequence[Finding]) -> State:
     return next((state for state in states if any(finding.state == state for finding in findings)), "ok")
 
 
+def in_text(findings: Sequence[Finding], version: str) -> str:
+    """The findings as plain text to send to somebody: nothing of the environment, no token, no name of a user."""
+    lines = [f"LoRA Atelier {version}, {platform.platform()}"]
+    for finding in findings:
+        lines.append(f"[{finding.state}] {finding.name}: {finding.found}")
+        lines += [f"       {finding.fix}"] if finding.fix else []
+    return "\n".join(lines).replace(str(Path.home()), "~")
+
+
 def torch_build() -> TorchBuild | None:
     """Read what torch is installed, without importing it: that takes seconds and hundreds of megabytes."""
     spec = importlib.util.find_spec("torch")

@@ -13,7 +13,7 @@ import tomli_w
 from annotated_types import Ge, Gt, Le, Lt
 
 from trainer.contract.catalog import CHOICES, DOTTED
-from trainer.contract.compose import LENGTHS, Layer, compose, section_fields, setting_names, to_toml
+from trainer.contract.compose import LENGTHS, Layer, compose, layer_of, section_fields, setting_names, to_toml
 from trainer.contract.config import AUTO_OR_EVERY, PERCENT_OR_STEPS, STEPS_OR_END, RunConfig
 
 Plain = str | int | float | bool | None
@@ -30,6 +30,7 @@ TITLES = {
     "sampling": "Sample pictures",
     "validation": "Held-out pictures",
     "export": "Finished file",
+    "tracking": "TensorBoard and W&B",
 }
 EVERY: dict[str | None, tuple[str, ...]] = {  # a pattern -> words to choose from; others can be typed
     PERCENT_OR_STEPS: ("10%", "20%", "25%", "50%", "never"),
@@ -65,6 +66,23 @@ class Field:
     def element(self) -> str:
         """Id of its component in the page."""
         return "set-" + self.name.replace(".", "-").replace("_", "-")
+
+    @property
+    def label(self) -> str:
+        """Its name in the page."""
+        return self.name.partition(".")[2].replace("_", " ")
+
+    @property
+    def about(self) -> str:
+        """Its help, what is allowed, and its default."""
+        low, high = self.bounds
+        allowed = f"{low:g} to {high:g}." if low is not None and high is not None else ""
+        allowed = allowed or (f"From {low:g}." if low is not None else f"Up to {high:g}." if high is not None else "")
+        default = to_page(self, self.default)
+        if isinstance(default, bool):
+            default = "on" if default else "off"
+        said = "empty" if default in ("", None) else f"{default:g}" if isinstance(default, float) else default
+        return " ".join(filter(None, (self.help, allowed, f"Default: {said}.")))
 
 
 def field(name: str) -> Field:
@@ -106,8 +124,7 @@ def _alternatives(annotation: Any) -> tuple[tuple[type, ...], tuple[str, ...]]:
 
 def component(item: Field, value: Any) -> gr.components.Component:
     """Make the component of a setting. A number beside a word, or a pattern, is a list one can type into."""
-    label = item.name.partition(".")[2].replace("_", " ")
-    common: dict[str, Any] = {"label": label, "info": item.help, "elem_id": item.element, "interactive": True}
+    common: dict[str, Any] = {"label": item.label, "info": item.about, "elem_id": item.element, "interactive": True}
     shown: Any = to_page(item, value)
     if bool in item.kinds:
         return gr.Checkbox(shown, **common)
@@ -115,7 +132,7 @@ def component(item: Field, value: Any) -> gr.components.Component:
         return gr.Textbox(shown, lines=2, max_lines=6, placeholder=LINES[item.kinds], **common)
     if item.words:
         return gr.Dropdown(list(item.words), value=shown, allow_custom_value=bool(item.kinds), **common)
-    if str in item.kinds:
+    if str in item.kinds or item.default is None:  # an empty number turns into 0 when it first comes into sight
         return gr.Textbox(shown, **common)
     low, high = item.bounds
     return gr.Number(shown, minimum=low, maximum=high, step=_arrow_step(item), **common)
@@ -136,7 +153,7 @@ def to_page(item: Field, value: Any) -> Plain:
         return tomli_w.dumps(value or {}).strip()
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
-    plain: Plain = str(value) if item.words and value is not None else value
+    plain: Plain = str(value) if (item.words or item.default is None) and value is not None else value
     return plain
 
 
@@ -187,13 +204,8 @@ def advanced() -> dict[str, list[Field]]:
 
 def layer(values: Mapping[str, Any]) -> Layer:
     """Turn values by `section.key`, as the page holds them, into a layer; what was left empty is not in it."""
-    out: dict[str, dict[str, Any]] = {}
-    for name, shown in values.items():
-        section, _, key = name.partition(".")
-        value = from_page(field(name), shown)
-        if value is not None:
-            out.setdefault(section, {})[key] = value
-    return out
+    found = {name: from_page(field(name), shown) for name, shown in values.items()}
+    return layer_of({name: value for name, value in found.items() if value is not None})
 
 
 def changed(config: RunConfig, preset: RunConfig) -> dict[str, tuple[Any, Any]]:

@@ -1,7 +1,8 @@
 """The resident picture engine, seen from the page: one process a web server, kept warm, newest request first.
 
-The engine is `python -P -m trainer serve` (see `trainer.contract.requests`). Requests of one slot (a page) replace each
-other: while the slider moves, only where it stops is drawn to the end. The next request starts a dead engine anew.
+The engine is `python -P -m trainer serve`; what it is asked and what it answers is in `trainer.contract.requests`.
+Requests of one slot (a page) replace each other: while the slider moves, only where it stops is drawn to the end. The
+next request starts an engine anew that died, or that ended itself because nobody asked it anything.
 """
 
 import itertools
@@ -12,6 +13,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +21,18 @@ from typing import Any
 
 from app.jobs.executors.local import environment
 from trainer.contract.errors import UserError
-from trainer.contract.requests import GenerateRequest
+from trainer.contract.requests import Shared
 
 COMMAND = (sys.executable, "-P", "-m", "trainer", "serve")
 Answer = dict[str, Any]
+
+
+@dataclass
+class Waiting:
+    """A request that is being answered, and its answers so far."""
+
+    request: Shared
+    answers: "queue.Queue[Answer]" = field(default_factory=queue.Queue)
 
 
 @dataclass
@@ -37,13 +47,15 @@ class Engine:
     home: Path
     command: tuple[str, ...] = COMMAND
     _process: subprocess.Popen[str] | None = None
-    _waiting: dict[str, "queue.Queue[Answer]"] = field(default_factory=dict)
+    _waiting: dict[str, Waiting] = field(default_factory=dict)
     _newest: dict[str, str] = field(default_factory=dict)
     _turn: threading.Lock = field(default_factory=threading.Lock)
     _guard: threading.RLock = field(default_factory=threading.RLock)
 
-    def draw(self, request: GenerateRequest, slot: str) -> Iterator[Answer]:
-        """Send a request in the place of the slot's last one; yield its answers up to `done` or `cancelled`.
+    def draw(self, request: Shared, slot: str) -> Iterator[Answer]:
+        """Send pictures or a grid to draw, in the place of the slot's last request; yield its answers.
+
+        They are `progress`, `frames` and `picture` as they come, and `done` or `cancelled` at the end.
 
         Raises:
             UserError: the engine says so, or it died.
@@ -57,16 +69,26 @@ class Engine:
             if self._newest.get(slot) != request.id:
                 yield {"id": request.id, "kind": "cancelled"}
                 return
-            inbox: queue.Queue[Answer] = queue.Queue()
+            waiting = Waiting(request)
             with self._guard:
-                self._waiting[request.id] = inbox
+                self._waiting[request.id] = waiting
                 self._start()
                 self._write(request.model_dump())
             try:
-                yield from self._answers(inbox)
+                yield from self._answers(waiting.answers)
             finally:
                 with self._guard:
                     self._waiting.pop(request.id, None)
+
+    def cancel(self, slot: str) -> None:
+        """Draw the slot's last request no further than its next step; what is finished stays."""
+        with self._guard:
+            if (last := self._newest.get(slot)) in self._waiting:
+                self._write({"cancel": last})
+
+    def newest(self, request: Shared, slot: str) -> bool:
+        """Whether nothing was asked for in its place since."""
+        return self._newest.get(slot) == request.id
 
     def _answers(self, inbox: "queue.Queue[Answer]") -> Iterator[Answer]:
         while True:
@@ -101,24 +123,37 @@ class Engine:
 
     def _listen(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdout is not None
+        idle = False
         for line in process.stdout:
             try:
                 answer = json.loads(line)
-                inbox = self._waiting.get(answer["id"])
+                idle = answer["kind"] == "idle"
+                waiting = self._waiting.get(answer["id"])
             except (ValueError, KeyError, TypeError):
                 continue  # a library printed something: no answer
-            if inbox:
-                inbox.put(answer)
+            if waiting:
+                waiting.answers.put(answer)
         code = process.wait()
-        problem = f"the preview process ended (exit code {code})"
-        fix = f"Draw again: it is started anew. What it said last is in {self.home / 'preview.log'}."
-        dead = {"kind": "error", "problem": problem, "where": "Preview", "fix": fix}
         with self._guard:
             if self._process is not process:
                 return  # another was started since; who waits now waits for that one
             self._process = None
-            for inbox in self._waiting.values():
-                inbox.put(dead)
+            if idle:
+                self._ask_again()
+                return
+            for waiting in self._waiting.values():
+                waiting.answers.put(self._dead(code))
+
+    def _ask_again(self) -> None:
+        """What was asked while the engine ended itself is asked of a new one."""
+        for waiting in self._waiting.values():
+            self._start()
+            self._write(waiting.request.model_dump())
+
+    def _dead(self, code: int) -> Answer:
+        problem = f"the preview process ended (exit code {code})"
+        fix = f"Draw again: it is started anew. What it said last is in {self.home / 'preview.log'}."
+        return {"kind": "error", "problem": problem, "where": "Preview", "fix": fix}
 
     def close(self) -> None:
         """End the process, as closing its input does; it is forced after five seconds."""
@@ -141,5 +176,5 @@ _numbers = itertools.count(1)
 
 
 def new_id() -> str:
-    """A name for a request that no other of this process has."""
-    return f"p{os.getpid()}-{next(_numbers)}"
+    """A name for a request, and for its files, that no other has, of this server or of one before."""
+    return f"p{time.time_ns():x}-{next(_numbers)}"

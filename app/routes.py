@@ -2,21 +2,24 @@
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI, HTTPException, Request
-from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse
 from pydantic import BaseModel, Field
 from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
 
-from app.views import adapters, pictures, sets, uploads
+from app.jobs import queue
+from app.views import adapters, choices, covers, film, pictures, previews, pulse, sets, shelf, uploads
 from trainer.contract.errors import UserError
 from trainer.pictures.album import locate
+from trainer.pictures.bundle import write_bundle
 from trainer.pictures.exporting import export_pictures
 
-SIDES = {"small": pictures.SMALL, "large": pictures.SIDE}
+SIDES = {"small": pictures.SMALL, "film": film.SIDE, "large": pictures.SIDE}
 FOR_EVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
@@ -32,16 +35,34 @@ def add(app: FastAPI, home: Path) -> None:
     """Give an application the routes."""
     _add_files(app, home)
     _add_sets(app, home)
+    _add_samples(app, home)
+    _add_previews(app, home)
     _add_uploads(app, home)
 
 
 def _add_files(app: FastAPI, home: Path) -> None:
-    @app.get("/adapters/{kind}/{name}")
-    def adapter(kind: str, name: str) -> FileResponse:
+    @app.get("/adapters/{kind}/{name:path}")
+    def adapter(request: Request, kind: str, name: str) -> FileResponse:
+        """The file itself, or as NAME.zip with everything that belongs to it."""
         for item in adapters.adapters(home):
             if item.link == f"/adapters/{kind}/{name}":
                 return FileResponse(item.path, filename=item.path.name, media_type="application/octet-stream")
+            if item.bundle_link == f"/adapters/{kind}/{name}":
+                return _bundle(request, home, item)
         raise HTTPException(404, "There is no such adapter.")
+
+    @app.get(pulse.PLACE)
+    def beat() -> PlainTextResponse:
+        return PlainTextResponse(pulse.word(home), headers={"Cache-Control": "no-store"})
+
+    @app.get("/covers/{name}/{side}")
+    def cover(name: str, side: str) -> FileResponse:
+        """Only adapters that one may see are named here, and only copies of their pictures are sent."""
+        try:
+            found = covers.copy(home, shelf.recall(home, name), SIDES[side])
+        except (UserError, KeyError) as error:
+            raise HTTPException(404, "There is no such picture.") from error
+        return FileResponse(found, headers=FOR_EVER)
 
     @app.get("/favicon.ico", include_in_schema=False)
     def icon() -> RedirectResponse:
@@ -59,22 +80,75 @@ def _add_sets(app: FastAPI, home: Path) -> None:
             entry = next((entry for entry in sets.album(folder).entries if entry.id == picture), None)
         except UserError as error:
             raise HTTPException(404, str(error)) from error
-        found = entry and pictures.copy(home, locate(folder, entry.file), SIDES[side])
-        return FileResponse(found or pictures.blank(home), headers=FOR_EVER if found else {"Cache-Control": "no-store"})
+        return _copy(home, locate(folder, entry.file) if entry else None, side)
 
     @app.get("/sets/{name}/pictures.zip")
     def whole(request: Request, name: str) -> FileResponse:
-        """The set with its captions; packed when it is asked for, deleted when it is sent."""
-        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-            raise HTTPException(403, "Only the page itself may do this.")
+        """The set with its captions."""
         folder = _set(home, name)
-        target = home / ".cache" / f"export-{secrets.token_hex(8)}.zip"
-        try:
-            export_pictures(folder, target)
-        except UserError as error:
-            raise HTTPException(409, str(error)) from error
-        delete = BackgroundTask(target.unlink, missing_ok=True)
-        return FileResponse(target, filename=f"{name}.zip", media_type="application/zip", background=delete)
+        return _packed(request, home, f"{name}.zip", lambda target: export_pictures(folder, target))
+
+
+def _add_samples(app: FastAPI, home: Path) -> None:
+    @app.get("/runs/{name}/samples/{file}/{side}")
+    def sample(name: str, file: str, side: str) -> FileResponse:
+        """Only pictures of runs that one may see are named here, and only copies are sent."""
+        item = queue.known(home, name)
+        known = item.run.samples.glob("*.png") if item else ()
+        picture = next((path for path in known if path.name == file), None)
+        if side not in SIDES or picture is None:
+            raise HTTPException(404, "There is no such picture.")
+        return _copy(home, picture, side)
+
+
+def _add_previews(app: FastAPI, home: Path) -> None:
+    @app.get("/previews/adapters.json")
+    def listed() -> JSONResponse:
+        return JSONResponse(choices.listed(home), headers={"Cache-Control": "no-store"})
+
+    @app.get("/previews/history.json")
+    def past() -> JSONResponse:
+        found = [one._asdict() for one in previews.entries(home)]
+        return JSONResponse(found, headers={"Cache-Control": "no-store"})
+
+    @app.get("/previews/{entry}.zip")
+    def packed(request: Request, entry: str) -> FileResponse:
+        """All pictures of a grid."""
+        return _packed(request, home, f"{entry}.zip", lambda target: previews.pack(home, entry, target))
+
+    @app.get("/previews/{name}/{side}")
+    def drawn(name: str, side: str) -> FileResponse:
+        """Only pictures that whoever looks has drawn here; as they are, or as small copies."""
+        picture = previews.file(home, name)
+        if side == "full" and picture:
+            return FileResponse(picture, headers=FOR_EVER)
+        if side not in SIDES:
+            raise HTTPException(404, "There is no such picture.")
+        return _copy(home, picture, side)
+
+
+def _copy(home: Path, picture: Path | None, side: str) -> FileResponse:
+    """A small copy; a blank one, which no browser keeps, for what is not there or cannot be read."""
+    found = picture and pictures.copy(home, picture, SIDES[side])
+    return FileResponse(found or pictures.blank(home), headers=FOR_EVER if found else {"Cache-Control": "no-store"})
+
+
+def _bundle(request: Request, home: Path, item: adapters.Adapter) -> FileResponse:
+    return _packed(request, home, f"{item.path.stem}.zip", lambda target: write_bundle(item.path, target))
+
+
+def _packed(request: Request, home: Path, name: str, pack: Callable[[Path], object]) -> FileResponse:
+    """A zip that is packed when it is asked for and deleted when it is sent."""
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        raise HTTPException(403, "Only the page itself may do this.")
+    target = home / ".cache" / f"export-{secrets.token_hex(8)}.zip"
+    target.parent.mkdir(exist_ok=True)
+    try:
+        pack(target)
+    except UserError as error:
+        raise HTTPException(409, str(error)) from error
+    delete = BackgroundTask(target.unlink, missing_ok=True)
+    return FileResponse(target, filename=name, media_type="application/zip", background=delete)
 
 
 def _set(home: Path, name: str) -> Path:

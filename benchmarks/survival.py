@@ -5,7 +5,7 @@
 
 Every run trains the embedded base on its style set in a process of its own. The moments are drawn from four kinds:
 while a checkpoint is written, between two sample pictures, within an accumulated step, and any time from the start of
-the process on. Most runs are killed once, every fifth twice, every tenth five times. A run passes if its adapter file,
+the process on. Most runs are killed once, every fifth twice, every tenth five times. A run passes if its adapter files,
 its last checkpoint and the losses of its steps are those of the run that nobody touched, bit for bit.
 """
 
@@ -45,11 +45,13 @@ class Ending:
 
     Attributes:
         adapter, state: SHA-256 of its file and of its last checkpoint's tensors.
+        saves: SHA-256 of the adapter file of each save, by its step.
         losses: of every step.
     """
 
     adapter: str
     state: str
+    saves: dict[int, str]
     losses: tuple[float, ...]
 
 
@@ -90,7 +92,8 @@ def ended(run: RunDir) -> Ending:
     if code != 0:
         raise RuntimeError(f"{run.path} ended with {code}: {run.log.read_text('utf-8', 'replace')[-2000:]}")
     losses = tuple(event["loss"] for event in steps(run).values())
-    return Ending(_sum(run.adapter_file), _sum(list_checkpoints(run.checkpoints)[-1] / TENSORS), losses)
+    saves = {step: _sum(path) for step, path in run.step_files().items()}
+    return Ending(_sum(run.adapter_file), _sum(list_checkpoints(run.checkpoints)[-1] / TENSORS), saves, losses)
 
 
 def _sum(path: Path) -> str:

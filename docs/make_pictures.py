@@ -55,7 +55,7 @@ def take_dataset(page: Page, folder: Path) -> None:
 
 def take_run(page: Page, folder: Path) -> None:
     """Screenshots of the finished run and of its preview."""
-    page.get_by_role("tab", name="Train", exact=True).click()
+    page.get_by_role("tab", name="Queue", exact=True).click()
     expect(page.locator("#run-samples img").first).to_be_visible()
     page.wait_for_timeout(2500)  # the chart draws itself in
     page.screenshot(path=folder / "train.png")
@@ -101,6 +101,7 @@ def main() -> None:
                 for name in [options.only] if options.only else PAGES:
                     page = browser.new_page(viewport={"width": 1280, "height": 860})
                     page.goto(ADDRESS)
+                    page.wait_for_selector("html[data-live=yes]")
                     PAGES[name](page, DOCS)
             browser.close()
     finally:

@@ -36,7 +36,7 @@ def test_nothing_in_the_readme_is_left_unrun():
 
 @pytest.mark.xdist_group("readme")
 def test_the_commands_run_in_order(tmp_path):
-    environment = {**os.environ, "ATELIER_HOME": str(tmp_path / "home")}
+    environment = {**os.environ, "ATELIER_HOME": str(tmp_path / "home"), "ATELIER_PASSWORD": "eleven cats on a roof"}
     (tmp_path / "presets").symlink_to(ROOT / "presets")
     for line in COMMANDS:
         words = shlex.split(line)[1:] + (SHORT if line.startswith("atelier train") else [])

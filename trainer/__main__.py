@@ -1,36 +1,40 @@
-"""The trainer as a command: `python -P -m trainer train RUN_DIR`, and `plan`, `generate`, `sweep`, `caption`, `serve`.
+"""The trainer as a command: `python -P -m trainer train RUN_DIR`, and `plan`, `generate`, `grid`, `caption`, `fetch`,
+`serve`; `analyze`, `resize`, `merge` and `convert` for adapter files.
 
-`plan`, `generate`, `sweep` and `caption` print one JSON object as the last line of standard output: the answer, or,
-where what was asked cannot be done, {"problem": ..., "where": ..., "fix": ...}.
+All but `train` and `serve` print one JSON object as the last line of standard output: the answer, or, where what was
+asked cannot be done, {"problem": ..., "where": ..., "fix": ...}.
 
 Exit codes: 0 done, 1 a fault of ours, 2 a fault in what was asked, 130 stopped by the user and saved.
 """
 
 import argparse
-import faulthandler
 import json
 import os
 import signal
 import sys
-import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import psutil
 from filelock import FileLock, Timeout
 
 from trainer.console import Reporter, reporter
+from trainer.contract.card import card_lock, cards
+from trainer.contract.checkpoints import last_saved
 from trainer.contract.errors import EXIT_ASKED, EXIT_DONE, EXIT_FAULT, EXIT_STOPPED, UserError
-from trainer.contract.files import patient
+from trainer.contract.files import clear_unfinished, patient
 from trainer.contract.pause import Pause
 from trainer.contract.preflight import preflight_of
 from trainer.contract.rundir import FOREGROUND, RunDir, State
 from trainer.formats.bases import find_base
+from trainer.stall import expect_nothing
 from trainer.startup import growing_segments, quick_imports, read_ahead, wake_device
 
 # Read when torch is loaded: how often a thread looks again before it sleeps. Seconds for a step of the practice base on
@@ -38,10 +42,13 @@ from trainer.startup import growing_segments, quick_imports, read_ahead, wake_de
 # thousand looks 0.20 and 0.41, three thousand 0.17 and 0.65.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")  # torch would look through all packages for other devices
+os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # a card has the number that nvidia-smi gives it
 if growing_segments():
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 Drive = Callable[[Any], int]  # an assembled run -> exit code
+WAITING = "waiting for another run to finish"
+LOOK_SECONDS = 0.5  # while waiting, whether a stop is asked for
 LET_GO_SECONDS = 15.0  # a trainer whose terminal was just killed saves and stops within this
 
 
@@ -50,7 +57,9 @@ def train(folder: str) -> int:
     run = RunDir(Path(folder).resolve())
     run.config()  # before anything is written: this may be no run folder
     with _alone(run), reporter() as report:
-        run.take_request("stop")  # one that an earlier process did not live to see
+        run.forget_request("stop", psutil.Process().create_time())  # one that an earlier process did not live to see
+        clear_unfinished(run.path)
+        _when_told_to_end(signal.default_int_handler)
         try:
             return _train(run, report)
         except UserError as error:
@@ -59,7 +68,9 @@ def train(folder: str) -> int:
             )
             raise
         except KeyboardInterrupt:
-            run.write_status(State.STOPPED, message="Stopped before the first step.")
+            saved = last_saved(run.checkpoints)
+            when = f"it went on from step {saved}" if saved else "the first step"
+            run.write_status(State.STOPPED, step=saved, message=f"Stopped before {when}.")
             return EXIT_STOPPED
         except Exception as error:  # the process's edge: whatever it is, the run folder must tell of it
             run.write_status(
@@ -69,7 +80,8 @@ def train(folder: str) -> int:
             )
             raise
         finally:
-            faulthandler.cancel_dump_traceback_later()
+            run.take_request("stop")  # not before: who looks meanwhile sees that it is stopping
+            expect_nothing()
 
 
 def _train(run: RunDir, report: Reporter) -> int:
@@ -79,13 +91,17 @@ def _train(run: RunDir, report: Reporter) -> int:
         from trainer.loop import train as loop  # noqa: PLC0415
 
         assembled.chores.stop = stop
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), lambda *_: stop.set())
+        _when_told_to_end(lambda *_: stop.set())
         return EXIT_DONE if loop(assembled) else EXIT_STOPPED
 
     with patient(Pause(run, report.said, stop)):
         return _on_device(run, report, drive)
+
+
+def _when_told_to_end(do: Callable[[int, FrameType | None], Any]) -> None:
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), do)
 
 
 def plan(folder: str) -> int:
@@ -111,7 +127,7 @@ def plan(folder: str) -> int:
 
 def _on_device(run: RunDir, report: Reporter, drive: Drive, patience: float = -1) -> int:
     """Assemble a run and drive it, once more on a lower rung wherever it does not fit the GPU's memory."""
-    report.told("waiting for another run to finish", 0, 1)
+    report.told(WAITING, 0, 1)
     with _device(run, patience):
         while (code := _attempt(run, report, drive)) is None:
             # Here and not where it happened: nothing holds on any more to what that attempt had on the GPU.
@@ -156,16 +172,30 @@ def _alone(run: RunDir) -> Iterator[None]:
 
 @contextmanager
 def _device(run: RunDir, patience: float) -> Iterator[None]:
-    """One training at a time: per machine on a GPU, per data folder on a CPU. Others wait: seconds, -1 for ever."""
-    gpu = run.config().model.device != "cpu" and Path("/proc/driver/nvidia").exists()
-    place = Path(tempfile.gettempdir()) / "lora-atelier-gpu.lock" if gpu else run.path.parent / ".training.lock"
+    """One training at a time on a card, or in a data folder without one. Others wait: seconds, -1 for ever."""
+    gpu = next(iter(cards()), "") if run.config().model.device != "cpu" else ""
+    place = card_lock(gpu) if gpu else run.path.parent / ".training.lock"
     try:
-        with FileLock(place, timeout=patience):
-            yield
+        lock = _waited_for(FileLock(place), run, patience)
     except Timeout:
         problem = "a training holds the graphics card" if gpu else "another training is running"
         fix = "Ask again when it is done, or stop it: atelier runs, then atelier stop NAME."
         raise UserError(problem, run.name, fix) from None
+    with lock:
+        yield
+
+
+def _waited_for(lock: FileLock, run: RunDir, patience: float) -> AbstractContextManager[Any]:
+    """Get the lock; who waits for ever shows it, and hears a stop. Raises Timeout where patience is at its end."""
+    while True:
+        try:
+            return lock.acquire(timeout=LOOK_SECONDS if patience < 0 else patience)
+        except Timeout:
+            if patience >= 0:
+                raise
+        run.write_status(State.PREPARING, message=WAITING)
+        if run.asked("stop"):
+            raise KeyboardInterrupt
 
 
 def generate(request: str) -> int:
@@ -177,12 +207,12 @@ def generate(request: str) -> int:
     return EXIT_DONE
 
 
-def sweep(request: str) -> int:
-    """Draw a table of prompts and strengths from a request file."""
+def grid(request: str) -> int:
+    """Draw the table of pictures that a request file asks for."""
     with quick_imports():
-        from trainer.preview.sweep import sweep_file  # noqa: PLC0415
+        from trainer.preview.grids import grid_file  # noqa: PLC0415
 
-    sweep_file(request)
+    grid_file(request)
     return EXIT_DONE
 
 
@@ -194,6 +224,43 @@ def caption(request: str) -> int:
     return EXIT_DONE
 
 
+def fetch(request: str) -> int:
+    """Fetch a base model from the Hub, as a request file says; what came before is kept."""
+    from trainer.tools.downloading import fetch_file  # noqa: PLC0415
+
+    fetch_file(request)
+    return EXIT_DONE
+
+
+def tool(name: str, request: str) -> int:
+    """Do what a request file asks of a tool for adapter files."""
+    with quick_imports():
+        from trainer.export.tooling import tool_file  # noqa: PLC0415
+
+    tool_file(name, request)
+    return EXIT_DONE
+
+
+def analyze(request: str) -> int:
+    """Say how much of its rank an adapter uses."""
+    return tool("analyze", request)
+
+
+def resize(request: str) -> int:
+    """Write an adapter with another rank."""
+    return tool("resize", request)
+
+
+def merge(request: str) -> int:
+    """Write the sum of adapters, as a file or into a base."""
+    return tool("merge", request)
+
+
+def convert(request: str) -> int:
+    """Write an adapter under other names, in another number type, or as a plain LoRA."""
+    return tool("convert", request)
+
+
 def serve() -> int:
     """Answer requests from standard input until it is closed."""
     with quick_imports():
@@ -203,15 +270,22 @@ def serve() -> int:
     return EXIT_DONE
 
 
+TOOLS = ("analyze", "resize", "merge", "convert")
 COMMANDS: dict[str, tuple[Callable[..., int], str | None]] = {
     "train": (train, "run_dir"),
     "plan": (plan, "run_dir"),
     "generate": (generate, "request"),
-    "sweep": (sweep, "request"),
+    "grid": (grid, "request"),
     "caption": (caption, "request"),
+    "fetch": (fetch, "request"),
+    "analyze": (analyze, "request"),
+    "resize": (resize, "request"),
+    "merge": (merge, "request"),
+    "convert": (convert, "request"),
     "serve": (serve, None),
 }
-ANSWERED = ("plan", "generate", "sweep", "caption")  # their standard output is read by the program that started them
+# The program that started them reads what they print.
+ANSWERED = ("plan", "generate", "grid", "caption", "fetch", *TOOLS)
 
 
 def _end_with_parent() -> None:

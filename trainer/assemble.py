@@ -13,7 +13,17 @@ from trainer.adapters.adapter import Adapter
 from trainer.adapters.starting import check_start, start_from
 from trainer.chores import Chores
 from trainer.compiling import settle
-from trainer.contract.amendments import Amendment, amended, last_length, pending, place, read_amendments, write_down
+from trainer.contract.amendments import (
+    REQUEST,
+    Amendment,
+    amended,
+    asking,
+    last_length,
+    pending,
+    place,
+    read_amendments,
+    write_down,
+)
 from trainer.contract.catalog import optimizer_row, pick, resolve
 from trainer.contract.checkpoints import SUCCEEDS
 from trainer.contract.config import RunConfig, interval
@@ -112,6 +122,7 @@ class AssembledRun:
         if found is not None:
             step = found.step
             take_back(found, self.optimizer, self.adapter)
+        self.chores.samples.begun = found is not None or self.config.adapter.start != ""
         self._amend(step)
         if self.chores.validation.ended(step):
             self._change_length(step)
@@ -226,12 +237,15 @@ class AssembledRun:
 
     def _amend(self, step: int) -> None:
         """Take a change that is asked for; it counts from here on, and again in every resume."""
-        run, wanted = self.chores.run, pending(self.chores.run)
-        if wanted is None:
+        run = self.chores.run
+        if not run.asked(REQUEST):
             return
-        self.config = amended(self.config, [wanted])
-        total = max(step, total_steps(self.config, self.batches.cache, self.batches.order))
-        self.amendments = write_down(run, replace(wanted, step=step, total=total))
+        with asking(run):
+            if (wanted := pending(run)) is None:
+                return
+            self.config = amended(self.config, [wanted])
+            total = max(step, total_steps(self.config, self.batches.cache, self.batches.order))
+            self.amendments = write_down(run, replace(wanted, step=step, total=total))
         run.emit("amended", step=step, total=total, changes=wanted.changes, rate=wanted.rate)
         self._change_length(total)
 

@@ -1,6 +1,5 @@
 """Everything rare in a run, behind one due-check: reports, samples, checkpoints, requests, the end."""
 
-import faulthandler
 import math
 import os
 import threading
@@ -23,15 +22,15 @@ from trainer.contract.rates import effective
 from trainer.contract.remarks import remarks
 from trainer.contract.rundir import FOREGROUND, RunDir, State
 from trainer.data.cache import Cache
-from trainer.export.facts import adapter_facts
-from trainer.export.kohya import export_adapter
-from trainer.export.proof import write_report
+from trainer.export.saves import AdapterFiles
 from trainer.ledger import Ledger
 from trainer.pictures.length import length_of
 from trainer.preflight import driver_spills, memory
 from trainer.protocols import Family, Report
 from trainer.samples import Samples
+from trainer.stall import expect_life
 from trainer.state import save_checkpoint
+from trainer.tracking import Trackers
 from trainer.validation import Validation
 
 REPORT_SECONDS = 0.5  # how old the page's view of a run may be
@@ -80,11 +79,12 @@ class Chores:
     _lost: int = 0
     _seconds: float = 0.0
     _log: TextIO | None = None
+    _trackers: Trackers = field(init=False)
 
     def __post_init__(self) -> None:
         self._save_every = interval(self.config.training.save_every, self.total, self.steps_per_epoch)
         self.samples.showing = self.validation.showing = self.showing
-        self.samples.living = lambda: self._living(self.run.status().state)
+        self.samples.living = self._drawn
         self._parent = os.getppid() if os.environ.get(FOREGROUND) else None
 
     def change(self, config: RunConfig, total: int, since: int) -> None:
@@ -97,7 +97,7 @@ class Chores:
         """
         self.config, self.total = config, total
         self._save_every = interval(config.training.save_every, total, self.steps_per_epoch)
-        self.samples.change(config, total)
+        self.samples.change(config, total, config.sampling.prompts or self.cache.prompts)
         self.validation.change(total, since)
 
     def begin(self, step: int, seconds: float, tensors: Mapping[str, Tensor]) -> None:
@@ -109,6 +109,7 @@ class Chores:
             tensors: what a checkpoint holds.
         """
         self._saved_step, self._seconds = step if step else -1, seconds
+        self._trackers = Trackers(self.run, self.config, step)
         pictures, matrices = len(self.cache.originals), len(self.adapter.layers)
         self.run.emit("start", step=step, total=self.total, pictures=pictures, modules=matrices)
         size = sum(tensor.nbytes for tensor in tensors.values())
@@ -150,7 +151,7 @@ class Chores:
             **now.shown(),
         )
         self.run.emit("preflight", **found.as_dict())
-        for text in (found.lengths(), found.words()):
+        for text in filter(None, (found.lengths(), found.words(), self._files().planned(step, self._save_every))):
             self.report.said(text)
         for remark in remarks(self.config, self.total):
             if remark not in remarks(self.config, self.config.training.steps):  # those were said at once
@@ -180,6 +181,16 @@ class Chores:
     def _orphaned(self) -> bool:
         return self._parent is not None and os.getppid() != self._parent
 
+    def _stopping(self) -> bool:
+        return self.stop.is_set() or self.run.asked("stop") or self._orphaned()
+
+    def _drawn(self) -> None:
+        """Show that the run lives, after each drawing. A stop ends the first sheet; the next start begins it anew."""
+        state = self.run.status().state
+        self._living(state)
+        if state == State.PREPARING and self._stopping():
+            raise KeyboardInterrupt
+
     def attend(self, step: int, tensors: Gathered) -> bool:
         """Do what is due. Return False when someone asked to stop: all is saved then.
 
@@ -190,18 +201,23 @@ class Chores:
         sampling, validating = self.samples.due(step), self.validation.due(step)
         asked = self.run.take_request("save")
         overdue = time.monotonic() - self._saved >= SAFETY_SECONDS
-        saving = asked or overdue or (self._save_every is not None and step % self._save_every == 0)
+        planned = self._save_every is not None and step % self._save_every == 0
+        saving = asked or overdue or planned
         self._report(step, everything=step == 1 or sampling or saving or validating)
         if validating:
             self.validation.attend(step)
         if sampling:
             self.samples.draw(step)
         self.samples.answer(step)
+        if (asked or planned) and not self._lost:
+            self._export_save(step)
         if saving:
             self._save(step, tensors)
-        if self.stop.is_set() or self.run.take_request("stop") or self._orphaned():
+        if self._stopping():
             self._report(step, everything=True)
-            self._save(step, tensors)
+            self._save(step, tensors, leaving=True)
+            self._export_save(step)  # behind the checkpoint: whoever stopped may not wait
+            self._trackers.close()
             self.run.write_status(State.STOPPED, step=step, message=f"Stopped and saved at step {step}.")
             return False
         return True
@@ -213,20 +229,17 @@ class Chores:
             allocated, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
             self.run.emit("memory", allocated=allocated, reserved=reserved)
         self.validation.attend(step)
-        self._save(step, tensors)
+        self._save(step, tensors, leaving=True)
         self.samples.draw(step)
         self.samples.answer(step)
-        facts = adapter_facts(self.run, self.config, self.family, self.cache, step, self.samples.cover)
-        path, dtype = self.run.adapter_file, self.config.export.dtype
         with self.showing():
-            tensors, layout = self.adapter.tensors(), self.family.layout()
-            export_adapter(path, tensors, layout, facts, dtype)
-            found = write_report(path, tensors, layout)
+            files = self._files()
+            found = files.at_end(step) + files.as_plain(self.report.told)
         for text in found:
             self.run.emit("notice", text=text)
             self.report.said(text)
-        self.run.emit("export", step=step, file=path.name, bytes=path.stat().st_size)
-        self.run.write_status(State.DONE, step=step, message=f"Finished: {path.name}")
+        self._trackers.close()
+        self.run.write_status(State.DONE, step=step, message=f"Finished: {self.run.adapter_file.name}")
         free(self.run.cache)  # last: until then a resume needs it
 
     def _report(self, step: int, everything: bool) -> None:
@@ -238,6 +251,7 @@ class Chores:
             numbers = {"loss": round(line.loss, 6), "norm": round(line.norm, 5)}
             self.run.emit("step", step=line.step, **numbers, rate=line.rates["unet"], rates=line.rates)
             self.report.step(line.step, line.loss, line.rates["unet"])
+        self._trackers.follow()
         self._reported = time.monotonic()
         self._living(State.TRAINING, step=step, total=self.total)
 
@@ -246,7 +260,7 @@ class Chores:
         self.run.write_status(state, **values)
         if self._log is None:
             self._log = self.run.log.open("a", encoding="utf-8")
-        faulthandler.dump_traceback_later(max(STALL_SECONDS, STALL_STEPS * self._seconds), file=self._log)
+        expect_life(max(STALL_SECONDS, STALL_STEPS * self._seconds), self._log)
 
     def _left_out(self, step: int) -> None:
         """A step came to nothing, which a single broken picture can do; several in a row are the training itself."""
@@ -263,12 +277,22 @@ class Chores:
                 "always the same picture, take that one out.",
             )
 
-    def _save(self, step: int, tensors: Gathered) -> None:
+    def _save(self, step: int, tensors: Gathered, leaving: bool = False) -> None:
         if step == self._saved_step:
             return
+        if self._lost and not leaving:
+            return  # what is on disk is from before the trouble, and is to stay there
         path = save_checkpoint(self.run, step, tensors(), KEEP)
         self._saved, self._saved_step = time.monotonic(), step
         self.run.emit("save", step=step, file=path.name)
+
+    def _export_save(self, step: int) -> None:
+        with self.showing():
+            self._files().at_save(step)
+
+    def _files(self) -> AdapterFiles:
+        made_of = self.run, self.config, self.family, self.cache, self.adapter
+        return AdapterFiles(*made_of, self.total, self.steps_per_epoch)
 
     def showing(self) -> AbstractContextManager[None]:
         """Within this, the adapter is as it is to be used: see `trainer.protocols.Optimizer.shown`."""

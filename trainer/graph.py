@@ -58,16 +58,19 @@ class Graphed(Generic[Tensors]):
     ) -> None:
         self._function, self._scratch, self._generators = function, scratch, generators
         self._told = told
-        self._recordings: dict[tuple[torch.Size | None, ...], Recording | None] = {}
+        self._recordings: dict[tuple[object, tuple[torch.Size | None, ...]], Recording | None] = {}
         self._pool: object = None
         self._side: torch.cuda.Stream | None = None
 
-    def __call__(self, batch: Tensors) -> Tensor:
-        """Run the function on a batch; the answer is overwritten by the next call."""
-        shapes = tuple(None if tensor is None else tensor.shape for tensor in batch)
-        if shapes not in self._recordings:
-            self._recordings[shapes] = self._try_to_record(batch)
-        recording = self._recordings[shapes]
+    def __call__(self, batch: Tensors, kind: object = None) -> Tensor:
+        """Run the function on a batch; the answer is overwritten by the next call.
+
+        `kind`: what else the function does otherwise than before, such as which tensors it reads.
+        """
+        key = kind, tuple(None if tensor is None else tensor.shape for tensor in batch)
+        if key not in self._recordings:
+            self._recordings[key] = self._try_to_record(batch)
+        recording = self._recordings[key]
         if recording is None:
             return self._function(batch)
         for mine, given in zip(recording.inputs, batch, strict=True):

@@ -3,13 +3,13 @@
 from dataclasses import asdict, replace
 
 from trainer.adapters.adapter import Adapter
-from trainer.adapters.sizes import parameters, sizes_of
 from trainer.contract.catalog import pick, resolve
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
 from trainer.contract.ladder import RUNGS
 from trainer.contract.rundir import RunDir
 from trainer.device import Engine, choose_attention
+from trainer.formats.sizes import check_patterns, parameters, sizes_of
 from trainer.kernels.check import trouble
 from trainer.memory import plan
 from trainer.protocols import Family, Target
@@ -68,6 +68,7 @@ def trained_layers(family: Family, config: RunConfig) -> tuple[list[Target], int
     """
     options = config.adapter
     shapes = family.shapes(family.targets(options.targets, options.text_encoder, options.patterns))
+    check_patterns(shapes, options)
     sizes = sizes_of(shapes, options)
     return list(sizes), parameters(shapes, sizes)
 

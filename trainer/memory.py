@@ -10,18 +10,16 @@ from dataclasses import replace
 
 import torch
 
-from trainer.contract.catalog import optimizer_row
-from trainer.contract.config import EngineSection, RunConfig
+from trainer.contract.config import EngineSection
 from trainer.contract.errors import UserError
 from trainer.contract.ladder import RUNGS, choices, lower
 from trainer.contract.rundir import RunDir
 from trainer.device import Engine
+from trainer.formats.needs import RESERVE, trained_bytes
 from trainer.protocols import Family
 from trainer.weights.nf4 import bitsandbytes, installed
 
-RESERVE = 600 * 2**20  # bytes for workspaces, widened weights, and what the allocator cannot use
 GIB = 2**30
-FP32 = 4  # bytes
 
 
 def free_bytes() -> int:
@@ -30,12 +28,6 @@ def free_bytes() -> int:
     allocated = torch.cuda.memory_allocated()
     free += torch.cuda.memory_reserved() - allocated
     return min(free, int(total * torch.cuda.get_per_process_memory_fraction()) - allocated)
-
-
-def trained_bytes(config: RunConfig, itemsize: int) -> int:
-    """What a trained number takes: fp32 master, working copy and gradient, the optimiser's, the average's."""
-    average = FP32 if config.training.ema else 0
-    return FP32 + 2 * itemsize + optimizer_row(config.optimizer.name).bytes + average
 
 
 def needed(family: Family, rung: str, latent_pixels: int, adapter: int) -> int:

@@ -13,17 +13,8 @@ from torch import Tensor, nn
 
 from trainer.attention import Shape
 from trainer.device import Engine
-
-
-@dataclass(frozen=True, order=True)
-class Target:
-    """A layer that an adapter sits on: the model's part and the dotted module path in it."""
-
-    part: str
-    path: str
-
-    def __str__(self) -> str:
-        return f"{self.part}.{self.path}"
+from trainer.formats.targets import Target
+from trainer.formats.vocabulary import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -66,6 +57,7 @@ class Family(Protocol):
     Attributes:
         engine: device, number type, layout.
         encoders: names of its text encoders, which are parts that can be trained, like `unet`.
+        tokenizers: of its text encoders.
         parts: the UNet and the text encoders, loaded when this is asked for.
         scheduler: the base's noise schedule as diffusers writes it.
         prediction: `epsilon` or `v_prediction`.
@@ -78,6 +70,7 @@ class Family(Protocol):
 
     engine: Engine
     encoders: tuple[str, ...]
+    tokenizers: Sequence[Tokenizer]
     parts: Mapping[str, nn.Module]
     scheduler: dict[str, Any]
     prediction: str
@@ -109,8 +102,13 @@ class Family(Protocol):
     def too_long(self, text: str, limit: int) -> bool:
         """Whether a text does not fit into `limit` chunks."""
 
-    def encode_tokens(self, tokens: Tensor) -> Text:
-        """[B, K, N, M] -> text embeddings, with gradient where a text encoder is trained."""
+    def encode_tokens(self, tokens: Tensor, weights: Tensor | None = None) -> Text:
+        """[B, K, N, M] -> text embeddings, with gradient where a text encoder is trained.
+
+        Args:
+            tokens: as `tokenize` gives them.
+            weights: of the same shape, how much each token counts; None for all alike. Not for training.
+        """
 
     def encode_pictures(self, pixels: Tensor) -> Posterior:
         """[B, 3, H, W] in -1..1 -> their posteriors, [B, C, h, w]."""

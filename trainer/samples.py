@@ -5,7 +5,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from itertools import pairwise
 from statistics import fmean
@@ -46,8 +46,8 @@ class Samples:
         most: rows of a sheet, where they should be fewer than planned.
         work: seconds of the whole run without pictures.
         share: of the run's time that they may take, where nobody says when to draw them.
-        cover: the first prompt's picture of the last round, nearest to strength 1, as PNG.
         rounds: when they are drawn; a "picture" of it is a prompt at all strengths.
+        begun: whether the adapter has learned something before the first step.
     """
 
     run: RunDir
@@ -65,16 +65,20 @@ class Samples:
     most: int | None = None
     work: float = 0.0
     share: float = SHARE
-    cover: bytes | None = None
+    begun: bool = False
+    _bases: dict[int, Image.Image] = field(default_factory=dict)  # by prompt: at strength 0 nothing ever changes
     _failures: int = 0
     _lean: bool = False
 
     def __post_init__(self) -> None:
         self._choose_rhythm()
 
-    def change(self, config: RunConfig, total: int) -> None:
-        """Go on with other samples, or another length."""
+    def change(self, config: RunConfig, total: int, prompts: Sequence[str]) -> None:
+        """Go on with other samples, or another length; new texts are encoded in the next round."""
+        if (prompts, config.sampling.negative) != (self.prompts, self.config.sampling.negative):
+            self.prompts, self.texts = prompts, texts_of(self.encode, config, prompts)
         self.config, self.total = config, total
+        self._bases.clear()
         self._choose_rhythm()
 
     def _choose_rhythm(self) -> None:
@@ -141,15 +145,30 @@ class Samples:
         rows = zip(*self._at(strengths, self.texts), strict=True)
         stamps = [time.monotonic()]
         for index, (row, prompt) in enumerate(zip(rows, self.prompts[:count], strict=False)):
-            images = self._row(row, options.seed + index, strengths)
+            images = self._sheet_row(step, index, row)
             for strength, image in zip(strengths, images, strict=True):
                 self._keep(step, str(index), (prompt, options.seed + index, strength), image)
-            if index == 0:
-                nearest = min(range(len(images)), key=lambda at: abs(strengths[at] - 1))
-                self.cover = _png(images[nearest])
             stamps.append(time.monotonic())
         if step == 0 or not self.rounds.seconds:
-            self._timed([after - before for before, after in pairwise(stamps)])
+            fewer = max(1, sum(map(bool, strengths))) if self._untrained(step) else 1
+            self._timed([(after - before) * fewer for before, after in pairwise(stamps)])
+
+    def _untrained(self, step: int) -> bool:
+        """Whether the adapter adds nothing yet, so that every strength shows the base."""
+        return step == 0 and not self.begun
+
+    def _sheet_row(self, step: int, index: int, texts: Pairs) -> list[Image.Image]:
+        """A prompt at every strength of the settings; the base is drawn once a run."""
+        strengths, seed = self.config.sampling.strengths, self.config.sampling.seed + index
+        if self._untrained(step):
+            (self._bases[index],) = self._row(texts[:1], seed, strengths[:1])
+            return [self._bases[index]] * len(strengths)
+        left = [at for at, strength in enumerate(strengths) if strength or index not in self._bases]
+        drawn = self._row([texts[at] for at in left], seed, [strengths[at] for at in left]) if left else []
+        images = dict(zip(left, drawn, strict=True))
+        if 0 in strengths and index not in self._bases:
+            self._bases[index] = images[strengths.index(0)]
+        return [images.get(at) or self._bases[index] for at in range(len(strengths))]
 
     def _asked(self, step: int, name: str, request: SampleRequest) -> None:
         strengths = request.strengths or self.config.sampling.strengths
@@ -213,18 +232,23 @@ def prompt_encoder(family: Family, config: RunConfig) -> Encode:
 
 
 def sample_texts(family: Family, encode: Encode, config: RunConfig, prompts: Sequence[str]) -> Callable[[], Pairs]:
-    """Gives (negative, positive) of every sample prompt, as the text encoders are at that moment.
-
-    Frozen ones are forgotten here, and asked again only where a run without samples is given some after all.
-    """
-    negative = config.sampling.negative
+    """As `texts_of`; frozen text encoders are forgotten here, and asked again only where the samples change later."""
+    texts = texts_of(encode, config, prompts)
     if config.adapter.text_encoder:
-        return lambda: encode(negative, prompts)
-    texts = cache(lambda: encode(negative, prompts))
+        return texts
     if config.sampling.every != "never":
         texts()
     family.release(*family.encoders)
     return texts
+
+
+def texts_of(encode: Encode, config: RunConfig, prompts: Sequence[str]) -> Callable[[], Pairs]:
+    """Gives (negative, positive) of every sample prompt, as the text encoders are at that moment; frozen ones, once."""
+
+    def texts() -> Pairs:
+        return encode(config.sampling.negative, prompts)
+
+    return texts if config.adapter.text_encoder else cache(texts)
 
 
 def _png(image: Image.Image) -> bytes:

@@ -3,16 +3,22 @@
 Shapes as in `trainer.protocols`. Initial noise is drawn on the CPU, so that a seed means the same picture everywhere.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from trainer.contract.catalog import pick, resolve
 from trainer.contract.errors import UserError
+from trainer.families.prompts import encode_prompt, level
+from trainer.formats.prompt import take_tags
 from trainer.protocols import Family, Text
 
 SHARE = 0.1  # of a run's time that sample pictures may take where nobody says when to draw them
@@ -27,17 +33,28 @@ class Shot:
     Attributes:
         width, height: in pixels.
         steps: denoising steps.
-        guidance: classifier-free guidance scale (arXiv 2207.12598); 1 skips the empty prompt.
+        guidance: classifier-free guidance scale (arXiv 2207.12598) of all pictures, or of each; 1 skips the negative
+            prompt.
         sampler: name in the catalogue.
         lean: whether the negative and the positive prompt are answered one after the other, in half the memory.
+        rescale: share of guidance that is scaled back, see `guided`.
     """
 
     width: int
     height: int
     steps: int
-    guidance: float
+    guidance: float | tuple[float, ...]
     sampler: str
     lean: bool = False
+    rescale: float = 0.0
+
+    def scales(self, pictures: int) -> tuple[float, ...]:
+        """Guidance of each picture."""
+        return self.guidance if isinstance(self.guidance, tuple) else (self.guidance,) * pictures
+
+    def asked_twice(self, pictures: int) -> list[int]:
+        """The pictures for which the negative prompt is answered too; these answers come before all others."""
+        return [row for row, scale in enumerate(self.scales(pictures)) if scale > 1]
 
 
 def check_size(family: Family, width: int, height: int) -> None:
@@ -50,8 +67,34 @@ def check_size(family: Family, width: int, height: int) -> None:
 
 def starting_noise(family: Family, shot: Shot, seeds: Sequence[int]) -> Tensor:
     """[B, C, h, w] standard normal, each picture from its own seed, as diffusers draws it."""
+    return noise_sources(family, shot, seeds)[0]
+
+
+def noise_sources(family: Family, shot: Shot, seeds: Sequence[int]) -> tuple[Tensor, list[torch.Generator]]:
+    """Starting noise, and for each picture where the noise comes from that some samplers add: the same generator."""
     shape = (1, *family.latent_shape(shot.width, shot.height))
-    return torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+    sources = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return torch.cat([torch.randn(shape, generator=source) for source in sources]), sources
+
+
+def guided(negative: Tensor, positive: Tensor, scale: float | Tensor, rescale: float = 0.0) -> Tensor:
+    """Classifier-free guidance (arXiv 2207.12598) of [B, ...].
+
+    Args:
+        negative, positive: answers to the two prompts.
+        scale: 1 is the positive one; [B, 1, ...] where pictures differ.
+        rescale: share of the result that is brought back to the positive answer's standard deviation, picture by
+            picture (arXiv 2305.08891, section 3.4): less burnt at a high scale.
+    """
+    answer = negative + scale * (positive - negative)
+    if not rescale:
+        return answer
+    axes = tuple(range(1, answer.dim()))
+    factor = positive.std(axes, keepdim=True) / answer.std(axes, keepdim=True)
+    return answer * (rescale * factor + 1 - rescale)
+
+
+Progress = Callable[[int, Callable[[], Tensor]], None]
 
 
 @torch.no_grad()
@@ -60,7 +103,9 @@ def denoise(
     shot: Shot,
     noise: Tensor,
     text: tuple[Text, Text],
-    on_step: Callable[[int], None] = lambda step: None,
+    on_step: Progress = lambda step, clean: None,
+    sources: Sequence[torch.Generator] = (),
+    prepare: Callable[[float], None] = lambda share: None,
 ) -> Tensor:
     """Denoise a batch.
 
@@ -69,31 +114,70 @@ def denoise(
         shot: size, steps, guidance, sampler.
         noise: [B, C, h, w] on the CPU.
         text: of the (negative, positive) prompts, B each.
-        on_step: told the number of steps done; may raise to stop.
+        on_step: told the number of steps done, and a way to find what the clean latents would be by now, [B, C, h, w];
+            may raise to stop. A sampler that asks the model more than once a step tells of a step when it is whole.
+        sources: of the noise that a sampler adds, on the CPU, for each picture; seed 0 where none are given.
+        prepare: told the share of steps done before each.
 
     Returns:
         [B, C, h, w] clean latents.
     """
-    row = pick("sampling.sampler", shot.sampler)
     device = text[1].hidden.device
-    scheduler = resolve(row).from_config(family.scheduler, **dict(row.options))
-    scheduler.set_timesteps(shot.steps, device=device)
-    guided = shot.guidance > 1
-    condition = Text.join(text) if guided else text[1]
+    scheduler = _scheduler(family, shot, device)
+    twice = torch.tensor(shot.asked_twice(len(noise)), dtype=torch.int64, device=device)
+    condition = Text.join((text[0].pick(twice), text[1]))
     sizes = torch.tensor([shot.height, shot.width, 0, 0, shot.height, shot.width], dtype=torch.float32, device=device)
     sizes = sizes.expand(len(condition.hidden), -1)
     parts = [slice(row, row + 1) for row in range(len(sizes))] if shot.lean else [slice(None)]
+    scale = torch.tensor(shot.scales(len(noise)), device=device)[twice].view(-1, *[1] * (noise.dim() - 1))
     latents = noise.to(device) * scheduler.init_noise_sigma
+    more = _extras(scheduler, sources or [torch.Generator().manual_seed(0) for _ in latents])
+    calls, done = len(scheduler.timesteps), 0
     for index, timestep in enumerate(scheduler.timesteps):
-        rows = scheduler.scale_model_input(torch.cat([latents] * 2) if guided else latents, timestep)
-        answer = torch.cat([family.predict(rows[part], timestep, condition.pick(part), sizes[part]) for part in parts])
-        answer = answer.float()
-        if guided:
-            negative, positive = answer.chunk(2)
-            answer = negative + shot.guidance * (positive - negative)
-        latents = scheduler.step(answer, timestep, latents, return_dict=False)[0]
-        on_step(index + 1)
+        prepare(index / calls)
+        scaled = scheduler.scale_model_input(latents, timestep)
+        rows = torch.cat((scaled[twice], scaled))
+        answers = torch.cat([family.predict(rows[part], timestep, condition.pick(part), sizes[part]) for part in parts])
+        negative, answer = answers.float().split((len(twice), len(scaled)))
+        if len(twice):
+            answer = answer.index_copy(0, twice, guided(negative, answer[twice], scale, shot.rescale))
+        clean = partial(_clean, family, scheduler, scaled, answer, timestep)
+        latents = scheduler.step(answer, timestep, latents, return_dict=False, **more)[0]
+        if done < (done := (index + 1) * shot.steps // calls):
+            on_step(done, clean)
     return latents
+
+
+def _scheduler(family: Family, shot: Shot, device: torch.device) -> Any:
+    row = pick("sampling.sampler", shot.sampler)
+    scheduler = resolve(row).from_config(family.scheduler, **dict(row.options))
+    try:
+        scheduler.set_timesteps(shot.steps, device=device)
+    except ValueError as error:
+        problem = f"{shot.sampler} cannot be drawn with {shot.steps} steps: {error}"
+        raise UserError(problem, "steps", "Take fewer steps, or another sampler.") from None
+    return scheduler
+
+
+def _extras(scheduler: Any, sources: Sequence[torch.Generator]) -> dict[str, Any]:
+    """Arguments of a scheduler's step: where its noise comes from, if it adds any."""
+    return {"generator": list(sources)} if "generator" in inspect.signature(scheduler.step).parameters else {}
+
+
+def _clean(family: Family, scheduler: Any, scaled: Tensor, answer: Tensor, timestep: Tensor) -> Tensor:
+    """About what the model takes for the clean latents, from what it was given and answered."""
+    signal = scheduler.alphas_cumprod[int(timestep)].item()
+    keep, noise = signal**0.5, (1 - signal) ** 0.5
+    if family.prediction == "v_prediction":
+        return keep * scaled - noise * answer
+    return (scaled - noise * answer) / max(keep, 1e-3)
+
+
+def small(latents: Tensor, side: int = 32) -> Tensor:
+    """Latents of a picture with its longer side at most `side` latent pixels: a thumbnail that decodes fast."""
+    share = side / max(latents.shape[2:])
+    size = [max(1, round(length * share)) for length in latents.shape[2:]]
+    return latents if share >= 1 else F.interpolate(latents, size=size, mode="area")
 
 
 def to_images(pixels: Tensor) -> list[Image.Image]:
@@ -102,25 +186,26 @@ def to_images(pixels: Tensor) -> list[Image.Image]:
     return [Image.fromarray(array.numpy()) for array in rounded.permute(0, 2, 3, 1).cpu()]
 
 
-@torch.no_grad()
-def encode_pairs(family: Family, negative: str, prompts: Sequence[str], limit: int = 3) -> list[tuple[Text, Text]]:
-    """(negative, positive) of every prompt, both as long as the longer needs."""
-    pairs = []
-    for prompt in prompts:
-        both = family.encode_tokens(family.tokenize([negative, prompt], limit))
-        pairs.append((both.pick(slice(0, 1)), both.pick(slice(1, 2))))
-    return pairs
+def encode_pairs(family: Family, negative: str, prompts: Sequence[str]) -> list[tuple[Text, Text]]:
+    """(negative, positive) of every prompt, both of one length, read as the preview reads them.
+
+    A `<lora:...>` in them names nothing here, and is left out. What is too long is cut off: some prompts are captions,
+    and no run should end for one.
+    """
+    against = encode_prompt(family, negative, cut=True)
+    asked = [encode_prompt(family, take_tags(prompt)[0].strip(), cut=True) for prompt in prompts]
+    return [level([(against, one)]) for one in asked]
 
 
 @torch.no_grad()
 def draw(family: Family, shot: Shot, texts: Sequence[tuple[Text, Text]], seed: int) -> list[Image.Image]:
     """A picture for each text, all from one seed and in one batch; one after the other where the shot is lean."""
-    noise = starting_noise(family, shot, [seed])
+    noise, _ = noise_sources(family, shot, [seed])
     if shot.lean:
-        latents = [denoise(family, shot, noise, text) for text in texts]
+        latents = [denoise(family, shot, noise, text, sources=noise_sources(family, shot, [seed])[1]) for text in texts]
     else:
-        negative, positive = (Text.join(part) for part in zip(*texts, strict=True))
-        latents = list(denoise(family, shot, noise.repeat(len(texts), 1, 1, 1), (negative, positive)).split(1))
+        sources = noise_sources(family, shot, [seed] * len(texts))[1]
+        latents = list(denoise(family, shot, noise.repeat(len(texts), 1, 1, 1), level(texts), sources=sources).split(1))
     return [image for one in latents for image in to_images(family.decode(one))]
 
 

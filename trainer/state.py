@@ -1,7 +1,6 @@
 """Checkpoints of a run: saved whole, verified before they are used. Their form is in `trainer.contract.checkpoints`."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from trainer.contract.checkpoints import ABOUT, MANIFEST, PREFIX, TENSORS, fault, flush, folder_name, manifest
+from trainer.contract.checkpoints import ABOUT, PREFIX, TENSORS, fault, folder_name, step_of, write_whole
 from trainer.contract.checkpoints import list_checkpoints as folders
 from trainer.contract.errors import UserError
 from trainer.contract.files import storage_error, system_error, with_room
@@ -61,22 +60,13 @@ def save_checkpoint(
 
 
 def _write(final: Path, held: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    partial = final.with_name(f".{final.name}.{os.getpid()}")
+    def fill(folder: Path) -> None:
+        save_file(dict(held), folder / TENSORS)
+        (folder / ABOUT).write_text(json.dumps(about), "utf-8")
+
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        save_file(dict(held), partial / TENSORS)
-        (partial / ABOUT).write_text(json.dumps(about), "utf-8")
-        flush(partial / TENSORS)
-        flush(partial / ABOUT)
-        (partial / MANIFEST).write_bytes(manifest(partial))
-        flush(partial / MANIFEST)
-        flush(partial)
-        shutil.rmtree(final, ignore_errors=True)  # left there by a run that was continued from an earlier step
-        partial.rename(final)
-        flush(final.parent)
+        write_whole(final, fill)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise storage_error(error if isinstance(error, OSError) else system_error(str(error)), final) from error
 
 
@@ -119,12 +109,19 @@ def load_latest(run: RunDir, say: Callable[[str], None] | None = None) -> Checkp
     Args:
         run: is told of what was passed over.
         say: hears it too.
+
+    Raises:
+        UserError: what another run handed on is damaged, and nothing newer is whole.
     """
     for path in reversed(list_checkpoints(run)):
         reason = fault(path)
         if not reason:
             about = json.loads((path / ABOUT).read_text("utf-8"))
             return Checkpoint(int(about["step"]), load_file(path / TENSORS), about)
+        if step_of(path) == 0:  # nothing but another run's adapter is ever kept there
+            problem = f"what this run goes on from is damaged ({path.name}, {reason})"
+            fix = "Make it once more from the run it came from: atelier resume RUN --as-new."
+            raise UserError(problem, run.name, fix)
         before = [other for other in list_checkpoints(run) if other.name < path.name]
         instead = f"trying {before[-1].name}, the one before" if before else "starting from the beginning"
         text = f"the checkpoint {path.name} is damaged ({reason}): {instead}"

@@ -31,7 +31,7 @@ def sample(
     """Let a run that is training draw a prompt between two of its steps."""
     found = _running(data_dir, run)
     request = SampleRequest(prompt=prompt, strengths=parse_strengths(strengths), negative=negative, seed=seed)
-    began = _said(found)
+    began = found.told()
     name = ask_sample(found, request)
     told = _answered(found, wait, lambda: _told(found, began, ("answered", "unanswered"), name))
     if told["kind"] == "unanswered":
@@ -45,7 +45,7 @@ def sample(
 def save(run: RunName, wait: Wait = 600.0, data_dir: DataDir = None, as_json: Json = False) -> None:
     """Let a run that is training write a checkpoint now, and go on."""
     found = _running(data_dir, run)
-    began, taken = _said(found), found.path / "requests" / "save"
+    began, taken = found.told(), found.path / "requests" / "save"
     found.request("save")
     _answered(found, wait, lambda: None if taken.exists() else {})
     deadline = time.monotonic() + WRITTEN_SECONDS  # where this very step was saved already, nothing more is written
@@ -61,12 +61,6 @@ def _running(data_dir: Path | None, name: str) -> RunDir:
         fix = "Running ones: atelier runs. Of a finished one: atelier generate --adapter NAME."
         raise UserError(f"this run is not running, it is {found.status().state}", found.name, fix)
     return found
-
-
-def _said(run: RunDir) -> int:
-    """Bytes of events so far; a run that only prepares may have none."""
-    events = run.path / "events.jsonl"
-    return events.stat().st_size if events.exists() else 0
 
 
 def _told(run: RunDir, offset: int, kinds: tuple[str, ...], name: str) -> dict[str, Any] | None:

@@ -6,12 +6,15 @@ from typing import Annotated
 
 import typer
 
+from app.commands.grids import drawn_table
 from app.commands.options import PRACTICE, DataDir, Json, answer, notes
-from app.commands.processes import ask, run_foreground
-from app.commands.runs import build_config, summary
+from app.commands.processes import run_foreground
+from app.commands.runs import summary
+from app.jobs.wanting import Wish, build_config
 from trainer.contract.errors import EXIT_DONE
+from trainer.contract.grids import Axis, GridRequest
 from trainer.contract.home import demo_folder, find_home
-from trainer.contract.requests import SweepRequest
+from trainer.contract.requests import Picture
 from trainer.contract.rundir import create_run
 
 PROMPTS = ("cat face", "rocket", "slice of pizza", "green apple")  # none is in the set
@@ -20,7 +23,7 @@ BRISK = {
     "training": {"steps": 250},
     "sampling": {"every": "50%", "strengths": [1.0]},
 }  # over within two minutes on two slow cores
-STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+STRENGTHS = ("0", "0.25", "0.5", "0.75", "1")
 
 
 def demo(
@@ -36,7 +39,7 @@ def demo(
     notes.print(
         f"[bold]LoRA Atelier[/]: teaching the practice base a new {kind} from {demo_folder() / kind}", soft_wrap=True
     )
-    config = build_config(home, f"demo/{kind}", kind, {"base": "demo", "trigger": ""}, BRISK, length="draft")
+    config = build_config(home, Wish(f"demo/{kind}", kind, "demo", length="draft", assigned=BRISK))
     run = create_run(home, f"demo-{kind}", config)
     code = run_foreground(["train", str(run.path)], quiet=True)
     if code != EXIT_DONE:
@@ -44,11 +47,17 @@ def demo(
     notes.print("drawing the strength sweep")
     prompts = PROMPTS if kind == "style" else subject_prompts(demo_folder() / kind)
     sheet = run.path / "sweep.png"
-    ask(
-        "sweep",
-        SweepRequest(
-            adapter=str(run.adapter_file), prompts=prompts, strengths=STRENGTHS, steps=SWEEP_STEPS, out=str(sheet)
+    drawn_table(
+        GridRequest(
+            id="sweep",
+            adapters=(str(run.adapter_file),),
+            picture=Picture(prompt=prompts[0], strengths=(1.0,)),
+            x=Axis(kind="strength", values=STRENGTHS),
+            y=Axis(kind="prompt", values=prompts),
+            steps=SWEEP_STEPS,
+            out="",
         ),
+        sheet,
     )
     seconds = round(time.monotonic() - began, 1)
     text = (

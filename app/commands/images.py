@@ -1,10 +1,10 @@
-"""`atelier generate` and `atelier sweep`."""
+"""`atelier generate`, and what all commands that draw have in common."""
 
 import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,8 +13,8 @@ from app.commands.processes import ask
 from trainer.contract.config import Prediction, Switch
 from trainer.contract.errors import UserError
 from trainer.contract.home import find_home
-from trainer.contract.requests import BaseSettings, GenerateRequest, Picture, SweepRequest, base_settings
-from trainer.contract.rundir import find_run
+from trainer.contract.requests import BaseSettings, GenerateRequest, Picture, base_settings
+from trainer.contract.rundir import find_run, list_runs
 
 Seed = Annotated[int, typer.Option(help="Same seed, same picture.", min=0)]
 Steps = Annotated[int, typer.Option(help="Denoising steps.", min=1, max=200)]
@@ -64,81 +64,42 @@ def generate(
     request = GenerateRequest(
         id=f"drawing-{time.time_ns()}",
         base=base,
-        opened=_opened(base, [file for file, _ in chosen], (revision, vae, prediction, zero_terminal_snr)),
+        opened=opened_for(base, [file for file, _ in chosen], (revision, vae, prediction, zero_terminal_snr)),
         adapters=tuple(str(file) for file, _ in chosen),
         pictures=(picture,),
-        steps=steps,
-        guidance=guidance,
-        sampler=sampler,
-        size=parse_size(size),
-        clip_skip=clip_skip or None,
+        **how_drawn(steps, guidance, sampler, size, clip_skip),
         out=str(folder),
     )
     told = ask("generate", request)
     Path(told["files"][0]).replace(out)
-    _notices(told["notices"])
+    show_notices(told["notices"])
     answer(as_json, f"[green]done[/]: {out.resolve()}", file=str(out.resolve()), seconds=told["seconds"])
 
 
-def sweep(
-    prompt: Annotated[list[str], typer.Option(help="What to draw; a row for each. Repeatable.")],
-    adapter: Annotated[str, typer.Option(help="Adapter file, or a run's name.")],
-    strengths: Annotated[str, typer.Option(help="Comma-separated; a column for each.")] = "0,0.25,0.5,0.75,1",
-    base: Base = "demo",
-    negative: Annotated[str, typer.Option(help="What not to draw.")] = "",
-    seed: Seed = 42,
-    steps: Steps = 20,
-    guidance: Guidance = 5.0,
-    sampler: Sampler = "DPM++ 2M",
-    size: Size = "",
-    clip_skip: ClipSkip = 0,
-    revision: Revision = None,
-    vae: Vae = None,
-    prediction: PredictionType = None,
-    zero_terminal_snr: ZeroTerminalSnr = None,
-    out: Annotated[Path, typer.Option(help="Where to write the table.")] = Path("sweep.png"),
-    data_dir: DataDir = None,
-    as_json: Json = False,
-) -> None:
-    """Draw a table: prompts down, strengths across, each row from one seed."""
-    about_base(base)
-    file, _ = parse_adapter(find_home(data_dir), adapter)
-    request = SweepRequest(
-        base=base,
-        opened=_opened(base, [file], (revision, vae, prediction, zero_terminal_snr)),
-        adapter=str(file),
-        prompts=tuple(prompt),
-        strengths=parse_strengths(strengths),
-        negative=negative,
-        seed=seed,
-        steps=steps,
-        guidance=guidance,
-        sampler=sampler,
-        size=parse_size(size),
-        clip_skip=clip_skip or None,
-        out=str(out.resolve()),
-    )
-    told = ask("sweep", request)
-    _notices(told["notices"])
-    answer(as_json, f"[green]done[/]: {told['file']}", file=told["file"], pictures=told["pictures"])
+def how_drawn(steps: int, guidance: float, sampler: str, size: str, clip_skip: int) -> dict[str, Any]:
+    """What the options say of how all pictures are drawn, as fields of a request. Raises UserError for a wrong size."""
+    said = {"steps": steps, "guidance": guidance, "sampler": sampler}
+    return {**said, "size": parse_size(size), "clip_skip": clip_skip or None}
 
 
-def _opened(base: str, adapters: Sequence[Path], said: tuple[str | None, ...]) -> BaseSettings:
+def opened_for(base: str, adapters: Sequence[Path], said: tuple[str | None, ...]) -> BaseSettings:
     """How the base is opened: as the adapters' own runs had it, but for what is said; an empty text is the default."""
     names = ("revision", "vae", "prediction", "zero_terminal_snr")
     given = {name: value for name, value in zip(names, said, strict=True) if value is not None}
     opened, notices = base_settings(base, adapters)
-    _notices(notices)
+    show_notices(notices)
     return opened.model_copy(update=given)
 
 
-def _notices(notices: Sequence[str]) -> None:
+def show_notices(notices: Sequence[str]) -> None:
+    """Say what the engine wants known."""
     for notice in notices:
         notes.print(f"[yellow]{notice}[/]")
 
 
 def parse_adapter(home: Path, text: str) -> tuple[Path, float]:
-    """Read FILE[:STRENGTH]; FILE may be a path, a file of the library, or a run's name.
+    """Read FILE[:STRENGTH]; FILE may be a path, a file of the library, a run's name, or one of its files' such as
+    NAME-s000750.
 
     Raises:
         UserError: no such file or run.
@@ -155,6 +116,9 @@ def parse_adapter(home: Path, text: str) -> tuple[Path, float]:
             "--adapter",
             "Give a .safetensors file, or the name of a finished run.",
         )
+    named = (path for run in list_runs(home) for path in run.adapter_files() if path.stem == name)
+    if not (home / "runs" / name).is_dir() and (file := next(named, None)):
+        return file.resolve(), strength
     run = find_run(home, name)
     if not run.adapter_file.exists():
         raise UserError(
@@ -163,14 +127,6 @@ def parse_adapter(home: Path, text: str) -> tuple[Path, float]:
             f"Finish it: atelier resume {name}",
         )
     return run.adapter_file, strength
-
-
-def parse_strengths(text: str) -> tuple[float, ...]:
-    """Read `0,0.5,1`. Raises UserError."""
-    try:
-        return tuple(float(part) for part in text.split(",") if part.strip())
-    except ValueError:
-        raise UserError(f"'{text}' is not a list of numbers", "--strengths", "Example: --strengths 0,0.5,1") from None
 
 
 def parse_size(text: str) -> tuple[int, int] | None:

@@ -22,13 +22,21 @@ MARKS = {"ok": "[green]ok[/]", "warn": "[yellow]note[/]", "bad": "[red]bad[/]"}
 def ui(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(help="Port; the next free one if not given.")] = None,
-    share: Annotated[bool, typer.Option("--share", help="Refused until there is a login.")] = False,
+    share: Annotated[
+        bool, typer.Option("--share", help="A public link through Gradio's servers; needs a user.")
+    ] = False,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="A further name by which the page may be called; may be repeated.")
+    ] = None,
+    login: Annotated[
+        bool | None, typer.Option("--login/--no-login", help="Ask for a login here too.", show_default="for others")
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Open the app in the browser."""
-    from app.ui import launch  # noqa: PLC0415 - gradio takes seconds that no other command should cost
+    """Open the app in the browser. An address that others can reach needs a user: `atelier user add NAME`."""
+    from app.ui import Way, launch  # noqa: PLC0415 - gradio takes seconds that no other command should cost
 
-    launch(find_home(data_dir), host, port, share)
+    launch(find_home(data_dir), Way(host, port, share, tuple(allow_host or ()), login))
 
 
 def doctor(data_dir: DataDir = None, as_json: Json = False) -> None:

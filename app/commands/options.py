@@ -24,7 +24,9 @@ notes = Console(stderr=True, highlight=False)
 def answer(as_json: bool, text: str, **values: Any) -> None:
     """Say how it went: an object for scripts, a text for people."""
     if as_json:
-        typer.echo(json.dumps({"ok": True, **values}, default=str))
+        text = json.dumps({"ok": True, **values}, default=str)
+        # A file's own number may be none, and JSON has no word for that: what Python writes other programs cannot read.
+        typer.echo(json.dumps(json.loads(text, parse_constant=str)))
     else:
         console.print(text, soft_wrap=True)
 

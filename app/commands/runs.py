@@ -1,6 +1,5 @@
 """`atelier train`, `resume`, `runs`, `stop`."""
 
-import functools
 import tempfile
 import time
 from pathlib import Path
@@ -12,21 +11,21 @@ from rich.table import Table
 
 from app.commands.options import Base, DataDir, Json, about_base, answer, console, notes
 from app.commands.processes import run_foreground, told_by
+from app.jobs import queue
 from app.jobs.executors import local
-from trainer.contract.amendments import Rate, ask
-from trainer.contract.catalog import check_package, optimizer_row
-from trainer.contract.compose import Layer, compose, parse_assignments
+from app.jobs.model import Shown
+from app.jobs.queue import HELD
+from app.jobs.wanting import Wish, build_config, checked
+from trainer.contract.amendments import Rate, ask, says_length
+from trainer.contract.compose import Layer, parse_assignments
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import EXIT_DONE, EXIT_STOPPED, UserError
-from trainer.contract.home import find_dataset, find_home
+from trainer.contract.home import find_home
 from trainer.contract.preflight import others, preflight_of
-from trainer.contract.presets import AUTO_RATE, DEFAULT_LENGTH, DEFAULT_PRESET, load_preset
-from trainer.contract.rundir import ACTIVE, RunDir, State, create_run, find_run, list_runs, steps, successor
-from trainer.formats.bases import check_base, preset_shelf
+from trainer.contract.presets import DEFAULT_LENGTH, DEFAULT_PRESET
+from trainer.contract.rundir import ACTIVE, RunDir, State, continued, create_run, find_run, list_runs, steps, successor
 from trainer.formats.foreign import read_foreign
-from trainer.pictures.album import open_album
-from trainer.pictures.gather import check_run
-from trainer.pictures.origin import accept_pictures
+from trainer.pictures.origin import accept_pictures, check_succession, check_unchanged
 
 STOP_SECONDS = 60.0
 
@@ -58,9 +57,8 @@ def train(
 ) -> None:
     """Train a LoRA on a set of pictures, in the foreground. Ctrl-C stops and saves."""
     home = find_home(data_dir)
-    flags = {"base": base, "trigger": trigger}
     assigned = parse_assignments(set_ or [])
-    config = build_config(home, dataset, preset, flags, assigned, _like(like), length, auto_rate)
+    config = build_config(home, Wish(dataset, preset, base, trigger, length, auto_rate, _like(like), assigned))
     about_base(config.model.base)
     name = name or Path(config.dataset.path).name
     if dry_run:
@@ -95,59 +93,6 @@ def _like(path: Path | None) -> Layer:
     return found.layer
 
 
-def build_config(
-    home: Path,
-    dataset: str,
-    preset: str,
-    flags: dict[str, str],
-    assigned: Layer,
-    like: Layer | None = None,
-    length: str = "",
-    auto_rate: bool = False,
-) -> RunConfig:
-    """Put preset, flags and assignments together.
-
-    Args:
-        home: data folder.
-        dataset: name or folder.
-        preset: name or .toml file.
-        flags: `base` and `trigger`; an empty text says nothing, so that the set's own trigger counts.
-        assigned: from --set, the last word.
-        like: from another trainer's file, over the preset.
-        length: of the preset; "" is its own.
-        auto_rate: whether the optimiser is to find the rate.
-
-    Raises:
-        UserError: every mistake in them, no pictures, or none that can be trained on.
-    """
-    folder = find_dataset(home, dataset)  # its pictures may lie elsewhere, if it is a set of the user's own
-    read = functools.cache(open_album)  # of a large folder it takes a while
-    given: dict[str, Any] = {"dataset": {"path": str(folder)}, "model": {}}
-    if own := flags["trigger"] or read(folder).calls:
-        given["dataset"]["trigger"] = own
-    if flags["base"]:
-        given["model"]["base"] = flags["base"]
-    wanted = assigned.get("model", {}).get("base") or flags["base"] or "demo"
-    chosen = load_preset(preset, preset_shelf(wanted)).layers(length)
-    config = compose([*chosen, like or {}, AUTO_RATE if auto_rate else {}, given, assigned])
-    check_base(config.model.base)
-    check_package(optimizer_row(config.optimizer.name))
-    config = _with_sets(home, config)
-    check_run(config, read)  # what the sets do not allow is said here, and not after the base is loaded
-    return config
-
-
-def _with_sets(home: Path, config: RunConfig) -> RunConfig:
-    """Find the sets beside the first one, which may be given by name too."""
-    if not config.dataset.concepts:
-        return config
-    found = [
-        {**one.model_dump(exclude_none=True), "path": str(find_dataset(home, one.path))}
-        for one in config.dataset.concepts
-    ]
-    return compose([config.model_dump(exclude_none=True), {"dataset": {"concepts": found}}], "keep")
-
-
 def resume(
     run: Annotated[str, typer.Argument(help="Name or folder of the run.")],
     as_new: Annotated[
@@ -175,20 +120,39 @@ def resume(
     found = find_run(home, run)
     if rate not in get_args(Rate):
         raise UserError(f"there is no rate '{rate}'", "--rate", f"Give one of: {', '.join(get_args(Rate))}.")
-    if set_ and not as_new:
-        ask(found, parse_assignments(set_), cast(Rate, rate))
-        if found.status().state in ACTIVE:
-            answer(as_json, f"{found.name}: it changes after this step.", **summary(found))
-            return
+    changes = parse_assignments(set_ or [])
+    if rate != "hold" and not as_new and not says_length(changes):
+        raise UserError(
+            f"'{rate}' is for the steps of a length, and none is given",
+            "--rate",
+            "Say how long the run is to be, if only as long as it was: --set training.steps=400.",
+        )
+    status = found.status()
     if as_new:
-        found = successor(home, found, parse_assignments(set_ or []))
+        config = checked(home, continued(found, changes))
+        check_succession(found, config)
+        found = successor(home, found, config)
         notes.print(f"run: {found.path}", soft_wrap=True)
-    elif not set_ and found.status().state == State.DONE and found.adapter_file.exists():
+    elif changes and status.state in ACTIVE:
+        ask(found, changes, cast(Rate, rate))
+        answer(as_json, f"{found.name}: it changes after this step.", **summary(found))
+        return
+    elif not changes and status.state == State.DONE and found.adapter_file.exists():
         answer(as_json, f"{found.name} is finished already: {found.adapter_file}", **summary(found))
         return
-    if as_begun:
-        accept_pictures(found)
+    else:
+        _prepare(found, changes, cast(Rate, rate), as_begun)
     _foreground(found, as_json)
+
+
+def _prepare(run: RunDir, changes: Layer, rate: Rate, as_begun: bool) -> None:
+    """Ask a run that goes on for changes. Where they are refused it stays as it was. Raises UserError."""
+    if as_begun:
+        accept_pictures(run)
+    if changes:
+        check_unchanged(run)
+        ask(run, changes, rate)
+    run.take_request(HELD)
 
 
 def _end_if_it_hangs(run: RunDir) -> None:
@@ -202,7 +166,7 @@ def _end_if_it_hangs(run: RunDir) -> None:
         raise UserError(
             f"it has not stopped after {STOP_SECONDS:.0f} s", run.name, "It will at its next step; look at log.txt."
         )
-    local.stop(f"{status.pid}:{status.pid_started}")
+    local.stop_process(status.pid, status.pid_started)
     run.take_request("stop")
 
 
@@ -236,9 +200,9 @@ def summary(run: RunDir) -> dict[str, Any]:
 
 
 def runs(data_dir: DataDir = None, as_json: Json = False) -> None:
-    """List the runs, newest first."""
+    """List the runs: those that go on, those that wait in their order, the others, newest first."""
     home = find_home(data_dir)
-    found = [summary(run) for run in list_runs(home)]
+    found = [{**summary(item.run), "shown": item.shown} for item in queue.entries(home)]
     if as_json:
         answer(True, "", runs=found, home=str(home))
         return
@@ -247,7 +211,7 @@ def runs(data_dir: DataDir = None, as_json: Json = False) -> None:
         loss = "" if row["loss"] is None else f"{row['loss']:.4f}"
         table.add_row(
             row["name"],
-            row["state"],
+            row["shown"],
             f"{row['step']}/{row['total']}",
             loss,
             Path(row["adapter"]).name if row["adapter"] else "",
@@ -261,12 +225,17 @@ def stop(
     as_json: Json = False,
 ) -> None:
     """Ask a run to save and stop, and wait until it has."""
-    found = find_run(find_home(data_dir), run)
+    home = find_home(data_dir)
+    found = find_run(home, run)
+    if (known := queue.known(home, found.name)) and known.shown is Shown.WAITING:
+        answer(as_json, queue.stop(home, found.name), **summary(found))
+        return
     if found.status().state not in ACTIVE:
         raise UserError(
             f"this run is not running, it is {found.status().state}", found.name, "Running ones: atelier runs"
         )
     found.request("stop")
+    found.take_request(HELD)
     deadline = time.monotonic() + STOP_SECONDS
     while found.status().state in ACTIVE:
         if time.monotonic() > deadline:

@@ -1,26 +1,26 @@
-"""What the page does with trainings: submit, stop, resume, order, remove; and the list of all that are known."""
+"""What the page does with trainings: submit, stop, pause, resume, order, remove; and the list of all that are known."""
 
 import re
 import shutil
-import subprocess
-import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
+from app import owners
 from app.jobs import store
 from app.jobs.executors import executor
-from app.jobs.executors.local import CODE_ROOT, detached, environment
-from app.jobs.model import BUSY, RESUMABLE, Job, Place, Shown, shown
-from trainer.contract.amendments import Rate, ask
+from app.jobs.executors.local import stop_process
+from app.jobs.leader import ensure_supervisor
+from app.jobs.model import BUSY, Act, Asked, Job, Place, Shown, check, may, shown
+from trainer.contract.amendments import Rate, ask, config_now
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
-from trainer.contract.rundir import ACTIVE, RunDir, State, Status, create_run, find_run, list_runs, successor
+from trainer.contract.rundir import ACTIVE, RunDir, Status, continued, create_run, find_run, list_runs, successor
+from trainer.pictures.origin import check_succession
 
-GRACE_SECONDS = 120.0  # for a run that hangs; one that draws or saves shows that it lives
-MARKER = "queued"  # requests/queued: the run folder knows that it waits, so the queue can be rebuilt from folders
+# In requests/: the run folder knows that it waits, or that it is not to be started, so that the queue can be rebuilt.
+MARKER, HELD = "queued", "held"
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,12 @@ class Entry:
 
 
 def entry(home: Path, name: str) -> Entry:
-    """Look at one run. Raises UserError where there is none."""
-    return _entry(find_run(home, name), store.jobs(home).get(name))
+    """Look at one run. Raises UserError where there is none among those that one may see."""
+    if Path(name).name != name or name == "..":
+        raise UserError(f"'{name[:100]}' is no name of a run", "run", "Choose one of the runs in the Queue tab.")
+    run = find_run(home, name)
+    owners.check(run.path)
+    return _entry(run, store.jobs(home).get(name))
 
 
 def known(home: Path, name: str) -> Entry | None:
@@ -56,9 +60,9 @@ def known(home: Path, name: str) -> Entry | None:
 
 
 def entries(home: Path) -> list[Entry]:
-    """Look at every run: the running ones, then the waiting ones in their order, then the others, newest first."""
+    """Look at every run one may see: the running ones, the waiting ones in their order, the others, newest first."""
     rows = store.jobs(home)
-    found = [_entry(run, rows.get(run.name)) for run in list_runs(home)]
+    found = [_entry(run, rows.get(run.name)) for run in list_runs(home) if owners.visible(run.path)]
 
     def rank(item: Entry) -> tuple[int, float]:
         if item.shown in BUSY:
@@ -71,9 +75,9 @@ def entries(home: Path) -> list[Entry]:
 def _entry(run: RunDir, job: Job | None) -> Entry:
     status = run.status()
     alive = bool(job and job.handle and executor(job.executor).poll(job.handle))
-    stop_asked = (run.path / "requests" / "stop").exists()
+    asked = Asked(run.asked("stop"), run.asked(HELD))
     outside = status.state in ACTIVE and not (job and job.place is Place.STARTED)
-    return Entry(run, status, shown(job, status, alive, stop_asked), job, outside)
+    return Entry(run, status, shown(job, status, alive, asked), job, outside)
 
 
 def running(home: Path) -> Entry | None:
@@ -82,22 +86,24 @@ def running(home: Path) -> Entry | None:
 
 
 def submit(home: Path, name: str, config: RunConfig) -> RunDir:
-    """Make a run folder and put it at the end of the queue."""
+    """Make a run folder and put it at the end of the queue. Raises UserError where it is to read what is not theirs."""
+    owners.admit(config.model_dump())
     run = create_run(home, name, config)
+    owners.sign(run.path)
     _enqueue(home, run)
     return run
 
 
 def resume(home: Path, name: str) -> None:
-    """Put a run that stopped, failed or was lost back into the queue; it goes on from its last save.
+    """Put a run that paused, stopped, failed or was lost back into the queue; it goes on from its last save.
+
+    One that paused is next: its turn was not over.
 
     Raises:
         UserError: it is running, waiting, or done.
     """
-    item = entry(home, name)
-    if item.shown not in RESUMABLE:
-        raise UserError(f"'{name}' is {item.shown}", "resume", "Only a run that stopped, failed or was lost can go on.")
-    _again(home, item.run)
+    item = _checked(home, name, Act.RESUME)
+    _again(home, item)
 
 
 def go_on_longer(home: Path, name: str, total: int, rate: Rate) -> None:
@@ -112,32 +118,55 @@ def go_on_longer(home: Path, name: str, total: int, rate: Rate) -> None:
     Raises:
         UserError: it is running or waiting, or the length is none.
     """
-    item = entry(home, name)
-    if item.shown not in (*RESUMABLE, Shown.DONE):
-        raise UserError(f"'{name}' is {item.shown}", "continue longer", "Change its length under 'Change this run'.")
+    item = _checked(home, name, Act.LONGER)
     ask(item.run, {"training": {"steps": total}}, rate)
-    _again(home, item.run)
+    _again(home, item)
 
 
 def go_on_as_new(home: Path, name: str) -> RunDir:
     """Put a new run into the queue that begins with what another has learned.
 
     Raises:
-        UserError: the other run has saved nothing yet.
+        UserError: the other run has saved nothing yet, or its settings are now of another adapter.
     """
-    run = successor(home, find_run(home, name), {})
+    before = entry(home, name).run
+    config = continued(before, {})
+    check_succession(before, config)
+    run = successor(home, before, config)
+    owners.sign(run.path)
     _enqueue(home, run)
     return run
 
 
-def _again(home: Path, run: RunDir) -> None:
-    run.take_request("stop")  # one that its last process did not live to see
-    _enqueue(home, run)
+def duplicate(home: Path, name: str) -> RunDir:
+    """Make a run with the settings that another has now, under a name of its own. It is not started yet.
+
+    Raises:
+        UserError: the other's settings are damaged, or name what is not theirs.
+    """
+    config = config_now(_checked(home, name, Act.DUPLICATE).run)
+    owners.admit(config.model_dump())
+    run = create_run(home, re.sub(r"-\d+$", "", name), config)
+    owners.sign(run.path)
+    return run
 
 
-def _enqueue(home: Path, run: RunDir) -> None:
-    run.request(MARKER)
-    store.put(home, run.name)
+def _checked(home: Path, name: str, act: Act) -> Entry:
+    """Look at a run that something is to be done with. Raises UserError where that may not be, see `ALLOWED`."""
+    item = entry(home, name)
+    check(act, name, item.shown)
+    return item
+
+
+def _again(home: Path, item: Entry) -> None:
+    item.run.take_request("stop")  # one that its last process did not live to see
+    item.run.take_request(HELD)
+    _enqueue(home, item.run, item.job, first=item.shown is Shown.PAUSED)
+
+
+def _enqueue(home: Path, run: RunDir, seen: Job | None = None, first: bool = False) -> None:
+    if store.put(home, run.name, seen, first):
+        run.request(MARKER)
     ensure_supervisor(home)
 
 
@@ -147,45 +176,95 @@ def stop(home: Path, name: str) -> str:
     Raises:
         UserError: it is not running or waiting.
     """
-    item = entry(home, name)
-    if item.shown is Shown.WAITING:
-        store.drop(home, name)
-        item.run.take_request(MARKER)
+    item = _checked(home, name, Act.STOP)
+    item.run.take_request(HELD)
+    if _leave(home, item):
         return f"{name} left the queue."
-    if item.shown not in BUSY:
-        raise UserError(f"'{name}' is {item.shown}", "stop", "There is nothing to stop.")
     item.run.request("stop")
     return f"{name} stops after this step and saves."
 
 
+def pause(home: Path, name: str) -> str:
+    """Let a run save and leave the card to others; nothing starts it before `resume`. Returns what happens, in words.
+
+    Raises:
+        UserError: it is not running or waiting.
+    """
+    item = _checked(home, name, Act.PAUSE)
+    item.run.request(HELD)
+    if _leave(home, item):
+        return f"{name} waits until you resume it."
+    item.run.request("stop")
+    return f"{name} saves after this step and pauses. Resume goes on from there."
+
+
+def _leave(home: Path, item: Entry) -> bool:
+    """Take a run out of the queue, if it waits there still."""
+    left = item.shown is Shown.WAITING and store.drop(home, item.run.name)
+    if left:
+        item.run.take_request(MARKER)
+    return left
+
+
 def force_stop(home: Path, name: str) -> str:
-    """End a run that does not answer; what was learned since its last save is lost."""
-    item = entry(home, name)
-    if item.job and item.job.handle:
+    """End a run that does not answer; what was learned since its last save is lost.
+
+    Raises:
+        UserError: it was not asked to stop.
+    """
+    item = _checked(home, name, Act.FORCE)
+    if item.outside:
+        stop_process(item.status.pid, item.status.pid_started)
+    elif item.job and item.job.handle:
         executor(item.job.executor).stop(item.job.handle)
     return f"{name} was ended. Resume goes on from the last save."
 
 
-def move(home: Path, name: str, up: bool) -> None:
-    """Move a waiting run one place."""
-    store.swap(home, name, up)
+def move(home: Path, name: str, up: bool, far: bool = False) -> None:
+    """Move a waiting run one place, or as far as it goes; past others' runs only who may see those.
+
+    Raises:
+        UserError: there is no such run among those that one may see, or it does not wait.
+    """
+    _checked(home, name, Act.MOVE)
+    for other in list(_before(home, name, up))[: None if far else 1]:
+        store.swap(home, name, other)
+
+
+def _before(home: Path, name: str, up: bool) -> Iterator[str]:
+    """Those that a waiting run may pass, the nearest first."""
+    waiting = [job.run for job in store.jobs(home).values() if job.place is Place.QUEUED]
+    waiting = waiting[::-1] if up else waiting
+    for other in waiting[waiting.index(name) + 1 :] if name in waiting else []:
+        if not owners.visible(home / "runs" / other):
+            return
+        yield other
 
 
 def remove(home: Path, name: str) -> Path:
-    """Move a run that is not running to the trash; return where it lies now.
+    """Move a run that is not running to the trash; return where it lies now. Nothing is ever deleted from there.
 
     Raises:
         UserError: it is running.
     """
-    item = entry(home, name)
-    if item.shown in BUSY:
-        raise UserError(f"'{name}' is {item.shown}", "remove", "Stop it first.")
-    store.forget(home, name)
+    item = _checked(home, name, Act.REMOVE)
     item.run.take_request(MARKER)
-    target = home / ".trash" / "runs" / f"{name}.{int(time.time() * 1000)}"
+    if not store.forget(home, name, item.job) or not may(Act.REMOVE, entry(home, name).shown):
+        raise UserError(f"'{name}' was started just now", Act.REMOVE, "Stop it first.")
+    target = trash(home) / f"{name}.{int(time.time() * 1000)}"
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(item.run.path, target)
     return target
+
+
+def trash(home: Path) -> Path:
+    """Folder of the runs that were deleted."""
+    return home / ".trash" / "runs"
+
+
+def name_of(trashed: Path) -> str:
+    """The name that a deleted run had."""
+    return re.sub(r"\.\d+$", "", trashed.name)
 
 
 def restore(home: Path, trashed: Path) -> str:
@@ -194,83 +273,10 @@ def restore(home: Path, trashed: Path) -> str:
     Raises:
         UserError: it is not in the trash any more, or its name is taken.
     """
-    name = re.sub(r"\.\d+$", "", trashed.name)
+    owners.check(trashed)
+    name = name_of(trashed)
     target = home / "runs" / name
     if target.exists() or not trashed.is_dir():
         raise UserError(f"'{name}' cannot be brought back", str(trashed), "Look for it in the trash folder by hand.")
     shutil.move(trashed, target)
     return name
-
-
-def reconcile(home: Path) -> None:
-    """Bring rows and folders together: waiting folders get a row, rows whose process is gone are closed."""
-    rows = store.jobs(home)
-    folders = {run.name: run for run in list_runs(home)}
-    for run in sorted((run for run in folders.values() if _marked(run) and run.name not in rows), key=_marked):
-        store.put(home, run.name)
-    for job in rows.values():
-        if job.run not in folders:
-            store.forget(home, job.run)
-        elif job.place is Place.STARTED and not executor(job.executor).poll(job.handle):
-            _close(home, folders[job.run], job)
-        elif job.place is Place.STARTED and _deaf(folders[job.run]):
-            executor(job.executor).stop(job.handle)
-
-
-def _deaf(run: RunDir) -> bool:
-    """Whether a run was asked to stop, and has neither stopped nor shown any sign of life for long."""
-    try:
-        asked = (run.path / "requests" / "stop").stat().st_mtime
-    except FileNotFoundError:
-        return False
-    return time.time() - max(asked, run.status().heartbeat) > GRACE_SECONDS
-
-
-def _marked(run: RunDir) -> float:
-    """When the run was put into the queue; 0 when it does not wait."""
-    try:
-        return (run.path / "requests" / MARKER).stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
-
-
-def _close(home: Path, run: RunDir, job: Job) -> None:
-    if run.status().heartbeat < job.started:  # it ended before its first word, so that nobody else can say why
-        lines = run.log.read_text("utf-8", "replace").strip().splitlines() if run.log.exists() else []
-        reason = lines[-1] if lines else "no output"
-        run.write_status(
-            State.FAILED, message=f"It ended before it began: {reason}", fix="The log says more. Then press Resume."
-        )
-    store.mark_ended(home, job.run)
-
-
-def start_next(home: Path) -> None:
-    """Start the first waiting run if none is being worked on."""
-    if running(home) or not (job := store.take(home)):
-        return
-    run = RunDir(home / "runs" / job.run)
-    now = time.time()
-    store.mark_started(home, job.run, "", now)  # the lease before the process: a crash in between starts nothing twice
-    handle = executor(job.executor).submit(run.path)
-    store.set_handle(home, job.run, handle)
-    run.take_request(MARKER)
-
-
-def supervisor_lock(home: Path) -> FileLock:
-    """The lock that the one supervisor of a home holds."""
-    return FileLock(home / ".supervisor.lock", thread_local=False)
-
-
-def ensure_supervisor(home: Path) -> None:
-    """Start the supervisor unless one is there. It belongs to nobody: it outlives this process."""
-    lock = supervisor_lock(home)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return
-    lock.release()
-    with (home / "supervisor.log").open("ab") as log:
-        subprocess.Popen(
-            [sys.executable, "-P", "-m", "app.jobs.supervisor", str(home)],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=CODE_ROOT, env=environment(), **detached(),
-        )  # fmt: skip

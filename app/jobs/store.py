@@ -3,6 +3,7 @@
 Nothing of a training goes through it, so a locked or broken database never stops a step.
 """
 
+import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +16,10 @@ MIGRATIONS = (
         run text primary key, place text not null, position real not null, executor text not null,
         handle text not null, started real not null, attempt integer not null
     ) strict""",
+    "alter table jobs add column token text not null default ''",
+    "alter table jobs add column card text not null default ''",
 )
-_COLUMNS = "run, place, position, executor, handle, started, attempt"
+_COLUMNS = "run, place, position, executor, handle, started, attempt, token, card"
 
 
 def database(home: Path) -> Path:
@@ -75,7 +78,7 @@ def _set_aside(home: Path) -> None:
     database(home).replace(home / "atelier.broken.db")
 
 
-def _job(row: tuple[str, str, float, str, str, float, int]) -> Job:
+def _job(row: tuple[str, str, float, str, str, float, int, str, str]) -> Job:
     return Job(row[0], Place(row[1]), *row[2:])
 
 
@@ -86,46 +89,74 @@ def jobs(home: Path) -> dict[str, Job]:
     return {row[0]: _job(row) for row in rows}
 
 
-def put(home: Path, run: str, executor: str = "local") -> Job:
-    """Put a run at the end of the queue (again)."""
+def put(home: Path, run: str, seen: Job | None = None, first: bool = False, executor: str = "local") -> bool:
+    """Put a run into the queue (again), at its end or its head.
+
+    Args:
+        home: data folder.
+        run: name of the run.
+        seen: its row when it was decided on. A run that was started since then is left alone.
+        first: before all that wait.
+        executor: that starts it.
+
+    Returns:
+        Whether it waits now.
+    """
     with connect(home) as connection:
-        last = connection.execute("select coalesce(max(position), 0) from jobs").fetchone()[0]
-        connection.execute(
-            f"insert into jobs ({_COLUMNS}) values (?, 'queued', ?, ?, '', 0, 0) on conflict (run) do update "
-            "set place = 'queued', position = excluded.position, executor = excluded.executor, handle = ''",
-            (run, last + 1, executor),
+        ends = "coalesce(min(position), 0) - 1" if first else "coalesce(max(position), 0) + 1"
+        position = connection.execute(f"select {ends} from jobs").fetchone()[0]
+        done = connection.execute(
+            f"insert into jobs ({_COLUMNS}) values (?, 'queued', ?, ?, '', 0, 0, '', '') on conflict (run) do update "
+            "set place = 'queued', position = excluded.position, executor = excluded.executor, handle = '' "
+            "where place <> 'started' or token = ?",
+            (run, position, executor, seen.token if seen else ""),
         )
-        row = connection.execute(f"select {_COLUMNS} from jobs where run = ?", (run,)).fetchone()
-    return _job(row)
+        return done.rowcount > 0
 
 
 def take(home: Path) -> Job | None:
-    """Return the first queued job; it stays queued until `mark_started`."""
+    """Return the first queued job; it stays queued until `claim`."""
     with connect(home) as connection:
         query = f"select {_COLUMNS} from jobs where place = 'queued' order by position limit 1"
         row = connection.execute(query).fetchone()
     return _job(row) if row else None
 
 
-def mark_started(home: Path, run: str, handle: str, started: float) -> None:
-    """Write down the process of a job."""
+def claim(home: Path, run: str, now: float, card: str = "") -> str:
+    """Write down that a waiting run is being started; return the token of this start, "" where it does not wait."""
+    token = secrets.token_hex(8)
     with connect(home) as connection:
-        connection.execute(
-            "update jobs set place = 'started', handle = ?, started = ?, attempt = attempt + 1 where run = ?",
-            (handle, started, run),
+        done = connection.execute(
+            "update jobs set place = 'started', handle = '', started = ?, attempt = attempt + 1, token = ?, card = ? "
+            "where run = ? and place = 'queued'",
+            (now, token, card, run),
         )
+        return token if done.rowcount else ""
 
 
-def set_handle(home: Path, run: str, handle: str) -> None:
-    """Write down how the executor finds the process."""
+def set_handle(home: Path, run: str, token: str, handle: str) -> bool:
+    """Write down how the executor finds the process of a start; return whether that is still the last one."""
     with connect(home) as connection:
-        connection.execute("update jobs set handle = ? where run = ?", (handle, run))
+        done = connection.execute("update jobs set handle = ? where run = ? and token = ?", (handle, run, token))
+        return done.rowcount > 0
 
 
-def mark_ended(home: Path, run: str) -> None:
-    """Write down that the process of a started job is gone."""
+def mark_ended(home: Path, run: str, token: str) -> bool:
+    """Write down that the process of a start is gone; return whether that is still the last one."""
+    return _leave(home, run, token, Place.ENDED)
+
+
+def release(home: Path, run: str, token: str) -> bool:
+    """Let a run wait again whose start came to nothing; return whether that is still the last one."""
+    return _leave(home, run, token, Place.QUEUED)
+
+
+def _leave(home: Path, run: str, token: str, place: Place) -> bool:
     with connect(home) as connection:
-        connection.execute("update jobs set place = 'ended' where run = ? and place = 'started'", (run,))
+        done = connection.execute(
+            "update jobs set place = ? where run = ? and place = 'started' and token = ?", (place, run, token)
+        )
+        return done.rowcount > 0
 
 
 def drop(home: Path, run: str) -> bool:
@@ -134,23 +165,20 @@ def drop(home: Path, run: str) -> bool:
         return connection.execute("delete from jobs where run = ? and place = 'queued'", (run,)).rowcount > 0
 
 
-def forget(home: Path, run: str) -> None:
-    """Delete the row of a run whatever its place."""
+def forget(home: Path, run: str, seen: Job | None = None) -> bool:
+    """Delete the row of a run, and return True; where it was started since its row was `seen` it stays."""
     with connect(home) as connection:
-        connection.execute("delete from jobs where run = ?", (run,))
-
-
-def swap(home: Path, run: str, up: bool) -> None:
-    """Change places with the neighbour in the queue; nothing happens at its ends."""
-    order = "position < ? order by position desc" if up else "position > ? order by position"
-    with connect(home) as connection:
-        own = connection.execute("select position from jobs where run = ? and place = 'queued'", (run,)).fetchone()
-        other = (
-            own
-            and connection.execute(
-                f"select run, position from jobs where place = 'queued' and {order} limit 1", own
-            ).fetchone()
+        connection.execute(
+            "delete from jobs where run = ? and (place <> 'started' or token = ?)", (run, seen.token if seen else "")
         )
-        if other:
-            connection.execute("update jobs set position = ? where run = ?", (other[1], run))
-            connection.execute("update jobs set position = ? where run = ?", (own[0], other[0]))
+        return connection.execute("select 1 from jobs where run = ?", (run,)).fetchone() is None
+
+
+def swap(home: Path, run: str, other: str) -> None:
+    """Let two waiting runs change places."""
+    with connect(home) as connection:
+        query = "select run, position from jobs where place = 'queued' and run in (?, ?)"
+        found = dict(connection.execute(query, (run, other)).fetchall())
+        if len(found) == 2:
+            places = [(found[other], run), (found[run], other)]
+            connection.executemany("update jobs set position = ? where run = ?", places)

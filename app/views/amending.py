@@ -1,7 +1,6 @@
 """What can still be changed about a run, in words and as a curve; the page's parts are in `changing` and `longer`."""
 
 import html
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,9 +11,20 @@ from app.jobs.model import RESUMABLE, Shown
 from app.jobs.queue import Entry
 from app.views import curves
 from app.views.progress import Track
-from trainer.contract.amendments import LATER, Amendment, Rate, config_now, pending, place, read_amendments
-from trainer.contract.checkpoints import list_checkpoints, step_of
-from trainer.contract.compose import LENGTHS, Layer
+from trainer.contract import amendments
+from trainer.contract.amendments import (
+    Amendment,
+    Rate,
+    check_total,
+    config_now,
+    joined,
+    pending,
+    place,
+    read_amendments,
+    says_length,
+    steps_done,
+)
+from trainer.contract.compose import Layer
 from trainer.contract.config import AUTO_OR_EVERY, PERCENT_OR_STEPS, SPELT, RunConfig
 from trainer.contract.errors import UserError
 from trainer.contract.length import Length
@@ -53,9 +63,8 @@ class Standing(NamedTuple):
 def standing(item: Entry, found: Track) -> Standing:
     """See `Standing`."""
     changes = read_amendments(item.run)
-    saved = max(map(step_of, list_checkpoints(item.run.checkpoints)), default=0)
-    asked, total = pending(item.run), item.status.total
-    if asked is not None and set(LENGTHS) & set(asked.changes.get("training", {})):
+    saved, asked, total = steps_done(item.run), pending(item.run), item.status.total
+    if asked is not None and says_length(asked.changes):
         total = max(saved, steps_of(config_now(item.run), found) or total)
     first = found.first or (changes[0].total if changes else item.status.total)
     return Standing(saved, total, first, changes)
@@ -63,15 +72,7 @@ def standing(item: Entry, found: Track) -> Standing:
 
 def steps_of(config: RunConfig, found: Track) -> int | None:
     """A config's length in optimiser steps, as the run itself has measured its pictures; None before it has."""
-    wanted = config.training
-    if wanted.steps:
-        return wanted.steps
-    length = found.preflight.length if found.preflight else None
-    if length is None:
-        return None
-    rows = ((wanted.epochs, length.epochs), (wanted.views, length.views))
-    count, known = next((count, known) for count, known in rows if count)
-    return max(1, math.ceil(round(count * length.steps / known, 6)))
+    return amendments.steps_of(config, found.preflight.length if found.preflight else None)
 
 
 def key(item: Entry) -> str:
@@ -141,11 +142,6 @@ def _said(name: str, value: Any) -> str:
     return pattern.format(value) if pattern else f"{name} = {value}"
 
 
-def later(changes: Layer) -> list[str]:
-    """Of changes, those that a running training takes at its next start."""
-    return [name for name in LATER if name.partition(".")[2] in changes.get(name.partition(".")[0], {})]
-
-
 def told_html(run: RunDir) -> str:
     """HTML: every change since a run began, with the step it counts from; nothing where there is none."""
     rows = [f"From step <b>{one.step}</b>: {html.escape(words(one.changes))}" for one in read_amendments(run)]
@@ -163,8 +159,7 @@ def wanted_total(now: Standing, number: float | None, counted: str) -> int:
     """
     whole = int(_count("steps", number))
     total = now.total + whole if counted == "more" else whole
-    if total <= now.step:
-        raise UserError(f"it has done {now.step} steps already", "Length", f"Give more than {now.step} steps in all.")
+    check_total(total, now.step)
     return total
 
 
@@ -173,7 +168,7 @@ def rates_ahead(config: RunConfig, found: Track, now: Standing, total: int, rate
 
     Of the UNet, or where that is not trained, of a text encoder; others rise and fall with it.
     """
-    changes = (*now.changes, Amendment("", {}, rate, now.step, total))
+    changes = joined(now.changes, Amendment("", {}, rate, now.step, total))
 
     def share_at(step: int, made: Sequence[Amendment]) -> float:
         at, length = place(now.first, made, step)
@@ -188,8 +183,8 @@ def rates_ahead(config: RunConfig, found: Track, now: Standing, total: int, rate
     every = max(1, (total - now.step) // curves.POINTS)
     steps = sorted({*range(now.step + 1, total + 1, every), total})
     ahead = [(step, peak * share_at(step - 1, changes)) for step in steps]
-    joined = [*past[-1:], *ahead]
-    return curves.table([*curves.named(curves.thinned(past), curves.PAST), *curves.named(joined, curves.AHEAD)])
+    line = [*past[-1:], *ahead]
+    return curves.table([*curves.named(curves.thinned(past), curves.PAST), *curves.named(line, curves.AHEAD)])
 
 
 def ahead_words(found: Track, now: Standing, total: int, drawn: pd.DataFrame) -> str:

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from app.jobs.captioning import Captioning, State
+from app.jobs.beside import State
+from app.jobs.captioning import Captioning
 from app.views import grid, sets
 from app.views.progress import duration
 from trainer.contract.errors import UserError

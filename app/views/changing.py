@@ -9,7 +9,7 @@ import gradio as gr
 from app.jobs import queue
 from app.jobs.model import BUSY, RESUMABLE, Shown
 from app.jobs.queue import Entry
-from app.views import amending, progress
+from app.views import amending
 from app.views.lengths import UNITS
 from app.views.page import Page, kindly, quiet
 from trainer.contract.amendments import ask, config_now
@@ -40,7 +40,6 @@ def build(page: Page, about: gr.Textbox) -> None:
             )  # fmt: skip
         gr.HTML(f'<div class="hint">{HINT}</div>')
         prompts = gr.Textbox(label="Sample prompts", lines=2, max_lines=6, placeholder="one a line; empty: the usual",
-                             info="Read when a run starts: new ones count from its next start or resume on.",
                              elem_id="change-prompts")  # fmt: skip
         apply = gr.Button("Apply", variant="primary", elem_id="change-apply")
     told = gr.HTML("", elem_id="change-told", padding=False)
@@ -97,7 +96,7 @@ def apply(item: Entry, length: float | None, unit: str, saves: str, samples: str
     """Ask a run for what differs from its settings; return what becomes of it, in words.
 
     Raises:
-        UserError: a value that is none, or the run is done.
+        UserError: a value that is none, or no length above what the run has done; or it is done.
     """
     if item.shown not in CHANGEABLE:
         raise UserError(f"'{item.run.name}' is {item.shown}", "change", "Use 'Continue longer'.")
@@ -109,10 +108,4 @@ def apply(item: Entry, length: float | None, unit: str, saves: str, samples: str
         return "Nothing differs from what the run does already."
     ask(item.run, changes)
     when = "after the step that is under way" if item.shown in BUSY else "when it goes on"
-    said = [f"{amending.words(changes)}: from {when}."]
-    if item.shown in BUSY and amending.later(changes):
-        said.append("The sample prompts count from its next start on.")
-    total = amending.steps_of(config_now(item.run), progress.track(item.run))
-    if "training" in changes and total is not None and total <= item.status.step:
-        said.append(f"It has done {item.status.step} steps already, so that it finishes then.")
-    return " ".join(said)
+    return f"{amending.words(changes)}: from {when}."

@@ -12,15 +12,19 @@ KEPT = 32  # reports; a big file is read for a second or two
 _CLASSES = {LOADS: "ok", LOSSES: "warn"}
 
 
-def table(path: Path) -> str:
+def table(path: Path, digest: str = "") -> str:
     """HTML: a row for each client, then what was measured.
+
+    Args:
+        path: of the file.
+        digest: SHA-256 of its tensors, where it is known already.
 
     Raises:
         UserError: the file is missing, is a pickle, or is not sound safetensors.
     """
     try:
         stat = path.stat()
-        found = _report(path, stat.st_mtime_ns, stat.st_size)
+        found = _report(path, stat.st_mtime_ns, stat.st_size, digest)
     except OSError:
         found = report(path)  # says in words what is wrong with the file
     rows = "".join(map(_row, found.verdicts))
@@ -30,8 +34,8 @@ def table(path: Path) -> str:
 
 
 @lru_cache(KEPT)
-def _report(path: Path, modified: int, size: int) -> Report:
-    return report(path)
+def _report(path: Path, modified: int, size: int, digest: str) -> Report:
+    return report(path, digest=digest)
 
 
 def _row(verdict: Verdict) -> str:

@@ -1,5 +1,6 @@
 """The numbers of a run as tables for Gradio's line plots: smoothed, and thinned to what a screen can show."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import gradio as gr
@@ -37,6 +38,17 @@ def plot(title: str, axis: str, height: int, element: str) -> gr.LinePlot:
     space."""
     return gr.LinePlot(x="step", y="value", color="line", title=title, x_title="step", y_title=axis, color_title=" ",
                        height=height, color_map=COLOURS, elem_id=element, show_label=False)  # fmt: skip
+
+
+def axis(words: str, logged: bool) -> str:
+    """Title of an axis whose values may be logarithms."""
+    return f"log₁₀ {words}" if logged else words
+
+
+def logarithmic(drawn: pd.DataFrame) -> pd.DataFrame:
+    """The same on a logarithmic scale, which Gradio's plots lack: what is not above 0 has no place there."""
+    above = drawn[drawn["value"] > 0]
+    return above.assign(value=[math.log10(value) for value in above["value"]])
 
 
 def thinned(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:

@@ -84,12 +84,18 @@ def grid_html(folder: Path, found: Sequence[Entry], total: int, number: int) -> 
     first = number * PAGE
     tiles = "".join(tile_html(folder, entry) for entry in found[first : first + PAGE])
     of = f"{len(found)} of {sets.count(total, 'picture')}" if len(found) < total else sets.count(total, "picture")
-    turn = _turn_html(number, last_page(found), f"{first + 1}–{min(first + PAGE, len(found))}")
+    turn = turn_html(number, last_page(found), f"{first + 1}–{min(first + PAGE, len(found))}")
     head = f'<div class="tiles-head"><span>{of}</span><span class="turn">{turn}</span></div>'
     return f'{head}<div class="tiles">{tiles}</div>'
 
 
-def _turn_html(number: int, last: int, shown: str) -> str:
+def turn_html(number: int, last: int, shown: str) -> str:
+    """HTML: the way to the pages before and after; "" where there is only one.
+
+    Args:
+        number, last: of this page and of the last, from 0.
+        shown: what is on it, in words.
+    """
     if not last:
         return ""
     ways = (("pages before", "‹", number - 1, number == 0), ("pages after", "›", number + 1, number >= last))
@@ -100,9 +106,9 @@ def _turn_html(number: int, last: int, shown: str) -> str:
     return f"{back}<span>{shown}</span>{forth}"
 
 
-def last_page(found: Sequence[Entry]) -> int:
+def last_page(found: Sequence[object], size: int = PAGE) -> int:
     """Number of the last page."""
-    return max(0, len(found) - 1) // PAGE
+    return max(0, len(found) - 1) // size
 
 
 def page_of(found: Sequence[Entry], picture: str) -> int | None:

@@ -18,6 +18,27 @@ STAYS = """() => document.addEventListener("click", event => {
     if (link) link.download = "";
 }, true)"""
 
+# What a part of the page tells of before all of it is there, nobody hears: whoever cannot tell it again waits for this.
+LIVE = "() => { document.documentElement.dataset.live = 'yes'; }"
+
+# What stands in `data-copy` is copied by a click. A page that is not reached over TLS has no clipboard but the old way.
+COPIES = """() => document.addEventListener("click", async event => {
+    const chip = event.target.closest?.("[data-copy]");
+    if (!chip) return;
+    try {
+        await navigator.clipboard.writeText(chip.dataset.copy);
+    } catch {
+        const box = Object.assign(document.createElement("textarea"), { value: chip.dataset.copy });
+        document.body.append(box);
+        box.select();
+        document.execCommand("copy");
+        box.remove();
+        chip.focus();
+    }
+    chip.classList.add("copied");
+    setTimeout(() => chip.classList.remove("copied"), 1200);
+}, true)"""
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -33,7 +54,9 @@ class Page:
         dataset: folder of the set of pictures one works on.
         run: name of the run one looks at.
         adapter: adapter file that Preview is asked to add.
+        sheet: grid of a run that Preview is asked to draw, see `app.views.sheets`.
         seen: how the run that stands in Train would see pictures, see `app.views.eyes`.
+        pulse: its event `beat` tells that something happened in the data folder, see `app.views.pulse`.
         tab: the tab that is being built.
     """
 
@@ -43,7 +66,9 @@ class Page:
     dataset: gr.Textbox
     run: gr.Textbox
     adapter: gr.Textbox
+    sheet: gr.Textbox
     seen: gr.Textbox
+    pulse: gr.HTML
     tab: gr.Tab
 
     def on_open(self, fn: Callable[..., Any], outputs: Any, inputs: Any = None) -> None:
@@ -71,15 +96,17 @@ def in_turn(name: str) -> dict[str, Any]:
 
 
 def settle(blocks: gr.Blocks) -> None:
-    """Let no event run in a circle; to be called when the page is complete.
+    """Let no event run in a circle or be lost; to be called when the page is complete.
 
     Where a listener that is "always_last" was busy, Gradio 6.31 sends the whole event anew, to all its listeners, of
     which others are busy then: two changes shortly after each other go round and round without end. So listeners of an
-    event that has several are told of each change, and answer in turn.
+    event that has several are told of each change, and answer in turn. So are those whose event says what was clicked:
+    "once" would drop a click on one row while a click on another is under way.
     """
     heard = Counter(target for listener in blocks.fns.values() for target in listener.targets if target[0] is not None)
     for listener in blocks.fns.values():
-        if listener.trigger_mode == "always_last" and any(heard[target] > 1 for target in listener.targets):
+        circles = listener.trigger_mode == "always_last" and any(heard[target] > 1 for target in listener.targets)
+        if circles or (listener.trigger_mode == "once" and listener.collects_event_data):
             listener.trigger_mode, listener.concurrency_limit = "multiple", 1
 
 

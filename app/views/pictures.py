@@ -2,16 +2,18 @@
 
 import functools
 import hashlib
-import os
-import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
 
+from app import owners
 from trainer.contract.errors import UserError
+from trainer.contract.files import unfinished
 from trainer.pictures.decode import open_picture
 from trainer.pictures.large import reduced
 
+EVERYBODY = "-all"  # no name of a user
 SIDE = 768
 SMALL = 256
 ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # EXIF: lying on its side
@@ -20,8 +22,9 @@ KEPT = 512 * 2**20  # bytes of copies: about ten thousand small ones and two tho
 
 
 def cache(home: Path) -> Path:
-    """Folder of the copies; the only one besides its own that Gradio may serve."""
-    return home / ".cache" / "pictures"
+    """Folder of the copies of whoever looks: within what Gradio serves, so that it copies nothing once more."""
+    who = owners.viewer()
+    return home.joinpath(*owners.PICTURES, who.name if who else EVERYBODY)
 
 
 def copy(home: Path, picture: Path, side: int = SIDE) -> str | None:
@@ -30,17 +33,27 @@ def copy(home: Path, picture: Path, side: int = SIDE) -> str | None:
         facts = picture.stat()
     except OSError:
         return None
-    key = hashlib.sha256(f"{picture}|{facts.st_mtime_ns}|{facts.st_size}|{side}".encode()).hexdigest()[:32]
-    target = cache(home) / f"{key}.webp"
-    if target.exists():
-        return str(target)
+    return kept(home, f"{picture}|{facts.st_mtime_ns}|{facts.st_size}", lambda: _opened(picture), side)
+
+
+def _opened(picture: Path) -> Image.Image | None:
     try:
-        image = open_picture(picture)
+        return open_picture(picture)
     except UserError:
         return None  # half written, or no picture: the next look may do better
+
+
+def kept(home: Path, version: str, draw: Callable[[], Image.Image | None], side: int = SIDE) -> str | None:
+    """Return the path of a copy of what `draw` gives; it is asked once for each version. None where it gives none."""
+    target = cache(home) / f"{hashlib.sha256(f'{version}|{side}'.encode()).hexdigest()[:32]}.webp"
+    if target.exists():
+        return str(target)
+    image = draw()
+    if image is None:
+        return None
     image.thumbnail((side, side))
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
+    temporary = unfinished(target)
     image.save(temporary, "WEBP", quality=90)
     temporary.replace(target)
     return str(target)
@@ -92,7 +105,7 @@ def tile(home: Path, name: str) -> str:
 
 def sweep(home: Path, keep: int = KEPT) -> None:
     """Delete the oldest copies beyond `keep` bytes."""
-    facts = {path: path.stat() for path in cache(home).glob("*.webp")}
+    facts = {path: path.stat() for path in home.joinpath(*owners.PICTURES).rglob("*.webp")}
     for path in sorted(facts, key=lambda path: facts[path].st_mtime, reverse=True):
         keep -= facts[path].st_size
         if keep < 0:

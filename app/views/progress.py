@@ -1,5 +1,6 @@
 """How a run is going, read from its folder only: a bar, a loss curve, sample pictures, the end of the log."""
 
+import functools
 import html
 import json
 import re
@@ -9,9 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from app.jobs.model import Shown
+import psutil
+
+from app.jobs.model import BUSY, ENDING, GOING, Shown
 from app.jobs.queue import Entry
-from trainer.contract.preflight import Preflight, preflight_of
+from trainer.contract.card import cards
+from trainer.contract.preflight import GIB, Preflight, preflight_of
 from trainer.contract.rundir import RunDir
 from trainer.contract.validation import Round, lowest, round_of
 from trainer.pictures.origin import ANOTHER_RUN
@@ -21,7 +25,7 @@ LOG_BYTES = 6000
 SILENT_SECONDS = 300.0  # since the last heartbeat
 SILENT = "The log shows where it stands. Stop ends it after a while; Resume goes on from the last save."
 LOWEST = "lowest validation loss"  # never "best": that is for eyes to say
-OFFERED = "\nThe Train tab offers to go on as a new run, from what this one has learned."
+OFFERED = "It can go on as a new run, from what this one has learned: press Resume."
 NOTICES = 3  # the last ones are shown; events.jsonl has all
 
 
@@ -41,6 +45,7 @@ class Track:
         samples: file -> what is told of a sample picture.
         first: optimiser steps that the run was begun with; 0 while unknown.
         amended: whether its length may have changed since.
+        peak: bytes of the card's memory that it held at most, once it has ended; 0 while unknown or on a CPU.
     """
 
     offset: int
@@ -54,6 +59,7 @@ class Track:
     samples: dict[str, dict[str, Any]] = field(default_factory=dict)
     first: int = 0
     amended: bool = False
+    peak: int = 0
 
 
 TABLES = ("steps", "rates", "norms", "rounds", "bands", "samples")
@@ -110,6 +116,8 @@ def _with(found: Track, event: dict[str, Any]) -> Track:
             return replace(found, first=int(event["total"]))
         case "amended":
             return replace(found, amended=True)
+        case "memory":
+            return replace(found, peak=int(event["reserved"]))
         case "notice":
             return replace(found, notices=tuple(dict.fromkeys((*found.notices, str(event["text"])))))
     return found
@@ -122,6 +130,37 @@ def speed(found: Track) -> float:
         return 0.0
     (first, (_, begin)), (last, (_, end)) = recent[0], recent[-1]
     return (last - first) / (end - begin) if end > begin else 0.0
+
+
+def pace_words(found: Track) -> str:
+    """The speed as people of the field say it; nothing while it is unknown."""
+    rate = speed(found)
+    return "" if not rate else f"{rate:.2f} it/s" if rate >= 1 else f"{1 / rate:.2f} s/it"
+
+
+def share(item: Entry) -> float:
+    """How much of a run is done, in percent."""
+    status = item.status
+    return 100.0 if item.shown is Shown.DONE else 100 * status.step / status.total if status.total else 0.0
+
+
+def card_words(item: Entry) -> str:
+    """Which card it is on, in a machine that has several."""
+    known = _cards() if item.job and item.job.card else ()
+    return f"card {known.index(item.job.card)}" if item.job and len(known) > 1 and item.job.card in known else ""
+
+
+_cards = functools.cache(cards)  # while a page is served: each look would ask the driver
+
+
+def memory(item: Entry, found: Track) -> str:
+    """What a run takes of the card at most, as it was measured; on a CPU what its process holds now."""
+    if peak := found.peak or (found.preflight.reserved if found.preflight else 0):
+        return f"{peak / GIB:.1f} GiB of the card"
+    try:
+        return f"{psutil.Process(item.status.pid).memory_info().rss / GIB:.1f} GiB of memory" if item.status.pid else ""
+    except psutil.Error:  # it has ended just now
+        return ""
 
 
 def last_loss(found: Track) -> float | None:
@@ -174,7 +213,9 @@ WORDS = {
     Shown.STARTING: "is starting",
     Shown.PREPARING: "is getting ready: loading the base, reading the pictures",
     Shown.TRAINING: "is training",
-    Shown.PAUSED: "is paused",
+    Shown.NO_ROOM: "waits for room on the disk",
+    Shown.PAUSING: "saves and pauses",
+    Shown.PAUSED: "is paused; press Resume to go on",
     Shown.STOPPING: "is stopping and saves",
     Shown.STOPPED: "was stopped and saved; press Resume to go on",
     Shown.DONE: "is done",
@@ -213,23 +254,23 @@ def _note(item: Entry) -> str:
     if item.shown in (Shown.DONE, Shown.TRAINING):
         return ""
     fix = OFFERED if ANOTHER_RUN in item.status.message else item.status.fix
-    return " ".join(filter(None, (item.status.message, fix)))
+    return "\n".join(filter(None, (item.status.message, fix)))
 
 
 def bar(item: Entry, found: Track) -> str:
     """HTML: the state in words, a bar, and the figures."""
     status = item.status
-    share = 100 if item.shown is Shown.DONE else 100 * status.step / status.total if status.total else 0
-    loss, left, rate = last_loss(found), time_left(item, found), speed(found)
+    loss, left, going = last_loss(found), time_left(item, found), item.shown in BUSY
     figures = [f"step <b>{status.step}</b> of {status.total}"] if status.total else []
     figures += [f"loss <b>{loss:.4f}</b>"] if loss is not None else []
-    figures += [f"<b>{rate:.2f}</b> steps/s"] if rate else []
+    figures += [pace] if (pace := pace_words(found)) else []
+    figures += [held] if going and (held := memory(item, found)) else []
     figures += [f"<b>{left}</b> left"] if left else []
     words = WORDS[item.shown] + (" (started outside this page)" if item.outside else "")
     lines = [("plan", f"planned: {told}")] if (told := _planned(item, found)) else []
     lines += [("note", note)] if (note := _note(item)) else []
     silent = time.time() - status.heartbeat
-    if item.shown in (Shown.TRAINING, Shown.STOPPING) and silent > SILENT_SECONDS:
+    if item.shown in (*GOING, *ENDING) and silent > SILENT_SECONDS:
         lines += [("note", f"No sign of life for {duration(silent)}. {SILENT}")]
     lines += [("badge", text)] if (text := badge(item.run, found)) else []
     lines += [("notice", text) for text in found.notices[-NOTICES:]]
@@ -237,7 +278,7 @@ def bar(item: Entry, found: Track) -> str:
         f'<div class="run" data-state="{item.shown.value}" data-run="{html.escape(item.run.name)}"'
         f' data-step="{status.step}">'
         f"<div class=head><b>{html.escape(item.run.name)}</b> {words}</div>"
-        f'<div class="track"><div class="fill" style="width:{share:.1f}%"></div></div>'
+        f'<div class="track"><div class="fill" style="width:{share(item):.1f}%"></div></div>'
         f'<div class="figures">{" ".join(f"<span>{figure}</span>" for figure in figures)}</div>'
         + "".join(f'<div class="{kind}">{html.escape(text)}</div>' for kind, text in lines)
         + "</div>"

@@ -8,11 +8,15 @@ import gradio as gr
 from app.jobs import queue
 from app.jobs.queue import Entry
 from app.views.page import Page, kindly, quiet
-from trainer.pictures.origin import ANOTHER_RUN, accept_pictures, changed_since, only_pictures
+from trainer.pictures.origin import ANOTHER_RUN, accept_pictures, changed_since, only_pictures, other_layers
 
-FITS = (
-    " What was learned fits only layers and ranks like those it was learned with: where these changed, put them back, "
-    "or start from the finished file (adapter.start), which a larger rank takes up too."
+AS_NEW = (
+    " Or continue as a new run: it begins with what this one has learned, with a fresh schedule, and this one stays as "
+    "it is."
+)
+OTHER_LAYERS = (
+    " What was learned fits only layers and ranks like those it was learned with. A new run can start from this one's "
+    "finished file (adapter.start), which a larger rank takes up too."
 )
 
 
@@ -21,6 +25,7 @@ class Refusal(NamedTuple):
 
     whole: gr.Column
     text: gr.HTML
+    as_new: gr.Button
     as_begun: gr.Button
 
 
@@ -38,8 +43,8 @@ def build(page: Page, about: gr.Textbox) -> Refusal:
             as_begun = gr.Button("Go on with the pictures it began with", visible=False, elem_id="run-as-begun")
     as_new.click(kindly(lambda name: _as_new(page, name)), page.run, [page.run, whole], **quiet())
     as_begun.click(kindly(lambda name: _as_begun(page, name)), page.run, whole, **quiet())
-    about.change(lambda name: _show(page, name), page.run, [whole, text, as_begun], **quiet())
-    return Refusal(whole, text, as_begun)
+    about.change(lambda name: _show(page, name), page.run, [whole, text, as_new, as_begun], **quiet())
+    return Refusal(whole, text, as_new, as_begun)
 
 
 def _show(page: Page, name: str) -> tuple[Any, ...]:
@@ -48,7 +53,7 @@ def _show(page: Page, name: str) -> tuple[Any, ...]:
 
 
 def _hidden() -> tuple[Any, ...]:
-    return gr.Column(visible=False), "", gr.Button(visible=False)
+    return gr.Column(visible=False), "", gr.skip(), gr.skip()
 
 
 def refusal(item: Entry) -> tuple[Any, ...]:
@@ -56,14 +61,14 @@ def refusal(item: Entry) -> tuple[Any, ...]:
     found = changed_since(item.run)
     if not found:
         return _hidden()
-    other = FITS if any(text.startswith("adapter.") for text in found) else ""
+    other = other_layers(found)
     rows = "".join(f"<li>{html.escape(text)}</li>" for text in found)
     text = (
         '<div class="changed wrong"><b>This cannot go on as the same run.</b> Since its last save something it is made '
-        f"of has changed:<ul>{rows}</ul>Put that back and try again. Or continue as a new run: it begins with what "
-        f"this one has learned, with a fresh schedule, and this one stays as it is.{other}</div>"
+        f"of has changed:<ul>{rows}</ul>Put that back and try again.{OTHER_LAYERS if other else AS_NEW}</div>"
     )
-    return gr.Column(visible=True), text, gr.Button(visible=only_pictures(found))
+    buttons = gr.Button(visible=not other), gr.Button(visible=only_pictures(found))
+    return gr.Column(visible=True), text, *buttons
 
 
 def resume(page: Page, name: str) -> tuple[Any, ...]:

@@ -5,6 +5,7 @@ import html
 from collections.abc import Callable
 from pathlib import Path
 
+from app import owners
 from app.views import pictures
 from trainer.contract.errors import UserError
 from trainer.contract.home import demo_folder
@@ -21,7 +22,7 @@ SAMPLES = {"style": "Sample pictures: a drawing style", "subject": "Sample pictu
 def own(home: Path) -> list[Path]:
     """Return the user's sets, the one changed last first."""
     found = [path for path in (home / "datasets").iterdir() if path.is_dir() and not path.name.startswith(".")]
-    return sorted(found, key=_changed, reverse=True)
+    return sorted(filter(owners.visible, found), key=_changed, reverse=True)
 
 
 def _changed(folder: Path) -> float:
@@ -45,6 +46,7 @@ def album(folder: Path) -> Album:
     Raises:
         UserError: there is no such folder, or something in it cannot be read.
     """
+    owners.check(folder)
     try:
         if not is_own(folder):
             return read_folder(folder)
@@ -75,6 +77,7 @@ def _create(home: Path, name: str, make: Callable[[Path], bool]) -> Path:
     for number in range(1, 1000):
         path = home / "datasets" / (base if number == 1 else f"{base}-{number}")
         if make(path):
+            owners.sign(path)
             return path
     raise UserError(f"there are a thousand sets called '{base}'", "name of the set", "Give another name.")
 
@@ -102,6 +105,7 @@ def editable(home: Path, folder: Path) -> None:
 
 def check_own(home: Path, folder: Path) -> None:
     """See that a folder is where the user's sets are. Raises UserError where it is not."""
+    owners.check(folder)
     if folder.parent != home / "datasets" or folder.name in ("", ".", ".."):
         fix = "Import its pictures into a set of your own."
         raise UserError("This set is not one of yours, so it is not changed.", str(folder), fix)
@@ -113,6 +117,7 @@ def check(folder: Path) -> None:
     Raises:
         UserError: there is no such folder, or no picture in it.
     """
+    owners.check(folder)
     if not folder.is_dir():
         raise UserError(
             "there is no such folder", str(folder), "Choose one of your sets, or make one in the Dataset tab."
@@ -139,8 +144,14 @@ def trigger(folder: Path) -> str:
 def teaches(folder: str | Path | None) -> str:
     """Return what a sample set, or the user's copy of it, is there to teach: a name of a preset; "" for other sets."""
     name = Path(folder or "").name
-    copies = {f"{COPY}{key}": key for key in SAMPLES}
-    return copies.get(name) or next((key for key, path in sample_folders().items() if Path(folder or "") == path), "")
+    copied = next((key for key in SAMPLES if f"{name}-".startswith(f"{COPY}{key}-")), "")
+    return copied or next((key for key, path in sample_folders().items() if Path(folder or "") == path), "")
+
+
+def sample_copy(home: Path, key: str) -> Path:
+    """Folder of the copy of a sample set among the sets of whoever looks."""
+    who = owners.bounded()
+    return home / "datasets" / (f"{COPY}{key}-{who.name}" if who else f"{COPY}{key}")
 
 
 def trigger_note_html(trigger: str | None) -> str:

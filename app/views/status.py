@@ -14,7 +14,7 @@ from app.views.page import quiet
 IDLE = '<div class="brand"><b>LoRA Atelier</b><span>pictures in, adapter out</span></div>'
 
 
-def build(home: Path, blocks: gr.Blocks) -> gr.HTML:
+def build(home: Path, blocks: gr.Blocks, pulse: gr.HTML) -> gr.HTML:
     """Lay out the line and keep it up to date; a click on it is for the page to answer."""
     line = gr.HTML(IDLE, elem_id="status")
     last = gr.Textbox("", visible="hidden")
@@ -23,7 +23,7 @@ def build(home: Path, blocks: gr.Blocks) -> gr.HTML:
         now = text(home)
         return gr.skip() if now == before else (now, now)
 
-    gr.on([gr.Timer(2.0).tick], look, last, [line, last], **quiet())
+    pulse.beat(look, last, [line, last], **quiet())
     blocks.load(lambda: (text(home),) * 2, None, [line, last], **quiet())
     return line
 
@@ -32,6 +32,7 @@ def text(home: Path) -> str:
     """HTML: the name of the program, and the run that is going on."""
     items = queue.entries(home)
     waiting = sum(item.shown is Shown.WAITING for item in items)
+    others = sum(item.shown in BUSY for item in items) - 1
     item = items[0] if items and items[0].shown in BUSY else None
     if item is None:
         return IDLE
@@ -39,6 +40,7 @@ def text(home: Path) -> str:
     parts = [f"<b>{html.escape(item.run.name)}</b> {item.shown.value}"]
     parts += [f"{item.status.step} of {item.status.total}"] if item.status.total else []
     parts += [f"{left} left"] if left else []
+    parts += [f"{others} more running"] if others else []
     parts += [f"{waiting} waiting"] if waiting else []
     share = 100 * item.status.step / item.status.total if item.status.total else 0
     now = f'<span class="now" style="--share:{share:.0f}%">{" · ".join(parts)}</span>'

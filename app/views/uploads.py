@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+from app import room
 from app.views import sets
 from trainer.contract.errors import UserError
 from trainer.contract.files import write_atomic
@@ -22,7 +23,6 @@ from trainer.pictures.listing import visible
 
 MOST_FILES = 200_000
 LONGEST_NAME, DEEPEST = 200, 32  # bytes of one part, folders above a file
-SPARE = 512 * 2**20  # bytes that stay free on the disk
 STALE = 24 * 3600.0
 PLAN, TREE = "plan.json", "tree"
 TOKEN = re.compile(r"[0-9a-f]{32}")
@@ -47,7 +47,7 @@ def begin(home: Path, names: Sequence[str], sizes: Sequence[int], into: str = ""
         Its token, and the numbers of the files that are wanted: hidden ones are not.
 
     Raises:
-        UserError: there is too much of it, or no such set, or the disk has no room.
+        UserError: there is too much of it, or no such set, or there is no room for it.
         OSError: the disk cannot be written.
     """
     if len(names) != len(sizes) or not 0 < len(names) <= MOST_FILES or min(sizes) < 0:
@@ -57,10 +57,7 @@ def begin(home: Path, names: Sequence[str], sizes: Sequence[int], into: str = ""
     root.mkdir(parents=True, exist_ok=True)
     _drop_stale(root)
     wanted = [number for number, name in enumerate(names) if all(map(visible, name.split("/")))]
-    free, coming = shutil.disk_usage(root).free - SPARE, sum(sizes[number] for number in wanted)
-    if coming > free:
-        problem = f"{coming / 2**30:.1f} GiB do not fit: {max(0, free) / 2**30:.1f} GiB are free."
-        raise UserError(problem, str(root), "Make room, or add the folder where it lies, by its path.")
+    room.check(home, sum(sizes[number] for number in wanted))
     token = secrets.token_hex(16)
     (root / token / TREE).mkdir(parents=True)
     plan = {"into": into, "files": [list(row) for row in zip(_safe_names(names), sizes, strict=True)]}

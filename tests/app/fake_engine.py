@@ -6,6 +6,9 @@ import queue
 import sys
 import threading
 import time
+from pathlib import Path
+
+from PIL import Image
 
 waiting: "queue.Queue[dict | None]" = queue.Queue()
 cancelled: set[str] = set()
@@ -42,10 +45,16 @@ while (request := waiting.get()) is not None:
         say(name, "progress", step=step, steps=100)
         time.sleep(0.05)
     else:
+        folder = Path(request["out"])
+        files = [str(folder / f"{name}-{number}.png") for number in range(len(request["pictures"]))]
+        if folder.is_absolute():
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in files:
+                Image.new("RGB", (16, 8)).save(file)
         say(
             name,
             "done",
-            files=[f"{name}-{number}.png" for number in range(len(request["pictures"]))],
+            files=files,
             seconds=0.1,
             pid=os.getpid(),
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
+from app.commands.runs import resume
 from app.jobs import queue, store
 from app.jobs.model import Shown
 from app.views import amending, changing, curves, longer, progress, refusal
@@ -158,8 +159,8 @@ def test_a_changed_caption_is_refused_in_plain_words_before_anything_starts(home
     item = stopped(home)
     caption = next(pictures.glob("*.txt"))
     caption.write_text("other words")
-    _, text, as_begun = refusal.resume(_page(home), "run")
-    assert f"the picture or caption set/{caption.stem}" in text and as_begun.visible
+    _, text, as_new, as_begun = refusal.resume(_page(home), "run")
+    assert f"the picture or caption set/{caption.stem}" in text and as_new.visible and as_begun.visible
     assert not store.jobs(home), "it was not put into the queue"
     assert not refusal._show(_page(home), "run")[0].visible, "until somebody asks, or the trainer refuses"
     assert main(["train", str(item.run.path)]) == 2
@@ -169,6 +170,30 @@ def test_a_changed_caption_is_refused_in_plain_words_before_anything_starts(home
     assert store.jobs(home)["run-2"] and item_of(home).shown is Shown.FAILED
     refusal._as_begun(_page(home), "run")
     assert item_of(home).shown is Shown.WAITING and not refusal.refusal(item_of(home))[1]
+
+
+def go_on(home: Path, *set_: str, **options) -> None:
+    resume("run", set_=list(set_), data_dir=home, **{"as_new": False, "as_begun": False, "as_json": False, **options})
+
+
+def test_a_refused_resume_leaves_a_finished_run_as_it_was(home: Path) -> None:
+    run = item_of(home).run
+    before, path = run.status(), run.path / "origin.json"
+    origin = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({**origin, "pictures": dict.fromkeys(origin["pictures"], "other")}), "utf-8")
+    with pytest.raises(UserError, match="cannot go on as the same run"):
+        go_on(home, "training.steps=8", rate="hold")
+    assert run.status() == before and pending(run) is None
+    with pytest.raises(UserError, match="it has done 6 steps already"):
+        go_on(home, "training.steps=6", rate="hold", as_begun=True)
+    assert run.status() == before and pending(run) is None
+
+
+@pytest.mark.parametrize("given", [(), ("training.save_every=2",)])
+def test_warming_up_again_needs_a_length(home: Path, given) -> None:
+    with pytest.raises(UserError, match=r"--set training\.steps"):
+        go_on(home, *given, rate="rewarm")
+    assert pending(item_of(home).run) is None
 
 
 def test_what_the_page_goes_by_differs_when_a_change_is_asked_for_and_taken(home: Path) -> None:
@@ -197,5 +222,6 @@ def test_other_adapter_settings_are_told_to_need_more_than_a_new_run(home: Path)
     item = stopped(home)
     path = item.run.path / "config.toml"
     path.write_text(path.read_text("utf-8").replace("rank = 4", "rank = 8"), "utf-8")
-    _, text, as_begun = refusal.refusal(item)
-    assert "adapter.rank was 4 and is 8" in text and "adapter.start" in text and not as_begun.visible
+    _, text, as_new, as_begun = refusal.refusal(item)
+    assert "adapter.rank was 4 and is 8" in text and "adapter.start" in text
+    assert not as_begun.visible and not as_new.visible, "the trainer would refuse it"

@@ -15,7 +15,7 @@ from PIL import Image
 
 from app.commands.machine import presets
 from app.commands.processes import told_by
-from app.commands.runs import build_config
+from app.jobs.wanting import Wish, build_config
 from tests.tiny import make_pictures, make_tiny_sd
 from trainer.contract.compose import parse_assignments
 from trainer.contract.errors import UserError
@@ -126,36 +126,36 @@ def test_sets_beside_the_first_are_found_by_name_too(tmp_path):
     first = make_pictures(tmp_path / "first", 1)
     second = make_pictures(tmp_path / "datasets" / "second", 1)
     asked = parse_assignments(['dataset.concepts=[{path="second", trigger="rull"}]'])
-    config = build_config(tmp_path, str(first), "style", {"base": "", "trigger": ""}, asked)
+    config = build_config(tmp_path, Wish(str(first), assigned=asked))
     assert [(one.path, one.trigger) for one in config.dataset.concepts] == [(str(second.resolve()), "rull")]
     with pytest.raises(UserError, match="third"):
         asked = parse_assignments(['dataset.concepts=[{path="third"}]'])
-        build_config(tmp_path, str(first), "style", {"base": "", "trigger": ""}, asked)
+        build_config(tmp_path, Wish(str(first), assigned=asked))
 
 
 def test_what_cannot_be_trained_is_said_before_anything_is_made(tmp_path):
-    pictures, flags = make_pictures(tmp_path / "datasets" / "first", 1), {"base": "", "trigger": ""}
+    pictures = make_pictures(tmp_path / "datasets" / "first", 1)
     with pytest.raises(UserError, match="given twice"):
-        build_config(tmp_path, str(pictures), "style", flags, parse_assignments(['dataset.concepts=[{path="first"}]']))
+        build_config(tmp_path, Wish(str(pictures), assigned=parse_assignments(['dataset.concepts=[{path="first"}]'])))
     with pytest.raises(UserError, match="made of tags"):
-        build_config(tmp_path, "first", "style", flags, parse_assignments(["dataset.tag_dropout=0.1"]))
+        build_config(tmp_path, Wish("first", assigned=parse_assignments(["dataset.tag_dropout=0.1"])))
     make_pictures(tmp_path / "datasets" / "prior" / "reg" / "1_dog", 1)
     with pytest.raises(UserError, match="nothing to learn"):
-        build_config(tmp_path, "prior", "style", flags, {})
+        build_config(tmp_path, Wish("prior"))
 
 
 def test_a_plain_folder_is_read_once(tmp_path, monkeypatch):
     read = []
-    monkeypatch.setattr("app.commands.runs.open_album", lambda folder: read.append(folder) or read_folder(folder))
+    monkeypatch.setattr("app.jobs.wanting.open_album", lambda folder: read.append(folder) or read_folder(folder))
     folder = make_pictures(tmp_path / "set", 2)
-    build_config(tmp_path, str(folder), "style", {"base": "", "trigger": ""}, {})
+    build_config(tmp_path, Wish(str(folder)))
     assert read == [folder]
 
 
 @pytest.mark.parametrize(("asked", "wanted"), [("", "sks dog"), ("ohwx", "ohwx")])
 def test_the_set_s_own_trigger_counts_unless_another_is_given(tmp_path, asked, wanted):
     make_pictures(tmp_path / "set" / "10_sks dog", 2)
-    config = build_config(tmp_path, str(tmp_path / "set"), "style", {"base": "", "trigger": asked}, {})
+    config = build_config(tmp_path, Wish(str(tmp_path / "set"), trigger=asked))
     assert config.dataset.trigger == wanted
 
 
@@ -336,22 +336,22 @@ def test_inspect_and_export(tmp_path):
 
 
 def test_lengths_and_a_rate_that_is_found_stand_between_preset_and_settings(tmp_path, monkeypatch):
-    folder, flags = make_pictures(tmp_path / "set", 2), {"base": "", "trigger": ""}
+    folder = make_pictures(tmp_path / "set", 2)
     views = {
-        length: build_config(tmp_path, str(folder), "style", flags, {}, length=length).training.views
+        length: build_config(tmp_path, Wish(str(folder), length=length)).training.views
         for length in ("", "draft", "good", "best")
     }
     assert views["draft"] < views["good"] < views["best"] and views[""] == views["good"]
     assigned = {"training": {"steps": 7}, "adapter": {"rank": 4}}
     like = {"optimizer": {"name": "lion", "learning_rate": 3e-5}, "training": {"steps": 9}}
-    config = build_config(tmp_path, str(folder), "style", flags, assigned, like, "best", True)
+    config = build_config(tmp_path, Wish(str(folder), length="best", auto_rate=True, like=like, assigned=assigned))
     assert (config.training.steps, config.training.views, config.adapter.rank) == (7, None, 4)
     assert (config.optimizer.name, config.optimizer.learning_rate) == ("prodigy", 1.0)
-    assert build_config(tmp_path, str(folder), "style", flags, {}, like, "best").training.steps == 9
+    assert build_config(tmp_path, Wish(str(folder), length="best", like=like)).training.steps == 9
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "prodigyopt" else find(name))
     with pytest.raises(UserError) as caught:
-        build_config(tmp_path, str(folder), "style", flags, {}, auto_rate=True)
+        build_config(tmp_path, Wish(str(folder), auto_rate=True))
     assert "prodigyopt" in caught.value.problem and caught.value.fix == "Run: python -m pip install prodigyopt"
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from app.tabs.library import _detail
-from app.views import adapters, conformance
+from app.tabs.library.detail import report
+from app.views import conformance, opened, shelf
 
 K = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
 TE = "lora_te_text_model_encoder_layers_0_self_attn_out_proj"
@@ -50,6 +50,13 @@ def test_inspect_prints_a_row_for_each_client(file):
     assert "0 NaN" in said and "text encoder 71%" in said
 
 
+def test_inspect_holds_a_file_against_the_base_that_is_given(file):
+    found = json.loads(inspected(file, "--base", "demo", "--json").splitlines()[-1])
+    assert (found["matched"], found["modules"], found["conformance"]["base"]) == (0, 2, "LoRA Atelier practice base")
+    assert "made for Stable Diffusion 1.x, and the base given is the LoRA Atelier practice base" in found["notes"][0]
+    assert found["unmatched"][K] == "sizes of another layer"
+
+
 def test_inspect_tells_scripts_everything(file):
     found = json.loads(inspected(file, "--json").splitlines()[-1])["conformance"]
     assert [client["client"] for client in found["clients"]] == CLIENTS
@@ -60,8 +67,8 @@ def test_inspect_tells_scripts_everything(file):
 
 
 def test_the_library_shows_the_same(file, tmp_path):
-    (item,) = adapters.adapters(tmp_path)
-    shown = _detail(item)[-1]
+    (card,) = shelf.cards(tmp_path)
+    shown = [*report(str(file))][-1] + opened.opened_html(card, "", ())
     assert all(f"<th>{client}</th>" in shown for client in CLIENTS)
     assert shown.count(">✓<") == 6 and shown.count(">!<") == 1
     assert "fox&lt;b&gt;" in shown and "fox<b>" not in shown

@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-import gradio as gr
 import pytest
-from PIL import Image
 
 from app.jobs import queue
-from app.views import curves, live, progress, sheets
+from app.views import compare, curves, film, live, progress
 from tests.app.test_progress import run_in
+from trainer.contract.compose import compose
 from trainer.contract.errors import UserError
+from trainer.contract.home import find_home
 from trainer.contract.requests import parse_strengths
-from trainer.contract.rundir import RunDir, State
+from trainer.contract.rundir import RunDir, State, create_run
 from trainer.contract.validation import Round
 
 
@@ -69,26 +69,50 @@ def test_the_badge_is_at_the_lowest_validation_loss_and_never_says_best(tmp_path
 
 
 def test_every_plot_draws_a_run_that_said_everything_and_one_that_said_nothing(tmp_path: Path) -> None:
-    whole = live._curves(progress.track(told(tmp_path)), 0.9)
-    assert len(whole) == len(live.PLOTS) and all(table is not None for table in whole)
-    assert live._curves(progress.Track(0, {}), 0.9) == [None] * len(live.PLOTS)
+    for found, there in ((progress.track(told(tmp_path)), True), (progress.Track(0, {}), False), (None, False)):
+        for logged in (False, True):
+            shown = live._curves(found, 0.9, logged)
+            assert len(shown) == 2 * len(live.PLOTS) and all(one.visible is there for one in shown[::2])
+            assert all((one.value is not None) is there for one in shown[1::2])
 
 
-def test_a_sheet_is_rows_of_prompts_and_columns_of_strengths_with_the_badge_at_its_step(tmp_path: Path) -> None:
+def test_a_film_is_rows_of_prompts_and_columns_of_strengths_with_a_picture_for_each_step(tmp_path: Path) -> None:
     run = told(tmp_path)
     for step in (0, 10):
-        for index, prompt in enumerate(("one", "two")):
-            for strength in (0.0, 1.0):
+        for index, prompt in enumerate(("one", "<b>two")):
+            for strength in (0.0, 1.0) if step else (1.0,):
                 file = f"s{step:06d}-{index}-{strength:g}.png"
                 run.emit("sample", step=step, prompt=prompt, seed=42 + index, strength=strength, file=file)
-    run.emit("sample", step=10, prompt="mine", seed=1, strength=1.0, file="../../s000010-x.png", id="x")
-    for strength in (0.0, 0.5, 1.0):
-        run.emit("sample", step=12, prompt="asked", seed=1, strength=strength, file=f"y-{strength:g}.png", id="y")
-    made = sheets.sheets(queue.entry(run.path.parents[1], "r"))
-    assert [(sheet.step, sheet.columns, len(sheet.pictures)) for sheet in made] == [(0, 2, 4), (10, 2, 5), (12, 3, 3)]
-    captions = [caption for _, caption in made[1].pictures]
-    assert captions[1] == "strength 1 · one · step 10 · lowest validation loss" and "mine" in captions[-1]
-    assert all(path.parent == run.samples for path, _ in made[1].pictures), "nothing outside of the run is shown"
+    run.emit("sample", step=10, prompt="mine", seed=1, strength=1.0, file="../../x/s000010-x.png", id="x")
+    made = film.film_of(progress.track(run))
+    assert made.steps == (0, 10) and made.columns == 2
+    assert [(cell.prompt, cell.strength) for cell in made.cells] == [
+        ("one", 0), ("one", 1), ("<b>two", 0), ("<b>two", 1)]  # fmt: skip
+    assert made.cells[0].frames[0] is None and all(made.cells[1].frames)
+    shown = film.film_html(queue.entry(run.path.parents[1], "r"), progress.track(run))
+    assert "<b>two" not in shown and "/x/" not in shown and "/runs/r/samples/s000010-x.png/film?" in shown
+    assert 'data-steps="[0, 10]" data-marked="10"' in shown and progress.LOWEST in shown
+    assert film.film_html(queue.entry(run.path.parents[1], "r"), progress.Track(0, {})) == ""
+
+
+def test_on_a_logarithmic_scale_there_is_nothing_at_or_below_zero() -> None:
+    drawn = curves.logarithmic(curves.table([(1, 0.01, "a"), (2, 0.0, "a"), (3, -1.0, "a"), (4, 10.0, "a")]))
+    assert drawn.to_numpy().tolist() == [[1, -2.0, "a"], [4, 1.0, "a"]]
+
+
+def test_runs_are_compared_by_their_curves_and_by_the_settings_that_differ(tmp_path: Path) -> None:
+    home = find_home(tmp_path / "home")
+    for name, rank in (("a", 4), ("b", 16)):
+        run = create_run(home, name, compose([{"dataset": {"path": "here"}, "adapter": {"rank": rank}}]))
+        for step in (1, 2):
+            run.emit("step", step=step, loss=rank / step, norm=1.0, rates={"unet": 1e-4})
+    items = [queue.entry(home, name) for name in "ab"]
+    assert compare.overlaid(items, "Training loss", 0.0).to_numpy().tolist() == [
+        [1, 4.0, "a"], [2, 2.0, "a"], [1, 16.0, "b"], [2, 8.0, "b"]]  # fmt: skip
+    assert compare.differing([item.run.config() for item in items]) == {"adapter.rank": [4, 16]}
+    assert all(len(compare.overlaid(items, what, 0.9)) for what in ("Learning rate", "Gradient norm"))
+    assert len(compare.overlaid(items, "Validation loss", 0.9)) == 0
+    assert "<td>4</td><td>16</td>" in compare.table_html(items)
 
 
 def test_strengths_are_numbers_with_commas() -> None:
@@ -96,32 +120,3 @@ def test_strengths_are_numbers_with_commas() -> None:
     for wrong in ("half", "99", ",".join("1" * 10)):
         with pytest.raises(UserError):
             parse_strengths(wrong)
-
-
-def test_somebody_who_looks_at_an_older_sheet_stays_there_when_a_new_one_comes(tmp_path: Path) -> None:
-    run, home = told(tmp_path), tmp_path / "home"
-
-    class Page:  # only the home is looked at
-        pass
-
-    page = Page()
-    page.home = home
-
-    def sheet(step: int) -> None:
-        Image.new("RGB", (8, 8)).save(run.samples / f"s{step:06d}-0.png")
-        run.emit("sample", step=step, prompt="one", seed=42, strength=1.0, file=f"s{step:06d}-0.png")
-
-    def look(last: str, at: float) -> tuple[str, float]:
-        shown = live.refresh(page, "r", last, 0.9, at)
-        return shown[0], next(one.value for one in shown if isinstance(one, gr.Slider))
-
-    sheet(0)
-    sheet(10)
-    last, at = look("", 0)
-    assert at == 10, "the newest"
-    sheet(20)
-    last, at = look(last, at)
-    assert at == 20, "who looks at the newest sees the next"
-    sheet(30)
-    assert look(last, 10)[1] == 10
-    assert look(last, 20)[1] == 30

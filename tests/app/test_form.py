@@ -97,7 +97,7 @@ def test_bounds_come_from_the_schema() -> None:
     with gr.Blocks():
         rank = form.component(form.field("adapter.rank"), 16)
     assert isinstance(rank, gr.Number) and (rank.minimum, rank.maximum) == (1, 512)
-    assert section_fields("adapter")["rank"].description == rank.info
+    assert rank.info == f"{section_fields('adapter')['rank'].description} 1 to 512. Default: 16."
 
 
 def test_what_is_wrong_is_said_once_and_all_together() -> None:

@@ -5,15 +5,17 @@ import re
 import pytest
 
 from app import form
-from app.tabs.train import _noted
-from app.views.lengths import lengths_html, planned, planned_or_none
+from app.tabs.train.telling import _noted
+from app.views.lengths import planned, planned_or_none
 from app.views.notes import Note, notes, notes_of, style
+from app.views.plan import plan_html
 from tests.tiny import make_pictures
 from trainer.assemble import assemble
 from trainer.console import Reporter
 from trainer.contract.compose import compose, parse_assignments
 from trainer.contract.errors import UserError
 from trainer.contract.length import Length
+from trainer.contract.presets import load_preset
 from trainer.contract.rules import ONLY_WITH
 from trainer.contract.rundir import create_run
 
@@ -81,12 +83,13 @@ def test_the_length_that_the_form_tells_is_the_one_that_the_trainer_counts(tmp_p
     config = compose([layer])
     run = assemble(create_run(tmp_path, "run", config), Reporter(None))
     found = planned(config)
-    assert found == run.chores._length() and found.steps == run.total
-    assert found.words() in lengths_html(config, found) and "effective rate" in lengths_html(config, None)
+    assert found and found.length == run.chores._length() and found.length.steps == run.total
+    said = plan_html(tmp_path, config, load_preset("style", "demo"), found)
+    assert found.length.words() in said and "rate" in said
 
 
 def test_a_set_that_is_not_there_has_no_length(tmp_path):
     assert planned_or_none(compose([{"dataset": {"path": str(tmp_path / "none")}}])) is None
     folder = make_pictures(tmp_path / "set", 4)
     config = compose([{"model": {"base": "demo"}, "dataset": {"path": str(folder)}, "training": {"steps": 10}}])
-    assert planned(config) == Length(10, 10.0, 10.0)
+    assert planned(config).length == Length(10, 10.0, 10.0)

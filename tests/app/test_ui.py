@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app import ui
+from app.gate import accounts
 from app.jobs.executors.local import environment
 from trainer.contract.compose import compose
 from trainer.contract.errors import UserError
@@ -43,20 +44,40 @@ def test_no_event_of_the_page_runs_in_a_circle(tmp_path: Path) -> None:
     assert {one.concurrency_limit for one in in_order} == {1}, "an older answer never comes last"
 
 
+def test_no_click_on_one_of_many_is_dropped(tmp_path: Path) -> None:
+    """An event that says what was clicked is another one each time: "once" would lose it while one is under way."""
+    clicked = [one for one in ui.build(find_home(tmp_path)).fns.values() if one.collects_event_data]
+    assert {"act", "pick"} <= {name for one in clicked for _, name in one.targets}
+    assert not [one.name for one in clicked if one.trigger_mode == "once"]
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "example.org"])
-def test_other_machines_are_refused(tmp_path: Path, host: str) -> None:
-    with pytest.raises(UserError, match="refused until login exists"):
-        ui.launch(find_home(tmp_path), host, None, share=False)
+def test_other_machines_are_refused_while_nobody_can_log_in(tmp_path: Path, host: str) -> None:
+    home = find_home(tmp_path)
+    with pytest.raises(UserError, match="there is no user") as refused:
+        ui.launch(home, ui.Way(host))
+    assert "atelier user add" in refused.value.fix
+    accounts.add(home, "ada", "eleven cats on a roof", admin=True)
+    ui.refuse_strangers(home, ui.Way(host))
+    with pytest.raises(UserError, match="never open"):
+        ui.launch(home, ui.Way(host, login=False))
 
 
-def test_a_public_link_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="refused until login exists"):
-        ui.launch(find_home(tmp_path), "127.0.0.1", None, share=True)
+def test_a_public_link_needs_a_user(tmp_path: Path) -> None:
+    home = find_home(tmp_path)
+    with pytest.raises(UserError, match="there is no user"):
+        ui.launch(home, ui.Way(share=True))
+    accounts.add(home, "ada", "eleven cats on a roof", admin=True)
+    ui.refuse_strangers(home, ui.Way(share=True))
+    with pytest.raises(UserError, match="never open"):
+        ui.launch(home, ui.Way(share=True, login=False))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
-def test_this_machine_is_allowed(host: str) -> None:
-    ui.refuse_strangers(host, share=False)
+def test_this_machine_is_allowed(tmp_path: Path, host: str) -> None:
+    ui.refuse_strangers(find_home(tmp_path), ui.Way(host))
+    with pytest.raises(UserError, match="there is no user"):
+        ui.refuse_strangers(find_home(tmp_path), ui.Way(host, login=True))
 
 
 @pytest.fixture
@@ -65,7 +86,7 @@ def client(tmp_path: Path) -> TestClient:
     run = create_run(home, "cat", compose([{"dataset": {"path": "here"}}]))
     run.adapter_file.write_bytes(b"\x02\0\0\0\0\0\0\0{}")
     (home / "secret.txt").write_text("secret")
-    return TestClient(ui.server(home, "127.0.0.1", 7860), base_url="http://127.0.0.1:7860")
+    return TestClient(ui.server(home, ui.Way()), base_url="http://127.0.0.1:7860")
 
 
 def test_an_adapter_is_downloaded_as_a_file(client: TestClient) -> None:

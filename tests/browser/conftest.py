@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ class Site:
     home: Path
     port: int
     processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+    options: list[str] = field(default_factory=list)
 
     @property
     def address(self) -> str:
@@ -38,6 +40,7 @@ class Site:
     def start(self) -> None:
         """Start it and wait until it answers."""
         command = [sys.executable, "-m", "app", "ui", "--data-dir", str(self.home), "--port", str(self.port)]
+        command += self.options
         log = self.home.parent / "server.log"
         with log.open("ab") as stream:
             self.processes.append(subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=stream))
@@ -46,6 +49,8 @@ class Site:
             try:
                 urllib.request.urlopen(self.address, timeout=5).close()
                 return
+            except urllib.error.HTTPError:
+                return  # it answers: one has to log in
             except OSError:
                 assert time.monotonic() < limit and self.processes[-1].poll() is None, log.read_text()
                 time.sleep(0.1)

@@ -248,6 +248,8 @@ def the_crop(page: Page, site: Site) -> None:
 
 def as_train_has_it(page: Page, site: Site) -> None:
     page.get_by_role("tab", name="Train", exact=True).click()
+    page.locator("#train-base input").click()
+    page.get_by_role("option", name="Practice base", exact=False).click()
     page.locator("#all-settings > button").click()
     page.locator("#all-settings").get_by_role("button", name="Pictures ▼", exact=True).click()
     page.locator("#set-dataset-resolution input").fill("96, 128")

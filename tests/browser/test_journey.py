@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from playwright.sync_api import Page, expect
 from safetensors import safe_open
 
 from tests.browser.conftest import Site
+from tests.browser.preview_steps import use_preview
 from trainer.contract.home import demo_folder
 from trainer.contract.rundir import RunDir
 from trainer.pictures.album import Entry, open_album
@@ -31,20 +33,25 @@ pytestmark = pytest.mark.skipif(
 
 def test_pictures_in_adapter_out(page: Page, site: Site, tmp_path: Path) -> None:
     page.goto(site.address)
+    page.wait_for_selector("html[data-live=yes]")
     upload_six(page, site)
     edit_a_caption(page, site)
+    choose_a_base(page)
     choose_a_length(page)
+    find_and_put_back(page)
     long = train(page, site, "long", 3000)
     watch(page, "long")
     page.reload()
     watch(page, "long")
     crash_and_restart(page, site, long)
     stop(page, site, long)
+    choose_a_base(page)  # a page that was loaded again assumes none
     train(page, site, "short", 30)
     expect(page.locator("#run-bar .run[data-run=short][data-state=done]")).to_be_visible(timeout=90_000)
     expect(page.locator("#run-samples img").first).to_be_visible()
     download(page, tmp_path, site)
     slide(page)
+    use_preview(page, tmp_path)
 
 
 def tab(page: Page, name: str) -> None:
@@ -55,8 +62,8 @@ def upload_six(page: Page, site: Site) -> None:
     pictures = sorted(path for path in PICTURES.iterdir() if path.suffix in (".png", ".jpg", ".webp"))[:6]
     captions = [path.with_suffix(".txt") for path in pictures]
     page.locator("#dataset-upload input[type=file]").first.set_input_files([*pictures, *filter(Path.exists, captions)])
-    expect(page.locator("#dataset-grid .tile img")).to_have_count(6)
     expect(page.locator("#dataset-report")).to_contain_text("6 added")
+    expect(page.locator("#dataset-grid .tile img")).to_have_count(6)
     assert sum(bool(entry.captions) for entry in entries(site)) == len(captions)
 
 
@@ -90,6 +97,41 @@ def train(page: Page, site: Site, name: str, steps: int) -> RunDir:
     page.locator("#train-go").click()
     expect(page.locator(f"#run-bar .run[data-run={name}]")).to_be_visible()
     return RunDir(site.home / "runs" / name)
+
+
+def choose_a_base(page: Page) -> None:
+    """None is assumed for own pictures: it is asked for, and once it is chosen one can train, within a minute."""
+    began = time.monotonic()
+    tab(page, "Train")
+    expect(page.locator("#train-base-note")).to_contain_text("No base is chosen yet")
+    base = page.locator("#train-base input")
+    expect(base).to_have_value("")
+    base.click()
+    page.get_by_role("option", name="Practice base", exact=False).click()
+    expect(page.locator("#train-base-note")).to_contain_text("Files made with it work only here")
+    expect(page.locator("#train-lengths")).to_contain_text("6 pictures in 1 shape")
+    expect(page.locator("#train-lengths")).to_contain_text("MB, fp16")
+    expect(page.locator("#train-go")).to_be_enabled()
+    assert time.monotonic() - began < 60
+
+
+def find_and_put_back(page: Page) -> None:
+    """A word finds settings in groups that were never open; one that was changed goes back alone."""
+    page.locator("#all-settings > button").click()
+    find = page.locator("#train-search input")
+    find.fill("rank inner")
+    rank = page.locator("#set-adapter-rank input")
+    expect(rank).to_be_visible()
+    expect(page.locator("#set-adapter-dropout")).to_be_hidden()
+    expect(page.locator("#group-engine")).to_be_hidden()
+    rank.fill("8")
+    rank.blur()
+    page.locator("#changed button[data-setting='adapter.rank']").click()
+    expect(page.locator("#changed")).to_contain_text("All as the preset has it.")
+    expect(rank).to_have_value("16")
+    find.press("Escape")
+    expect(page.locator("#group-engine")).to_be_visible()
+    page.locator("#all-settings > button").click()
 
 
 def choose_a_length(page: Page) -> None:
@@ -127,7 +169,7 @@ def few_samples(page: Page) -> None:
 
 def watch(page: Page, name: str) -> None:
     """The page shows the run going on: the bar moves and the curve is there."""
-    tab(page, "Train")
+    tab(page, "Queue")
     bar = page.locator(f"#run-bar .run[data-run={name}][data-state=training]")
     expect(bar).to_be_visible()
     first = int(bar.get_attribute("data-step") or 0)
@@ -155,8 +197,7 @@ def stop(page: Page, site: Site, run: RunDir) -> None:
     page.locator("#run-stop").click()
     expect(page.locator(f"#run-bar .run[data-run={run.name}][data-state=stopped]")).to_be_visible()
     assert list(run.checkpoints.iterdir())
-    tab(page, "Queue")
-    expect(page.locator("#queue-table").get_by_text("stopped").last).to_be_visible()
+    expect(page.locator(f"#queue-rows [data-run={run.name}][data-state=stopped]")).to_be_visible()
 
 
 def download(page: Page, tmp_path: Path, site: Site) -> None:
@@ -196,6 +237,8 @@ def move(page: Page, value: str) -> None:
 
 def shown(page: Page, strengths: str) -> None:
     expect(page.locator(f'#preview-bar .sides[data-strengths="{strengths}"]')).to_be_visible()
+    expect(page.locator("#preview-result .duo[data-mark='']")).to_be_visible()
+    expect(page.locator("#preview-result .under")).to_have_attribute("src", re.compile("^/previews/"))
 
 
 def difference(page: Page) -> float:

@@ -41,7 +41,7 @@ def run(site: Site, pictures: Path) -> RunDir:
 
 def test_a_run_is_changed_and_continued(page: Page, site: Site, run: RunDir, pictures: Path) -> None:
     page.goto(site.address)
-    page.get_by_role("tab", name="Train", exact=True).click()
+    page.get_by_role("tab", name="Queue", exact=True).click()
     page.locator("#run-resume").click()
     state(page, "training")
     change_while_it_runs(page, run)

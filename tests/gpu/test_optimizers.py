@@ -69,12 +69,10 @@ def test_replayed_steps_are_the_eager_ones(tmp_path, base, pictures, name):
 def test_stopped_and_taken_up_again_it_is_the_same_run(tmp_path, base, pictures, name, monkeypatch):
     whole = trained(tmp_path / "whole", base, pictures, "on", name)
     parts = made(tmp_path / "parts", base, pictures, "on", name)
-    taken = RunDir.take_request
+    asked = RunDir.asked
     with monkeypatch.context() as patch:
         patch.setattr("trainer.chores.REPORT_SECONDS", 0.0)
-        patch.setattr(
-            RunDir, "take_request", lambda run, what: taken(run, what) or (what == "stop" and len(steps(run)) >= 11)
-        )
+        patch.setattr(RunDir, "asked", lambda run, what: asked(run, what) or (what == "stop" and len(steps(run)) >= 11))
         assert main(["train", str(parts.path)]) == 130
     assert 0 < parts.status().step < 20
     assert main(["train", str(parts.path)]) == 0

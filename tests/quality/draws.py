@@ -41,7 +41,8 @@ class Studio:
             out="unused",
         )
         assert not self.engine.use(request.adapters), "the adapter must fit wholly"
-        return stack(self.engine.draw(request))
+        drawn = sorted(self.engine.draw(request), key=lambda one: one.place)  # it plans its passes as it likes
+        return stack([one.image for one in drawn])
 
     @torch.no_grad()
     def rebuilt(self, pictures: np.ndarray) -> np.ndarray:

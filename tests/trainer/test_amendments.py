@@ -1,6 +1,8 @@
 """A run's length, checkpoints and samples change while it runs or on resume, and are replayed bit for bit."""
 
 import shutil
+import threading
+from dataclasses import asdict
 from itertools import pairwise
 
 import pytest
@@ -11,9 +13,11 @@ from tests.trainer.test_run import make_run
 from trainer import assemble
 from trainer.__main__ import main
 from trainer.assemble import AssembledRun
-from trainer.contract.amendments import Amendment, ask, place, read_amendments
+from trainer.contract.amendments import Amendment, ask, joined, pending, place, read_amendments
 from trainer.contract.checkpoints import list_checkpoints
 from trainer.contract.errors import UserError
+from trainer.contract.length import Length
+from trainer.contract.preflight import Preflight
 from trainer.contract.rundir import RunDir, State, steps
 
 
@@ -43,6 +47,24 @@ def test_after_the_end_the_rate_is_held_or_begins_anew():
     assert [place(10, [change(10, 14)], step) for step in (9, 10, 13)] == [(9, 10)] * 3
     assert [place(10, [change(10, 14, "rewarm")], step) for step in (9, 10, 13)] == [(9, 10), (0, 4), (3, 4)]
     assert place(10, [change(10, 12), change(12, 20, "rewarm")], 11) == (9, 10), "a later one changes nothing before"
+
+
+def test_warming_up_again_counts_where_the_length_stays():
+    assert [place(10, [change(6, 10, "rewarm")], step) for step in (5, 6, 9)] == [(5, 10), (0, 4), (3, 4)]
+    assert place(10, [change(6, 10)], 7) == (7, 10), "held it goes on as it was"
+    early = [change(6, 10), change(10, 10, "rewarm")]
+    assert place(10, early, 9) == (9, 10)
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 30)), max_size=5), st.integers(2, 30))
+def test_the_rate_never_steps_back_where_a_run_has_fallen_back_behind_a_change(made, first):
+    changes = ()
+    for step, more in made:
+        changes = joined(changes, change(step, step + more))
+    assert [one.step for one in changes] == sorted(one.step for one in changes)
+    last = changes[-1].total if changes else first
+    path = [place(first, changes, step)[0] for step in range(last)]
+    assert all(after >= before - 1e-9 for before, after in pairwise(path))
 
 
 def test_longer_on_resume_and_again_after_a_loss(tmp_path, tiny_sd, tiny_set):
@@ -106,12 +128,17 @@ def test_a_schedule_is_looked_up_once_a_length_and_changes_are_read_once(tmp_pat
     assert calls == [("read_amendments",), ("share", 5)]
 
 
-def test_shorter_ends_at_once_where_it_is_further_already(tmp_path, tiny_sd, tiny_set):
+@pytest.mark.parametrize("length", [{"steps": 3}, {"steps": 6}, {"epochs": 3}, {"views": 3}])
+def test_a_length_that_leaves_nothing_to_do_is_refused(tmp_path, tiny_sd, tiny_set, length):
     run = make_run(tmp_path, tiny_sd, tiny_set, steps=6, save_every="2")
-    assert main(["train", str(run.path)]) == 0
-    ask(run, {"training": {"steps": 3}})
-    assert main(["train", str(run.path)]) == 0
-    assert run.status().state == State.DONE and run.status().total == 6
+    run.emit("preflight", **asdict(Preflight("none", 1, 0, None, 0, 0, 0, 0, length=Length(6, 3, 3))))
+    (run.checkpoints / "step-000006").mkdir()
+    with pytest.raises(UserError, match="it has done 6 steps already"):
+        ask(run, {"training": length})
+    run.write_status(State.TRAINING, step=7)
+    with pytest.raises(UserError, match="7 steps already"):
+        ask(run, {"training": {"steps": 7}})
+    assert pending(run) is None and ask(run, {"training": {"steps": 8}}).total == 0
 
 
 @pytest.mark.parametrize("changes", [{"adapter": {"rank": 8}}, {"training": {"batch_size": 9}}])
@@ -128,3 +155,27 @@ def test_what_was_asked_before_stays_asked(tmp_path, tiny_sd, tiny_set):
     run = make_run(tmp_path, tiny_sd, tiny_set)
     ask(run, {"training": {"steps": 90}, "sampling": {"steps": 3}})
     assert ask(run, {"training": {"views": 2}}).changes == {"training": {"views": 2}, "sampling": {"steps": 3}}
+    ask(run, {"training": {"steps": 40}}, "rewarm")
+    assert ask(run, {"training": {"save_every": "5"}}).rate == "rewarm", "it belongs to the length"
+    assert ask(run, {"training": {"steps": 50}}).rate == "hold"
+
+
+def test_what_is_asked_while_a_change_is_taken_is_not_lost(tmp_path, tiny_sd, tiny_set, monkeypatch):
+    run, asked = make_run(tmp_path, tiny_sd, tiny_set, steps=3), []
+
+    def meanwhile(*given, real=assemble.write_down):
+        if not asked:
+            asked.append(threading.Thread(target=ask, args=(run, {"sampling": {"every": "3"}})))
+            asked[0].start()
+            asked[0].join(0.3)
+        return real(*given)
+
+    monkeypatch.setattr(assemble, "write_down", meanwhile)
+    monkeypatch.setattr("trainer.chores.REPORT_SECONDS", 0.0)
+    due = AssembledRun.due
+    monkeypatch.setattr(AssembledRun, "due", lambda self, step: [one.join() for one in asked] and due(self, step))
+
+    ask(run, {"training": {"save_every": "2"}})
+    assert main(["train", str(run.path)]) == 0
+    said = [one.changes for one in read_amendments(run)]
+    assert said == [{"training": {"save_every": "2"}}, {"sampling": {"every": "3"}}]

@@ -9,6 +9,7 @@ from trainer.contract.requests import GenerateRequest, Picture
 from trainer.device import ran_out, room
 from trainer.families.source import readable
 from trainer.preview.answer import answer, preview_engine
+from trainer.preview.engine import Watcher
 
 SHORT = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
@@ -47,4 +48,4 @@ def test_a_preview_that_does_not_fit_is_no_fault_of_ours(tiny_sd, tmp_path, monk
 
     monkeypatch.setattr("trainer.preview.engine.denoise", fail)
     with pytest.raises(UserError, match="too little free memory to draw this"):
-        answer(engine, request, lambda done, total: None)
+        answer(engine, request, Watcher())

@@ -10,8 +10,9 @@ from tests.tiny import make_pictures
 from tests.trainer.test_run import make_run
 from trainer.__main__ import main
 from trainer.contract.checkpoints import list_checkpoints
-from trainer.contract.rundir import State, steps, successor
-from trainer.pictures.origin import accept_pictures, digest_of
+from trainer.contract.errors import UserError
+from trainer.contract.rundir import State, continued, list_runs, steps, successor
+from trainer.pictures.origin import accept_pictures, check_succession, digest_of
 from trainer.state import MASTER, load_latest
 
 
@@ -67,7 +68,7 @@ def test_what_changed_is_named_before_anything_is_loaded(trained, what, capsys, 
     monkeypatch.setattr("trainer.assemble.load_family", lambda *_: pytest.fail("the base was loaded"))
     assert main(["train", str(run.path)]) == 2
     told = capsys.readouterr().err
-    assert said in told and "--as-new" in told
+    assert said in told and ("--as-new" in told) == (what != "rank"), "a checkpoint fits layers of its own rank only"
     assert run.status().state == State.FAILED and said in run.status().message
     assert load_latest(run).step == 2, "nothing was lost"
 
@@ -100,13 +101,43 @@ def test_a_run_that_has_learned_nothing_takes_what_is_there_now(trained):
 def test_a_new_run_goes_on_from_what_was_learned(trained, tmp_path):
     run, _, pictures, _ = trained
     (pictures / "1.txt").write_text("other words")
-    new = successor(tmp_path / "home", run, {"training": {"batch_size": 1}})
+    new = successor(tmp_path / "home", run, continued(run, {"training": {"batch_size": 1}}))
     assert new.path != run.path and new.config().training.batch_size == 1
     first = load_latest(new)
     assert first.step == 0 and torch.equal(first.tensors[MASTER], load_latest(run).tensors[MASTER])
     assert main(["train", str(new.path)]) == 0
     assert list(steps(new)) == [1, 2, 3, 4] and load_latest(new).tensors["count"] == 4, "with a fresh optimiser"
     assert load_latest(run).step == 2 and not run.adapter_file.exists(), "the old one is as it was"
+
+
+def test_what_was_handed_on_is_whole_or_refused(trained, tmp_path, capsys):
+    run, *_ = trained
+    new = successor(tmp_path / "home", run, continued(run, {}))
+    tensors = new.checkpoints / "step-000000" / "state.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-1])
+    for _ in range(2):
+        assert main(["train", str(new.path)]) == 2, "to train from scratch would be another run"
+        assert "--as-new" in capsys.readouterr().err
+
+
+def test_a_successor_without_anything_to_begin_with_leaves_nothing(trained, tmp_path):
+    run, *_ = trained
+    shutil.rmtree(run.checkpoints)
+    with pytest.raises(UserError, match="no checkpoint"):
+        successor(tmp_path / "home", run, continued(run, {}))
+    assert list_runs(tmp_path / "home") == [run]
+
+
+def test_changes_for_a_successor_are_checked_like_those_of_a_new_run(trained):
+    run, *_ = trained
+    with pytest.raises(UserError, match="has no effect"):
+        continued(run, {"objective": {"huber_c": 0.3}})
+    with pytest.raises(UserError, match="too much"):
+        continued(run, {"objective": {"noise_offset": 0.1, "pyramid_iterations": 6}})
+    assert continued(run, {}) == run.config()
+    with pytest.raises(UserError, match=r"adapter\.rank was 4 and is 8"):
+        check_succession(run, continued(run, {"adapter": {"rank": 8}}))
+    check_succession(run, continued(run, {"adapter": {"dropout": 0.1}}))
 
 
 def test_a_digest_follows_content_and_not_dates(tmp_path):

@@ -150,8 +150,11 @@ def test_samples_change_nothing_of_what_is_learnt(tmp_path, tiny_sd, tiny_set):
 
 def test_a_resume_keeps_the_rhythm_of_the_samples(tmp_path, tiny_sd, tiny_set, monkeypatch):
     run = configured(tmp_path, tiny_sd, tiny_set, steps=12)
-    run.request("stop")
-    monkeypatch.setattr("trainer.__main__.RunDir.take_request", lambda self, what: what == "stop")
+
+    def after_the_sheet(self, what):
+        return what == "stop" and "samples" in self.engine()
+
+    monkeypatch.setattr("trainer.__main__.RunDir.asked", after_the_sheet)
     assert main(["train", str(run.path)]) == 130
     stopped = run.status().step
     kept = {"every": 4, "prompts": 1, "seconds": 0.5}  # others than would be measured

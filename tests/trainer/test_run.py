@@ -1,6 +1,10 @@
 """A whole run in this process: what it leaves in its folder, and how it fails."""
 
 import json
+import os
+import signal
+import threading
+import time
 
 import pytest
 import torch
@@ -9,7 +13,7 @@ from PIL import Image
 
 from tests.tiny import make_pictures
 from tests.trainer.test_resume import make_run
-from trainer.__main__ import main
+from trainer.__main__ import WAITING, main
 from trainer.contract.compose import compose
 from trainer.contract.latents import prune, shelf_of
 from trainer.contract.rundir import RunDir, State, create_run, steps
@@ -137,9 +141,9 @@ def test_a_loss_that_is_no_number_stops_the_run_with_advice(tmp_path, tiny_sd, t
 def test_a_stop_that_was_asked_for_saves_and_ends_with_130(tmp_path, tiny_sd, tiny_set, monkeypatch):
     run = make_run(tmp_path, tiny_sd, tiny_set, steps=50)
     monkeypatch.setattr("trainer.chores.REPORT_SECONDS", 0.0)
-    taken = type(run).take_request
+    asked = type(run).asked
     monkeypatch.setattr(
-        type(run), "take_request", lambda self, what: taken(self, what) or (what == "stop" and len(steps(self)) >= 5)
+        type(run), "asked", lambda self, what: asked(self, what) or (what == "stop" and len(steps(self)) >= 5)
     )
     assert main(["train", str(run.path)]) == 130
     assert run.status().state == State.STOPPED
@@ -173,6 +177,33 @@ def test_a_second_process_is_refused(tmp_path, tiny_sd, tiny_set, monkeypatch, c
     assert "another process" in capsys.readouterr().err
 
 
+def test_who_waits_for_another_run_shows_it_and_hears_a_stop(tmp_path, tiny_sd, tiny_set):
+    config = make_run(tmp_path, tiny_sd, tiny_set).config().model_dump(exclude_none=True)
+    run = create_run(tmp_path, "waits", compose([config, {"model": {"device": "cpu"}}], "keep"))
+
+    def stops():
+        while run.status().message != WAITING:
+            time.sleep(0.01)
+        run.request("stop")
+
+    stopping = threading.Thread(target=stops)
+    with FileLock(run.path.parent / ".training.lock"):
+        stopping.start()
+        assert main(["train", str(run.path)]) == 130
+    stopping.join()
+    assert run.status().state == State.STOPPED and run.status().message == "Stopped before the first step."
+
+
+@pytest.mark.parametrize(("saved", "message"), [(0, "the first step"), (2, "it went on from step 2")])
+def test_a_run_that_is_told_to_end_while_it_loads_says_so(tmp_path, tiny_sd, tiny_set, monkeypatch, saved, message):
+    run = make_run(tmp_path, tiny_sd, tiny_set)
+    (run.checkpoints / f"step-{saved:06d}").mkdir()
+    monkeypatch.setattr("trainer.assemble.load_family", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    assert main(["train", str(run.path)]) == 130
+    status = run.status()
+    assert (status.state, status.step, status.message) == (State.STOPPED, saved, f"Stopped before {message}.")
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
     assert main(["train", str(tmp_path)]) == 2
     assert "config.toml" in capsys.readouterr().err
@@ -185,3 +216,18 @@ def test_a_bad_request_is_a_sentence(tmp_path, capsys, text):
     path.write_text(text)
     assert main(["generate", str(path)]) == 2
     assert "request" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_layers_of_rank_0_are_left_out_of_a_run_and_of_its_file(tmp_path, tiny_sd, tiny_set, method):
+    layer = {
+        "model": {"base": str(tiny_sd)},
+        "dataset": {"path": str(tiny_set)},
+        "adapter": {"method": method, "rank": 4, "ranks": {"*.to_q": 2, "mid_block.*": 0}},
+        "training": {"steps": 1, "batch_size": 2, "threads": 1},
+        "sampling": {"every": "never"},
+    }
+    run = create_run(tmp_path, "run", compose([layer]))
+    assert main(["train", str(run.path)]) == 0
+    names = list(read_header(run.adapter_file).tensors)
+    assert names and not any("mid_block" in name for name in names)

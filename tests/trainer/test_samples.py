@@ -8,12 +8,13 @@ from PIL import Image
 
 from tests.tiny import make_tiny_sd
 from tests.trainer.test_validation import hashed, new_run, told
+from trainer import samples
 from trainer.__main__ import main
 from trainer.assemble import AssembledRun, assemble
 from trainer.console import Reporter
 from trainer.contract.amendments import ask
 from trainer.contract.requests import SampleRequest, ask_sample, asked_samples
-from trainer.contract.rundir import RunDir, State
+from trainer.contract.rundir import RunDir, State, continued, successor
 
 SHEETS = {"sampling": {"every": "4", "steps": 2, "prompts": ["one", "two"], "strengths": [0.0, 0.5, 1.0]}}
 NEVER = {"sampling": {"every": "never"}}
@@ -38,6 +39,34 @@ def test_a_sheet_shows_every_prompt_at_every_strength(tmp_path, tiny_sd, tiny_se
         assert base == drawn[0, text, 0.5] == drawn[0, text, 1.0], "before training there is nothing to fade"
         assert base == drawn[4, text, 0.0] == drawn[8, text, 0.0], "strength 0 stays the base"
         assert len({drawn[8, text, strength] for strength in (0.0, 0.5, 1.0)}) == 3
+
+
+def test_the_base_is_drawn_once_and_nothing_twice(tmp_path, tiny_sd, tiny_set, monkeypatch):
+    counted, real = [], samples.draw
+
+    def counting(family, shot, texts, seed):
+        counted.append((seed, len(texts)))
+        return real(family, shot, texts, seed)
+
+    monkeypatch.setattr(samples, "draw", counting)
+    run = new_run(tmp_path, tiny_sd, tiny_set, {}, SHEETS)
+    assert main(["train", str(run.path)]) == 0
+    assert counted == [(42, 1), (43, 1)] + [(42, 2), (43, 2)] * 2  # the start, then 0.5 and 1 alone
+    assert len(told(run, "sample")) == 3 * 2 * 3
+
+
+def test_a_run_that_goes_on_from_a_file_shows_what_it_has_learnt_before(tmp_path, tiny_sd, tiny_set):
+    rate = {"optimizer": {"learning_rate": 0.05}}
+    first = new_run(tmp_path, tiny_sd, tiny_set, {}, {**NEVER, **rate})
+    assert main(["train", str(first.path)]) == 0
+    run = new_run(tmp_path, tiny_sd, tiny_set, {}, {**SHEETS, "adapter": {"start": str(first.adapter_file)}})
+    assert main(["train", str(run.path)]) == 0
+    begun = {one["strength"]: pixels(run, one["file"]) for one in told(run, "sample") if one["step"] == 0}
+    assert len(set(begun.values())) == 3
+    later = successor(tmp_path / "home", first, continued(first, SHEETS))
+    assert main(["train", str(later.path)]) == 0
+    begun = {one["strength"]: pixels(later, one["file"]) for one in told(later, "sample") if one["step"] == 0}
+    assert len(set(begun.values())) == 3
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -126,11 +155,45 @@ def test_a_run_without_samples_can_be_given_some_while_it_runs(tmp_path, tiny_sd
     assert {event["strength"] for event in told(run, "sample")} == {1.0}
 
 
+@pytest.mark.parametrize("text_encoder", [False, True])
+def test_new_prompts_are_drawn_from_the_next_round_on(tmp_path, tiny_sd, tiny_set, monkeypatch, text_encoder):
+    monkeypatch.setattr("trainer.chores.REPORT_SECONDS", 0.0)
+    run = new_run(tmp_path, tiny_sd, tiny_set, {}, {**SHEETS, "adapter": {"text_encoder": text_encoder}})
+    due, changes = AssembledRun.due, {2: {"prompts": ["three"]}, 5: {"negative": "a picture number 0"}}
+
+    def asks(self, step):
+        if step in changes:
+            ask(run, {"sampling": changes[step]})
+        return due(self, step)
+
+    monkeypatch.setattr(AssembledRun, "due", asks)
+    assert main(["train", str(run.path)]) == 0
+    base = {(one["step"], one["prompt"]): one["file"] for one in told(run, "sample") if one["strength"] == 0}
+    assert set(base) == {(0, "one"), (0, "two"), (4, "three"), (8, "three")}
+    assert len({pixels(run, base[place]) for place in ((0, "one"), (4, "three"), (8, "three"))}) == 3
+
+
+def test_a_stop_is_heard_in_the_first_sheet_which_is_then_begun_anew(tmp_path, tiny_sd, tiny_set, monkeypatch):
+    run, real = new_run(tmp_path, tiny_sd, tiny_set, {}, SHEETS), samples.draw
+
+    def stops(*given):
+        run.request("stop")
+        return real(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(samples, "draw", stops)
+        assert main(["train", str(run.path)]) == 130
+    assert run.status().state == State.STOPPED and run.status().message == "Stopped before the first step."
+    assert not told(run, "sample") and not list(run.checkpoints.iterdir())
+    assert main(["train", str(run.path)]) == 0
+    assert len([one for one in told(run, "sample") if one["step"] == 0]) == 6
+
+
 @pytest.mark.parametrize("lean", [False, True])
 def test_after_each_drawing_the_run_shows_that_it_lives(tmp_path, tiny_sd, tiny_set, lean):
     run = assemble(new_run(tmp_path, tiny_sd, tiny_set, {}, NEVER), Reporter(None))
-    samples, signs = run.chores.samples, []
-    samples.living, samples._lean = (lambda: signs.append(1)), lean
+    drawer, signs = run.chores.samples, []
+    drawer.living, drawer._lean = (lambda: signs.append(1)), lean
     ask_sample(run.chores.run, SampleRequest(prompt="a cat", strengths=(0, 0.5, 1)))
-    samples.answer(1)
+    drawer.answer(1)
     assert len(signs) == (3 if lean else 1) and told(run.chores.run, "answered")

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 
 from tests.tiny import make_pictures
@@ -77,6 +78,28 @@ def test_the_measure_does_not_depend_on_the_objective_the_seed_or_the_batch(tmp_
     ).chores.validation.held.measure()
     assert other[0] == pytest.approx(plain[0], rel=1e-4) and other[1] == pytest.approx(plain[1], rel=1e-4)
     assert len(plain[1]) == 4 and sum(plain[1]) / 4 == pytest.approx(plain[0])
+
+
+def test_what_looks_the_same_is_held_out_with_it(tmp_path, tiny_sd, pictures):
+    twice = shutil.copytree(pictures, tmp_path / "twice")
+    for path in sorted(twice.glob("*.png")):
+        Image.open(path).save(twice / f"again-{path.stem}.jpg", quality=95)
+    cache = assembled(tmp_path, tiny_sd, twice).chores.cache
+    held = {row.name.removeprefix("again-").partition(".")[0] for row in cache.held}
+    assert held and len(cache.held) == 2 * len(held)
+    assert not held & {row.name.removeprefix("again-").partition(".")[0] for row in cache.pictures}
+
+
+def test_what_a_held_out_picture_is_measured_with_does_not_depend_on_the_run(tmp_path, tiny_sd, pictures):
+    tagged = shutil.copytree(pictures, tmp_path / "tagged")
+    for path in tagged.glob("*.txt"):
+        path.write_text("1girl, red hair, smile, tree, sky")
+    found = set()
+    for seed, dropout in ((0, 0.0), (1, 0.5)):
+        wild = {"dataset": {"shuffle": "on", "tag_dropout": dropout, "trigger": "zork"}, "training": {"seed": seed}}
+        run = assembled(tmp_path / str(seed), tiny_sd, tagged, **wild)
+        found |= {text for row in run.chores.cache.held for text in row.texts}
+    assert found == {"zork, 1girl, red hair, smile, tree, sky"}
 
 
 def test_it_is_the_squared_error_of_the_noise(tmp_path, tiny_sd, pictures):
@@ -228,7 +251,7 @@ def test_it_does_not_end_by_itself(tmp_path, tiny_sd, pictures, monkeypatch):
 def test_a_resume_goes_on_with_the_rounds_before_it(tmp_path, tiny_sd, pictures, monkeypatch):
     run = new_run(tmp_path, tiny_sd, pictures, {"share": 0.3, "every": "2"}, steps=8)
     run.request("stop")
-    monkeypatch.setattr("trainer.__main__.RunDir.take_request", lambda self, what: what == "stop")
+    monkeypatch.setattr("trainer.__main__.RunDir.asked", lambda self, what: what == "stop")
     assert main(["train", str(run.path)]) == 130
     monkeypatch.undo()
     assert main(["train", str(run.path)]) == 0

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from trainer.adapters.arena import Arena
 from trainer.adapters.dropout import Dropout
-from trainer.adapters.sizes import Size
+from trainer.formats.sizes import Size
 from trainer.protocols import Target
 
 

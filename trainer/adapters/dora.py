@@ -13,8 +13,8 @@ from torch import Tensor
 from trainer.adapters import merged
 from trainer.adapters.lora import drawn_down
 from trainer.adapters.lycoris import BACKEND, weight_decompose
-from trainer.adapters.sizes import Size
 from trainer.contract.config import AdapterSection
+from trainer.formats.sizes import Size
 
 DOWN, UP, LENGTHS = "lora_down.weight", "lora_up.weight", "dora_scale"
 

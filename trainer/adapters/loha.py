@@ -7,8 +7,8 @@ from torch import Tensor
 
 from trainer.adapters import merged
 from trainer.adapters.lycoris import BACKEND, loha
-from trainer.adapters.sizes import Size
 from trainer.contract.config import AdapterSection
+from trainer.formats.sizes import Size
 
 NAMES = ("hada_w1_b", "hada_w1_a", "hada_w2_b", "hada_w2_a")  # in the order of LyCORIS' functions
 

@@ -19,8 +19,8 @@ from trainer.adapters.adapter import Adapter
 from trainer.adapters.arena import Arena, Slot
 from trainer.adapters.dropout import Dropout
 from trainer.adapters.packed import pack, per_sample
-from trainer.adapters.sizes import Size, is_spatial, sizes_of
 from trainer.contract.config import AdapterSection
+from trainer.formats.sizes import Size, is_spatial, sizes_of
 from trainer.protocols import Target
 from trainer.weights.layers import FrozenLayer, frozen, replace
 from trainer.weights.plain import Weight

@@ -20,8 +20,8 @@ from trainer.adapters.arena import Arena, Slot
 from trainer.adapters.dropout import Dropout
 from trainer.adapters.lora import Layer, geometry
 from trainer.adapters.packed import per_sample
-from trainer.adapters.sizes import Size, sizes_of
 from trainer.contract.config import AdapterSection
+from trainer.formats.sizes import Size, sizes_of
 from trainer.protocols import Target
 from trainer.weights.layers import frozen, replace
 from trainer.weights.plain import Weight

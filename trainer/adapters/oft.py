@@ -7,8 +7,8 @@ from torch import Tensor
 
 from trainer.adapters import merged
 from trainer.adapters.lycoris import BACKEND, diag_oft
-from trainer.adapters.sizes import Size
 from trainer.contract.config import AdapterSection
+from trainer.formats.sizes import Size
 
 BLOCKS = "oft_blocks"
 # Every client reads alpha x outputs as a bound on the norm of all angles, A1111 also where it is 0; nothing gets near

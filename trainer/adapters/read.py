@@ -1,24 +1,47 @@
-"""An adapter file, in any layout that `trainer.formats.kohya` knows, as matrices for a given model.
+"""An adapter file, in any form that `trainer.formats` knows, as matrices for a given model.
 
 What does not fit is named, never passed over in silence.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from trainer.contract.catalog import ADAPTERS, resolve
+from trainer.adapters.foreign import (
+    CAYLEY,
+    NAMES,
+    Held,
+    alpha_of,
+    change_of,
+    changes_weight,
+    lora_halves,
+    scale_of,
+    takes_factors,
+)
+from trainer.adapters.tensors import read_finite
 from trainer.contract.errors import UserError
-from trainer.formats.header import read_header
-from trainer.formats.kohya import match, method_of
+from trainer.formats.fit import Fit, fit
+from trainer.formats.header import open_tensors
+from trainer.formats.kinds import SHIFT, UP_BIAS
+from trainer.formats.kohya import Module
+from trainer.formats.peft_config import PeftConfig, peft_config
 from trainer.protocols import Target
 
-NAMES = {"down": "lora_down.weight", "up": "lora_up.weight"}  # role -> as the methods call it
+__all__ = [
+    "NAMES",
+    "AdapterFile",
+    "Shift",
+    "Update",
+    "alpha_of",
+    "layers_of",
+    "read_adapter",
+    "shift_of",
+    "with_config",
+]
+
 CLIP_SKIPS = {str(skip) for skip in range(1, 13)}  # anything else in a file is nobody's clip skip
 
 
@@ -36,6 +59,19 @@ class Update:
 
 
 @dataclass(frozen=True)
+class Shift:
+    """What an adapter adds to one layer's small tensors at strength 1, float32.
+
+    Attributes:
+        bias: [O]; None where it stays.
+        weight: [O], of a norm; None for any other layer, or where it stays.
+    """
+
+    bias: Tensor | None = None
+    weight: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class AdapterFile:
     """A file as it fits a model.
 
@@ -43,81 +79,101 @@ class AdapterFile:
         updates: layer -> what is added.
         unmatched: names in the file that found no layer.
         clip_skip: text encoder layer that it was trained on, counted from the end; None for the base's own.
+        shifts: layer -> what is added to its bias, or to a norm.
+        fit: how the file fits, in full; None for one that was not read from a file.
     """
 
     path: Path
     updates: Mapping[Target, Update]
     unmatched: tuple[str, ...]
     clip_skip: int | None = None
+    shifts: Mapping[Target, Shift] = field(default_factory=dict)
+    fit: Fit | None = None
 
 
-def read_adapter(path: Path, parts: Mapping[str, nn.Module]) -> AdapterFile:
+def layers_of(parts: Mapping[str, nn.Module]) -> dict[Module, tuple[int, ...]]:
+    """(part, path) -> shape of the weight, of all layers that an adapter can change; of a norm one size."""
+    return {
+        (part, path): tuple(module.weight.shape)
+        for part, root in parts.items()
+        for path, module in root.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d) or _is_norm(module)
+    }
+
+
+def read_adapter(path: Path, parts: Mapping[str, nn.Module], base: str = "this base") -> AdapterFile:
     """Read an adapter for a model.
 
+    Args:
+        path: of the file.
+        parts: the model's, without any adapter in them.
+        base: what the report calls it.
+
     Raises:
-        UserError: no safetensors file, or nothing in it fits this base.
+        UserError: no safetensors file; nothing in it fits this base; or some of its numbers are none.
     """
-    header = read_header(path)
-    names = header.tensors
-    paths = {
-        part: [name for name, module in root.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
-        for part, root in parts.items()
-    }
-    matched = match(names, paths)
-    held: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in load_file(path).items():
-        if name in matched.roles:
-            stem, role = matched.roles[name]
-            held.setdefault(stem, {})[role] = tensor.float()
-    updates, misfits = {}, []
-    for stem, (part, module_path) in matched.modules.items():
-        weight = parts[part].get_submodule(module_path).weight
-        update = _update(held[stem], weight)
-        if update is not None and _fits(update, weight):
-            updates[Target(part, module_path)] = update
-        else:
-            misfits.append(stem)
-    if not updates:
-        example = next(iter(names), "nothing")
-        raise UserError(
-            "nothing in this file fits the base model",
-            str(path),
-            f"It holds {example} and {len(names) - 1} more; choose its own base.",
-        )
+    with open_tensors(path) as (file, header):
+        found = fit(header.tensors, layers_of(parts), base)
+        if not found.matched:
+            raise UserError(
+                "nothing in this file fits the base model",
+                str(path),
+                " ".join([*found.lines(), "Choose its own base."]),
+            )
+        held: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in read_finite(file, header, sorted(found.roles, key=lambda n: header.tensors[n].offsets)):
+            stem, role = found.roles[name]
+            held.setdefault(stem, {})[role] = tensor
+    config = peft_config(path, header.metadata)
+    updates, shifts = {}, {}
+    for stem, tensors in held.items():
+        part, module = found.matched[stem]
+        weight, target = parts[part].get_submodule(module).weight, Target(part, module)
+        told = with_config(tensors, target, config)
+        update, shift = _update(told, weight), shift_of(told)
+        if update is not None:
+            updates[target] = update
+        if shift is not None:
+            shifts[target] = shift
     said = header.metadata.get("ss_clip_skip", "")
-    return AdapterFile(path, updates, (*matched.unmatched, *misfits), int(said) if said in CLIP_SKIPS else None)
+    skip = int(said) if said in CLIP_SKIPS else None
+    return AdapterFile(path, updates, tuple(found.unmatched), skip, shifts, found)
 
 
-def _update(held: Mapping[str, Tensor], weight: Tensor) -> Update | None:
-    """What a layer's tensors add to a weight; None where they are of another layer's sizes."""
-    row = ADAPTERS[method_of(held)]
-    if row.formula:
-        return _whole_update(resolve(row, row.formula), held, weight)
-    down, up = held["down"], held["up"]
-    # Without alpha every client takes a scale of 1.
-    return Update(down, up * float(held["alpha"]) / down.shape[0] if "alpha" in held else up)
+def with_config(held: Held, target: Target, config: PeftConfig) -> Held:
+    """A layer's tensors with what only the file's config tells: alpha, and how PEFT's OFT turns."""
+    if "oft_R" in held and config.cayley(target.part):
+        return {**held, CAYLEY: torch.ones(())}
+    if "alpha" in held:
+        return held
+    if "lokr_w1" in held and "lokr_w2" in held:
+        scale = config.scale(target.part, target.path)
+        return held if scale is None else {**held, "lokr_w2": held["lokr_w2"] * scale}
+    rank = alpha_of(held)
+    alpha = config.alpha(target.part, target.path, int(rank)) if rank else None
+    return held if alpha is None else {**held, "alpha": torch.tensor(alpha)}
 
 
-def _whole_update(method: Any, held: Mapping[str, Tensor], weight: Tensor) -> Update | None:
-    """A matrix of any other method, as if it were a LoRA of full rank, so that it can be mixed like one."""
-    tensors = {NAMES.get(role, role): tensor for role, tensor in held.items()}
-    alpha = alpha_of(tensors)
-    tensors.pop("alpha", None)
-    try:
-        change = method.update(weight.float(), tensors, alpha).float()
-    except RuntimeError:  # torch's, for sizes that do not go together
+@torch.no_grad()
+def _update(held: Held, weight: Tensor) -> Update | None:
+    """What a layer's tensors add to a weight; None for those that add to its bias only."""
+    if not changes_weight(held):
         return None
+    if takes_factors(held):
+        return Update(*lora_halves(held, weight))
+    # As if it were a LoRA of full rank, so that it can be mixed like one.
+    change = change_of(held, weight)
     return Update(change, torch.eye(len(change)).view(len(change), -1, *[1] * (change.dim() - 2)))
 
 
-def alpha_of(tensors: Mapping[str, Tensor]) -> float:
-    """A layer's alpha; without one its rank, as every client takes a scale of 1 then; 0 where it has neither."""
-    if "alpha" in tensors:
-        return float(tensors["alpha"])
-    inner = (NAMES["down"], "hada_w1_b", "lokr_w2_b", "lokr_w1_b")
-    return next((float(len(tensors[name])) for name in inner if name in tensors), 0.0)
+def shift_of(held: Held) -> Shift | None:
+    """What a layer's tensors add to its bias, or to a norm; None for nothing."""
+    flat = {role: held[role].flatten() for role in (SHIFT, UP_BIAS, "b_norm", "w_norm") if role in held}
+    if UP_BIAS in flat:
+        flat[SHIFT] = flat.get(SHIFT, 0.0) + flat[UP_BIAS] * scale_of(held, len(held["down"]))
+    return Shift(flat.get(SHIFT, flat.get("b_norm")), flat.get("w_norm")) if flat else None
 
 
-def _fits(update: Update, weight: Tensor) -> bool:
-    same = update.down.dim() == weight.dim() and update.down.shape[1:] == weight.shape[1:]
-    return same and update.up.shape[0] == weight.shape[0] and update.up.shape[1] == update.down.shape[0]
+def _is_norm(module: nn.Module) -> bool:
+    weight = getattr(module, "weight", None)
+    return isinstance(weight, nn.Parameter) and weight.dim() == 1 and not any(True for _ in module.children())

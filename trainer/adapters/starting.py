@@ -1,23 +1,27 @@
 """Training on from an adapter file: its matrices as the start of a new run's."""
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from trainer.adapters.adapter import Adapter
+from trainer.adapters.foreign import NAMES, alpha_of
 from trainer.adapters.merged import MergedLayer
-from trainer.adapters.read import NAMES, alpha_of
+from trainer.adapters.tensors import read_finite
+from trainer.contract.catalog import ADAPTERS
 from trainer.contract.errors import UserError
-from trainer.formats.header import read_header
-from trainer.formats.kohya import match, method_of
+from trainer.formats.header import Header, open_tensors, read_header, shown
+from trainer.formats.kinds import LENGTHS, READABLE, ROWS, kind_of, title_of
+from trainer.formats.kohya import match
+from trainer.formats.names import split_names
 from trainer.protocols import Target
 
 SETTING = "adapter.start"
 NAMED = 3  # layers that a sentence names; of the rest it says how many
+READ_ONLY = {"mid", "oft_diag", "oft_R", "hada_t1", "hada_t2", "lokr_t2", ROWS, "up_bias", "diff_b"}  # not trained here
 GROWS = {"A": 0, "B": 1, "lora_down.weight": 0, "lora_up.weight": 1}  # slot -> the side that is the rank
 Held = Mapping[str, Tensor]  # by role, see `trainer.formats.kohya`
 
@@ -30,11 +34,32 @@ def check_start(path: Path, method: str) -> None:
     """
     if not path.is_file():
         raise UserError(f"there is no file {path}", SETTING, "Give the path of a .safetensors file.")
-    found = method_of({name.rpartition(".")[2] for name in read_header(path).tensors})
-    if found != method:
-        raise UserError(
-            f"{path.name} is a {found} file, and this run trains {method}", SETTING, f"Set adapter.method={found}."
-        )
+    kinds = _kinds(read_header(path).tensors)
+    if not kinds:
+        raise UserError(f"there is no adapter in {path.name}", SETTING, "See what it holds: atelier inspect.")
+    if kinds != {method}:
+        found = ", ".join(sorted(kinds))
+        fix = f"Set adapter.method={found}." if found in ADAPTERS else "Such files can be drawn with, not trained on."
+        raise UserError(f"{path.name} is a {found} file, and this run trains {method}", SETTING, fix)
+
+
+def _kinds(names: Iterable[str]) -> set[str]:
+    """The methods that a file's modules are of; what is only read here by the name that people call it."""
+    modules: dict[str, set[str]] = {}
+    for found in split_names(names).values():
+        if found is not None:
+            modules.setdefault(found[0], set()).add(found[1])
+    return {_method(roles) for roles in modules.values() if kind_of(roles)}
+
+
+def _method(roles: set[str]) -> str:
+    kind = kind_of(roles)
+    name = kind.name if kind else ""
+    if name == "lora" and LENGTHS in roles and not roles & READ_ONLY:
+        return "dora"
+    if extra := sorted(roles & READ_ONLY):
+        return f"{title_of(roles)} with {', '.join(extra)}"
+    return title_of(roles) if LENGTHS in roles or name not in ADAPTERS else name
 
 
 @torch.no_grad()
@@ -52,12 +77,12 @@ def start_from(path: Path, adapter: Adapter, layout: Mapping[str, Collection[str
     Raises:
         UserError: a layer is of a larger rank than the new one, or of other sizes; or nothing fits.
     """
-    matched = match(read_header(path).tensors, layout)
     held: dict[Target, dict[str, Tensor]] = {}
-    for name, tensor in load_file(path).items():
-        if name in matched.roles:
+    with open_tensors(path) as (file, header):
+        matched = match(header.tensors, layout)
+        for name, tensor in read_finite(file, header, _readable(header, matched.roles)):
             stem, role = matched.roles[name]
-            held.setdefault(Target(*matched.modules[stem]), {})[role] = tensor.float()
+            held.setdefault(Target(*matched.modules[stem]), {})[role] = tensor
     both = [target for target in adapter.layers if target in held]
     if not both:
         raise UserError(f"no layer of {path.name} is trained by this run", SETTING, "Choose its base and its targets.")
@@ -70,6 +95,16 @@ def start_from(path: Path, adapter: Adapter, layout: Mapping[str, Collection[str
         *_named(strange, f"in {path.name} have no trained layer here and are left out"),
         *_named(fresh, f"are not in {path.name} and start from nothing"),
     ]
+
+
+def _readable(header: Header, names: Iterable[str]) -> list[str]:
+    """The names, all of numbers that can be read. Raises UserError."""
+    for name in names:
+        info = header.tensors[name]
+        if info.dtype not in READABLE or not math.prod(info.shape):
+            problem = f"{shown(name)} is of {shown(info.dtype)} numbers in the shape {info.shape}"
+            raise UserError(problem, SETTING, "Export the file again as fp16 or fp32.")
+    return list(names)
 
 
 def _named(names: list[str], what: str) -> list[str]:

@@ -27,7 +27,7 @@ FAMILIES = {
     ),
 }
 
-_SIZE = ("adapter.alpha",)
+_SIZE = ("adapter.alpha", "adapter.alphas", "adapter.conv_alpha", "adapter.text_encoder_alpha")
 _LORA = (*_SIZE, "adapter.rslora", "adapter.init")
 ADAPTERS = {
     "lora": AdapterRow(
@@ -59,6 +59,7 @@ ADAPTERS = {
         "lokr_",
         "trainer.adapters.lokr:METHOD",
         reads=(*_SIZE, "adapter.factor"),
+        unscaled="both factors are whole, as where the rank is half of the larger one's side or more",
     ),
     "oft": AdapterRow(
         "trainer.adapters.oft:attach",
@@ -250,13 +251,15 @@ TIMESTEPS = {
     ),
 }
 
+# A1111's and ComfyUI's usual noise levels: from the first timestep to the last in equal steps, both with them.
+_EQUAL = (("timestep_spacing", "linspace"),)
 SAMPLERS = {
     "DPM++ 2M": SamplerRow(
         "diffusers:DPMSolverMultistepScheduler",
         "DPM++ 2M",
         "Good at 20 steps (arXiv 2211.01095).",
         (("algorithm_type", "dpmsolver++"), ("solver_order", 2)),
-        "Automatic",
+        "Uniform",
     ),
     "DPM++ 2M Karras": SamplerRow(
         "diffusers:DPMSolverMultistepScheduler",
@@ -265,7 +268,50 @@ SAMPLERS = {
         (("algorithm_type", "dpmsolver++"), ("solver_order", 2), ("use_karras_sigmas", True)),
         "Karras",
     ),
-    "Euler": SamplerRow("diffusers:EulerDiscreteScheduler", "Euler", "The plain first-order method.", (), "Automatic"),
+    "Euler": SamplerRow(
+        "diffusers:EulerDiscreteScheduler", "Euler", "The plain first-order method.", _EQUAL, "Automatic"
+    ),
+    "Euler a": SamplerRow(
+        "diffusers:EulerAncestralDiscreteScheduler",
+        "Euler a",
+        "Euler with new noise at every step: another picture at every number of steps.",
+        _EQUAL,
+        "Automatic",
+    ),
+    "Heun": SamplerRow(
+        "diffusers:HeunDiscreteScheduler", "Heun", "Second order, asks the model twice a step.", _EQUAL, "Automatic"
+    ),
+    "DPM++ 2M SDE": SamplerRow(
+        "diffusers:DPMSolverMultistepScheduler",
+        "DPM++ 2M SDE",
+        "DPM++ 2M with new noise at every step.",
+        (("algorithm_type", "sde-dpmsolver++"), ("solver_order", 2)),
+        "Uniform",
+    ),
+    "DPM++ 2M SDE Karras": SamplerRow(
+        "diffusers:DPMSolverMultistepScheduler",
+        "DPM++ 2M SDE",
+        "The same on Karras' noise levels.",
+        (("algorithm_type", "sde-dpmsolver++"), ("solver_order", 2), ("use_karras_sigmas", True)),
+        "Karras",
+    ),
+    "DPM++ SDE Karras": SamplerRow(
+        "diffusers:DPMSolverSinglestepScheduler",
+        "DPM++ SDE",
+        "Single steps with new noise, on Karras' noise levels.",
+        (("algorithm_type", "sde-dpmsolver++"), ("solver_order", 2), ("use_karras_sigmas", True)),
+        "Karras",
+    ),
+    "UniPC": SamplerRow(
+        "diffusers:UniPCMultistepScheduler", "UniPC", "Good at 10 steps (arXiv 2302.04867).", (), "Automatic"
+    ),
+    "LCM": SamplerRow(
+        "diffusers:LCMScheduler",
+        "LCM",
+        "4 to 8 steps at guidance 1, for bases and adapters made for it (arXiv 2310.04378).",
+        (("clip_sample", False),),
+        "Automatic",
+    ),
     "DDIM": SamplerRow(
         "diffusers:DDIMScheduler",
         "DDIM",

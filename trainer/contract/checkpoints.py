@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 TENSORS, ABOUT, MANIFEST = "state.safetensors", "state.json", "manifest.json"
@@ -34,6 +35,11 @@ def step_of(folder: Path) -> int:
 def list_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints in a run's `checkpoints/`, oldest first; whether they are whole is for `fault` to say."""
     return sorted((path for path in folder.glob(f"{PREFIX}*") if step_of(path) >= 0), key=step_of)
+
+
+def last_saved(folder: Path) -> int:
+    """The step of the last checkpoint in a run's `checkpoints/`, 0 where there is none."""
+    return max(map(step_of, list_checkpoints(folder)), default=0)
 
 
 def manifest(folder: Path) -> bytes:
@@ -70,6 +76,33 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
+def write_whole(final: Path, fill: Callable[[Path], None]) -> None:
+    """Make a checkpoint folder that is whole or not there, whenever the power goes.
+
+    Args:
+        final: its place; what is there already is replaced.
+        fill: writes the tensors and what is said about them into the folder it is given.
+
+    Raises:
+        OSError: the disk is full, or the like; and whatever `fill` raises.
+    """
+    partial = final.with_name(f".{final.name}.{os.getpid()}")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        fill(partial)
+        flush(partial / TENSORS)
+        flush(partial / ABOUT)
+        (partial / MANIFEST).write_bytes(manifest(partial))
+        flush(partial / MANIFEST)
+        flush(partial)
+        shutil.rmtree(final, ignore_errors=True)  # left there by a run that was continued from an earlier step
+        partial.rename(final)
+        flush(final.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def hand_on(old: Path, name: str, new: Path) -> bool:
     """Let a new run begin with what another has learned: its adapter, with a fresh optimiser and schedule.
 
@@ -80,13 +113,17 @@ def hand_on(old: Path, name: str, new: Path) -> bool:
 
     Returns:
         Whether there was a whole checkpoint to begin with.
+
+    Raises:
+        OSError: the disk is full, or the like.
     """
     whole = next((path for path in reversed(list_checkpoints(old)) if not fault(path)), None)
     if whole is None:
         return False
-    folder = new / folder_name(0)
-    folder.mkdir()
-    shutil.copyfile(whole / TENSORS, folder / TENSORS)
-    (folder / ABOUT).write_text(json.dumps({"step": 0, SUCCEEDS: name}), "utf-8")
-    (folder / MANIFEST).write_bytes(manifest(folder))
+
+    def fill(folder: Path) -> None:
+        shutil.copyfile(whole / TENSORS, folder / TENSORS)
+        (folder / ABOUT).write_text(json.dumps({"step": 0, SUCCEEDS: name}), "utf-8")
+
+    write_whole(new / folder_name(0), fill)
     return True

@@ -192,11 +192,20 @@ def _help(name: str) -> str:
     return section_fields(section)[key].description or ""
 
 
+def layer_of(settings: Mapping[str, Any]) -> Layer:
+    """Values by `section.key` as a layer."""
+    layer: dict[str, dict[str, Any]] = {}
+    for name, value in settings.items():
+        section, _, key = name.partition(".")
+        layer.setdefault(section, {})[key] = value
+    return layer
+
+
 def parse_assignments(assignments: Sequence[str]) -> Layer:
     """Read `section.key=value` flags; the value is TOML where it parses as such, text otherwise.
 
     Raises:
-        UserError: an assignment without `=` or without a section.
+        UserError: an assignment without `=` or without a section, or two that contradict each other.
     """
     layer: dict[str, dict[str, Any]] = {}
     for assignment in assignments:
@@ -206,7 +215,10 @@ def parse_assignments(assignments: Sequence[str]) -> Layer:
             known = KNOWN_AS.get(name.strip())
             fix = f"Here it is {known}." if known else "Example: --set training.steps=300"
             raise UserError(f"'{assignment}' is not section.key=value", "--set", fix)
-        layer.setdefault(section, {})[key] = _toml_value(text.strip())
+        values, value = layer.setdefault(section, {}), _toml_value(text.strip())
+        if values.setdefault(key, value) != value:
+            problem = f"{section}.{key} is set twice, to {values[key]!r} and to {value!r}"
+            raise UserError(problem, "--set", "Leave one of them out.")
     return layer
 
 

@@ -1,14 +1,19 @@
 """Files that are whole or not there: written beside, flushed to disk, renamed into place."""
 
 import errno
+import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
+
+import psutil
 
 from trainer.contract.errors import UserError
 
+UNFINISHED = ".tmp"  # ends the name of a file that is being written; before it stands the process that writes
 FULL = (errno.ENOSPC, errno.EDQUOT)
 T = TypeVar("T")
 
@@ -58,6 +63,23 @@ def with_room(write: Callable[[], T]) -> T:
             if waited and patience:
                 patience.over()
             return done
+
+
+def read_json(path: Path, fix: str) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    Args:
+        path: of the file.
+        fix: what to do where it is damaged.
+
+    Raises:
+        UserError: it is damaged.
+        FileNotFoundError: it is not there.
+    """
+    with suppress(ValueError):
+        if isinstance(found := json.loads(path.read_text("utf-8")), dict):
+            return found
+    raise UserError(f"{path.name} is damaged", str(path), fix)
 
 
 def append_line(path: Path, line: str) -> None:
@@ -117,7 +139,7 @@ def write_sign(path: Path, text: str) -> None:
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = unfinished(path)
     try:
         write(temporary)
         with temporary.open("rb+") as handle:
@@ -126,6 +148,19 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise storage_error(error, path) from error
+
+
+def unfinished(path: Path) -> Path:
+    """Return the hidden name beside `path` that this thread writes it under: no other one in the system has it."""
+    return path.with_name(f".{path.name}.{threading.get_native_id()}.{os.getpid()}{UNFINISHED}")
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove what processes that are gone were writing in a folder and below, when this one has written nothing yet."""
+    for path in folder.rglob(f".*{UNFINISHED}"):
+        writer = path.stem.rpartition(".")[2]
+        if path.is_file() and writer.isdigit() and (int(writer) == os.getpid() or not psutil.pid_exists(int(writer))):
+            path.unlink(missing_ok=True)
 
 
 def storage_error(error: OSError, path: Path) -> UserError:

@@ -59,7 +59,10 @@ def effective(config: "RunConfig") -> Effective:
         return Effective(rate, f"{rate:g} x what {row.title} finds")
     if "adapter.alpha" not in ADAPTERS[config.adapter.method].reads:
         return Effective(rate, f"{ADAPTERS[config.adapter.method].title} has no alpha")
-    return Effective(rate * config.adapter.scale, f"{rate:g} x {config.adapter.scale_words}")
+    made = f"{rate:g} x {config.adapter.scale_words}"
+    if (other := ADAPTERS[config.adapter.method].unscaled) and config.adapter.scale != 1:
+        made += f"; {rate:g} where {other}"
+    return Effective(rate * config.adapter.scale, made)
 
 
 def usual_rates(config: "RunConfig") -> tuple[float, float]:

@@ -8,6 +8,11 @@ from trainer.contract.config import RunConfig
 from trainer.contract.rates import effective, usual_rates
 from trainer.contract.schedules import schedule_name
 
+ROUNDS = {
+    "training.save_every": "checkpoint",
+    "sampling.every": "sample picture",
+    "validation.every": "measurement",
+}
 LEAST_STEPS = 50  # at an optimiser's own rate: of fewer one sees nothing
 
 
@@ -71,11 +76,15 @@ def _longer_than_the_run(config: RunConfig, steps: int | None) -> Iterator[Remar
     if config.schedule.warmup >= max(1, steps):
         text = f"a warm-up of {config.schedule.warmup:g} steps is all of a run of {steps}. Give fewer, or a share."
         yield Remark("schedule.warmup", text)
-    for setting, what in (("training.save_every", "checkpoint"), ("sampling.every", "sample picture")):
+    for setting, what in ROUNDS.items():
         every = str(config.value(setting))
         if every.isdecimal() and int(every) > steps:
             text = f"every {every} steps is longer than the run of {steps}: no {what} comes before its end. "
             yield Remark(setting, f"{text}Give fewer, or a share such as 20%.")
+    until = config.adapter.text_encoder_until
+    if until.isdecimal() and int(until) >= steps:
+        text = f"the run has {steps} steps, so the text encoder learns to its end. Give fewer, or a share such as 50%."
+        yield Remark("adapter.text_encoder_until", text)
 
 
 CHECKS: tuple[Callable[[RunConfig, int | None], Iterator[Remark]], ...] = (

@@ -1,14 +1,23 @@
-"""What is asked of the trainer, and what it answers: by `generate`, `sweep` and `caption`, and by the resident `serve`.
+"""What is asked of the trainer, and what it answers: by `generate`, `grid` and `caption`, and by the resident `serve`.
 
 `python -P -m trainer serve` reads one JSON object a line on standard input and writes one a line on standard output:
 
-    ->  a GenerateRequest, or {"cancel": ID}
+    ->  a GenerateRequest, a GridRequest (`trainer.contract.grids`), or {"cancel": ID}
     <-  {"id": ID, "kind": "progress", "step": 3, "steps": 40}
-        {"id": ID, "kind": "done", "files": [PNG, ...], "seconds": 1.9}
+        {"id": ID, "kind": "frames", "step": 3, "places": [0, 4], "files": [PNG, ...]}
+        {"id": ID, "kind": "picture", "place": 4, "file": PNG}
+        {"id": ID, "kind": "done", "files": [PNG, ...], "notices": [...], "seconds": 1.9}
         {"id": ID, "kind": "error", "problem": ..., "where": ..., "fix": ...}
         {"id": ID, "kind": "cancelled"}
 
-It ends when standard input is closed, so it never outlives the program that started it.
+Requests are answered in order, a cancel at once, between two denoising steps; what was finished before stays. Steps are
+counted over all pictures. Pictures are drawn together where they can be, so they are finished in another order than
+that of the request: `place` is a picture's number in it, and each is told of as soon as it is a file. `frames` come
+where the request asks for them: small pictures of those numbers, not finished yet. Each has a new name; all are gone
+when the request is answered. A grid's `done` has `sheet` too.
+
+It ends when standard input is closed, so it never outlives the program that started it, and where nothing was asked for
+half an hour (`ATELIER_IDLE_SECONDS`): then it says {"id": "", "kind": "idle"} and gives its memory back.
 
 `python -P -m trainer caption FILE` writes a `Progress` a line, as {"kind": "progress", "what": "captioning", "done": 3,
 "total": 40, ...}; its last line is the answer.
@@ -30,6 +39,13 @@ from trainer.contract.rundir import RunDir, run_of
 Model = TypeVar("Model", bound=BaseModel)
 Detail = Literal["auto", "brief", "detailed", "paragraph"]
 Put = Literal["missing", "replace", "append"]
+Factor = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
+Prompt = Annotated[str, Field(max_length=20_000)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Steps = Annotated[int, Field(ge=1, le=200)]
+Guidance = Annotated[float, Field(ge=1, le=30)]
+Size = tuple[Annotated[int, Field(ge=8, le=4096)], Annotated[int, Field(ge=8, le=4096)]]
+ClipSkip = Annotated[int, Field(ge=1, le=12)]
 
 
 class Asked(BaseModel):
@@ -38,13 +54,46 @@ class Asked(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Picture(Asked):
-    """One picture: what it shows, its seed, and a strength for each of the request's adapters."""
+class Strength(Asked):
+    """An adapter's strength where one number does not say it all.
 
-    prompt: str
-    negative: str = ""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
-    strengths: tuple[float, ...] = ()
+    Attributes:
+        unet: in the UNet.
+        text_encoder: in the text encoders; None for the same.
+        blocks: factors on that, by block: a preset such as `MIDD`, numbers in order (SD 1.x: 26 or 17, SDXL: 20 or 12),
+            or (name, factor) of some, such as `IN04`; see `trainer.formats.block_weights`.
+        start, end: the share of the denoising steps that the UNet has it for, from 0 to 1.
+    """
+
+    unet: Factor = 1.0
+    text_encoder: Factor | None = None
+    blocks: str | tuple[Factor, ...] | tuple[tuple[str, Factor], ...] = ()
+    start: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
+    end: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 1.0
+
+    @property
+    def text(self) -> float:
+        """In the text encoders, blocks aside."""
+        return self.unet if self.text_encoder is None else self.text_encoder
+
+
+class Picture(Asked):
+    """One picture: what it shows, its seed, and a strength for each of the request's adapters.
+
+    A prompt is read as A1111 reads it, see `trainer.formats.prompt`. `<lora:NAME:0.8>` in it sets the strength of the
+    request's adapter of that name for this picture, whatever `strengths` says.
+
+    Attributes:
+        steps, guidance, sampler: None: the request's.
+    """
+
+    prompt: Prompt
+    negative: Prompt = ""
+    seed: Seed = 42
+    strengths: tuple[Factor | Strength, ...] = ()
+    steps: Steps | None = None
+    guidance: Guidance | None = None
+    sampler: str | None = None
 
 
 class BaseSettings(Asked):
@@ -78,18 +127,19 @@ def base_settings(base: str, adapters: Iterable[Path]) -> tuple[BaseSettings, tu
     return BaseSettings(), tuple(notices)
 
 
-class GenerateRequest(Asked):
-    """Pictures to draw in one go.
+class Shared(Asked):
+    """What all pictures of a request have in common.
 
     Attributes:
         id: names the answer, and the files: `<out>/<id>-0.png`, `-1`, ...
         base: base model, as in `model.base`.
         opened: what else is said of it.
         adapters: adapter files; every picture has a strength for each.
-        pictures: what to draw; each may differ in everything above.
-        steps, guidance, sampler: as in the config's sampling section.
+        steps, guidance, sampler: as in the config's sampling section, of each picture that does not say otherwise.
+        rescale: share of guidance that is scaled back to the prompt's own contrast (arXiv 2305.08891, section 3.4).
+        frames: a small picture of what is there so far is sent every so many steps; 0 for none.
         size: (width, height) in pixels; None for the base's own.
-        clip_skip: text encoder layer, counted from the end; None: as the first adapter was trained.
+        clip_skip: text encoder layer, counted from the end; None: as the picture's first adapter was trained.
         out: folder for the pictures.
     """
 
@@ -97,31 +147,36 @@ class GenerateRequest(Asked):
     base: str = "demo"
     opened: BaseSettings = BaseSettings()
     adapters: tuple[str, ...] = ()
+    steps: Steps = 20
+    guidance: Guidance = 5.0
+    sampler: str = "DPM++ 2M"
+    rescale: float = Field(0.0, ge=0, le=1)
+    frames: int = Field(0, ge=0, le=200)
+    size: Size | None = None
+    clip_skip: ClipSkip | None = None
+    out: str
+
+
+class GenerateRequest(Shared):
+    """Pictures to draw in one go; each may differ in all that `Picture` has.
+
+    Attributes:
+        pictures: what to draw.
+    """
+
     pictures: tuple[Picture, ...] = Field(min_length=1, max_length=256)
-    steps: int = Field(20, ge=1, le=200)
-    guidance: float = Field(5.0, ge=1, le=30)
-    sampler: str = "DPM++ 2M"
-    size: tuple[int, int] | None = None
-    clip_skip: Annotated[int, Field(ge=1, le=12)] | None = None
-    out: str
 
+    def steps_of(self, place: int) -> int:
+        """Denoising steps of a picture."""
+        return self.pictures[place].steps or self.steps
 
-class SweepRequest(Asked):
-    """A table of one adapter: prompts down, strengths across. The picture is written to `out`."""
+    def guidance_of(self, place: int) -> float:
+        """Guidance scale of a picture."""
+        return self.pictures[place].guidance or self.guidance
 
-    base: str = "demo"
-    opened: BaseSettings = BaseSettings()
-    adapter: str
-    prompts: tuple[str, ...] = Field(min_length=1, max_length=32)
-    strengths: tuple[float, ...] = Field(min_length=1, max_length=16)
-    negative: str = ""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 42
-    steps: int = Field(20, ge=1, le=200)
-    guidance: float = Field(5.0, ge=1, le=30)
-    sampler: str = "DPM++ 2M"
-    size: tuple[int, int] | None = None
-    clip_skip: Annotated[int, Field(ge=1, le=12)] | None = None
-    out: str
+    def sampler_of(self, place: int) -> str:
+        """Sampler of a picture."""
+        return self.pictures[place].sampler or self.sampler
 
 
 class SampleRequest(Asked):
@@ -138,7 +193,7 @@ class SampleRequest(Asked):
     prompt: str = Field(min_length=1, max_length=4000)
     strengths: tuple[Annotated[float, Field(ge=-4, le=4)], ...] = Field((), max_length=9)
     negative: str | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    seed: Seed | None = None
 
 
 def parse_strengths(text: str) -> tuple[float, ...]:
@@ -202,14 +257,24 @@ class CaptionRequest(Asked):
     known_only: bool = False
 
 
+class FetchRequest(Asked):
+    """A base model to be fetched from the Hub, whole.
+
+    Attributes:
+        base: Hub id: owner/name, or owner/name/file.safetensors.
+    """
+
+    base: str
+
+
 class Progress(Asked):
     """How far a command is.
 
     Attributes:
         kind: tells it from an answer.
         what: is being done, in words.
-        done: pictures so far.
-        total: pictures in all, 0 where that is not known yet.
+        done: pictures, or bytes, so far.
+        total: in all, 0 where that is not known yet.
         picture: id of the picture that was done last.
         caption: its words.
         left: seconds that it takes yet, None while unknown.

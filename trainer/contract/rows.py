@@ -62,10 +62,12 @@ class AdapterRow(Row):
     Attributes:
         mark: how a tensor's name in a file begins that only this method has; "" for LoRA.
         formula: `module:attribute` of the `Method` that reads such a file.
+        unscaled: the layers whose update alpha does not scale, in words after "where"; "" for none.
     """
 
     mark: str = ""
     formula: str = ""
+    unscaled: str = ""
 
 
 @dataclass(frozen=True)

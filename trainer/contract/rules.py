@@ -42,6 +42,8 @@ def above(setting: str, least: float, example: float) -> Need:
 
 def shown(value: Any) -> str:
     """A value as it is written in a file or after `--set`."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f'"{name}" = {shown(own)}' for name, own in value.items()) + "}"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -112,6 +114,7 @@ SPATIAL = Need(  # convolutions may be among the layers
     "adapter.targets", "everything or paths", lambda value: AdapterSection(targets=value).spatial, "everything"
 )
 HELD = Need("validation.share", "not 0", lambda value: value != 0, "auto")
+OTHER_METHOD = Need("adapter.method", "another than lora", lambda name: name != "lora", "dora")
 BENT = tuple(name for name, row in CHOICES["objective.loss"].items() if "objective.huber_c" in row.reads)
 
 ONLY_WITH: tuple[OnlyWith, ...] = (
@@ -132,7 +135,10 @@ ONLY_WITH: tuple[OnlyWith, ...] = (
     ),
     OnlyWith("adapter.conv_rank", (SPATIAL,)),
     OnlyWith("adapter.conv_alpha", (SPATIAL,)),
+    OnlyWith("schedule.final", (Need("schedule.name", "not constant", lambda name: name != "constant", "cosine"),)),
     OnlyWith("export.ema", (above("training.ema", 0, example=0.999), AVERAGING)),
+    OnlyWith("export.plain_rank", (OTHER_METHOD,)),
+    OnlyWith("tracking.project", (among("tracking.wandb", True),)),
     OnlyWith("objective.pyramid_discount", (above("objective.pyramid_iterations", 0, example=6),)),
     OnlyWith(
         "objective.stratified",

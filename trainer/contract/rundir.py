@@ -11,7 +11,7 @@
     cache/          what is trained on, and links to latents and embeddings until the run is done
     samples/        pictures drawn while training
     checkpoints/    step-000300/ folders that a resume starts from, see `trainer.contract.checkpoints`
-    export/         finished adapter files
+    export/         NAME.safetensors, the end; NAME-s000750.safetensors, a save; NAME-best.safetensors, the chosen one
 
 After a crash and a resume some steps stand twice in events.jsonl: readers take the last value of a step and ignore a
 torn last line.
@@ -21,7 +21,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -33,7 +33,7 @@ from trainer.contract.checkpoints import hand_on
 from trainer.contract.compose import Layer, compose, from_toml, to_toml
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
-from trainer.contract.files import append_line, write_atomic, write_sign
+from trainer.contract.files import append_line, read_json, write_atomic, write_sign
 from trainer.contract.names import safe_name
 
 
@@ -121,8 +121,37 @@ class RunDir:
 
     @property
     def adapter_file(self) -> Path:
-        """The finished adapter, once the run is done."""
-        return self.path / "export" / f"{self.name}.safetensors"
+        """The finished adapter, once the run is done. Its name is one that every program takes."""
+        return self._exported("")
+
+    @property
+    def best_file(self) -> Path:
+        """The adapter that somebody chose."""
+        return self._exported("-best")
+
+    def step_file(self, step: int) -> Path:
+        """The adapter as it was after that many steps."""
+        return self._exported(f"-s{step:06d}")
+
+    def step_files(self) -> dict[int, Path]:
+        """Step -> adapter file of every save, in order."""
+        start = f"{self.adapter_file.stem}-s"
+        files = [path for path in self.adapter_file.parent.glob("*.safetensors") if path.stem.startswith(start)]
+        found = {path.stem.removeprefix(start): path for path in files}
+        return {int(step): found[step] for step in sorted(filter(str.isdecimal, found), key=int)}
+
+    def adapter_files(self) -> tuple[Path, ...]:
+        """Every adapter file there is: the chosen one, the end, it as a plain LoRA, the saves from the last on."""
+        files = (self.best_file, self.adapter_file, self.plain_file, *reversed(self.step_files().values()))
+        return tuple(path for path in files if path.is_file())
+
+    def _exported(self, ending: str) -> Path:
+        return self.path / "export" / f"{safe_name(self.name)}{ending}.safetensors"
+
+    @property
+    def plain_file(self) -> Path:
+        """The same as a plain LoRA, where the method is another (`export.plain`)."""
+        return self._exported("-lora")
 
     @property
     def log(self) -> Path:
@@ -135,20 +164,28 @@ class RunDir:
         Raises:
             UserError: this is no run folder, or its config was changed into something wrong.
         """
+        path = self.path / "config.toml"
         try:
-            return from_toml((self.path / "config.toml").read_text("utf-8"))
+            return from_toml(path.read_text("utf-8"))
         except FileNotFoundError:
             raise UserError(
                 "this is not a run folder (no config.toml)", str(self.path), "List the runs: atelier runs"
             ) from None
+        except UserError as error:
+            raise UserError(error.problem, f"{path}, {error.where}", error.fix) from None
+        except ValueError as error:
+            fix = "Put it back as it was, or start a new run: atelier train."
+            raise UserError(f"config.toml is damaged: {error}", str(path), fix) from None
 
     def status(self) -> Status:
-        """Read the status; a run whose process is gone reads as lost."""
+        """Read the status; a run whose process is gone reads as lost, and so does one whose status is damaged."""
         try:
             fields = json.loads((self.path / "status.json").read_text("utf-8"))
+            status = Status(**{**fields, "state": State(fields["state"])})
         except FileNotFoundError:
             return Status()
-        status = Status(**{**fields, "state": State(fields["state"])})
+        except (ValueError, KeyError, TypeError):
+            return Status(State.LOST, message="status.json is damaged. Resume goes on from the last save.")
         if status.state in ACTIVE and not status.alive:
             return replace(
                 status, state=State.LOST, message="The process ended without a word. Resume goes on from the last save."
@@ -170,12 +207,22 @@ class RunDir:
 
     def events(self, offset: int = 0) -> Iterator[dict[str, Any]]:
         """Yield whole events from a byte offset on; a torn last line is left for later."""
+        yield from (event for event, _ in self.located(offset))
+
+    def told(self) -> int:
+        """Bytes of the events so far: where to read on for what comes from now on."""
+        path = self.path / "events.jsonl"
+        return path.stat().st_size if path.exists() else 0
+
+    def located(self, offset: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
+        """The same, each with the offset behind it: where to read on later."""
         try:
             with (self.path / "events.jsonl").open("rb") as stream:
                 stream.seek(offset)
                 for line in stream:
+                    offset += len(line)
                     if line.endswith(b"\n") and (event := _parsed(line)):
-                        yield event
+                        yield event, offset
         except FileNotFoundError:
             return
 
@@ -196,10 +243,16 @@ class RunDir:
         path.unlink(missing_ok=True)
         return asked
 
+    def forget_request(self, what: str, before: float) -> None:
+        """Forget what was asked for before a time, in seconds since 1970."""
+        path = self.path / "requests" / what
+        if path.exists() and path.stat().st_mtime < before:
+            path.unlink(missing_ok=True)
+
     def engine(self) -> dict[str, Any]:
         """Read the engine's choices; empty before the first start."""
         path = self.path / "engine.json"
-        return json.loads(path.read_text("utf-8")) if path.exists() else {}
+        return read_json(path, "Remove that file: the engine chooses anew.") if path.exists() else {}
 
     def write_engine(self, choices: dict[str, Any]) -> None:
         """Freeze the engine's choices."""
@@ -221,9 +274,16 @@ def steps(run: RunDir) -> dict[int, dict[str, Any]]:
     return dict(sorted(found.items()))
 
 
-def create_run(home: Path, name: str, config: RunConfig) -> RunDir:
-    """Make a new run folder under `home`; a number is added where the name is taken. Nothing is ever overwritten."""
-    base = safe_name(name)[:90]  # room for a number
+def create_run(home: Path, name: str, config: RunConfig, begin: Callable[[RunDir], None] = lambda run: None) -> RunDir:
+    """Make a new run folder under `home`; a number is added where the name is taken. Nothing is ever overwritten.
+
+    Args:
+        home: data folder.
+        name: of the run.
+        config: written last: a folder without it is no run, whatever a crash left there.
+        begin: puts into the folder what the run begins with.
+    """
+    base = safe_name(name)[:80]  # room for a number, and for the step in the names of files
     runs = home / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     for number in range(1, 10_000):
@@ -235,23 +295,38 @@ def create_run(home: Path, name: str, config: RunConfig) -> RunDir:
         for folder in ("requests", "samples", "checkpoints", "export"):
             (path / folder).mkdir()
         run = RunDir(path)
-        write_atomic(path / "config.toml", to_toml(config))
+        try:
+            begin(run)
+            write_atomic(path / "config.toml", to_toml(config))
+        except (UserError, OSError):
+            shutil.rmtree(path, ignore_errors=True)
+            raise
         return run
     raise UserError(f"there are ten thousand runs called '{base}'", str(runs), "Give another --name.")
 
 
-def successor(home: Path, run: RunDir, changes: Layer) -> RunDir:
-    """Make a new run with the settings of another and some changes, that goes on from what that one has learned.
+def continued(run: RunDir, changes: Layer) -> RunConfig:
+    """The settings of a run with some changes, for a new run that goes on from it.
 
     Raises:
-        UserError: a change is not allowed, or the other run has saved nothing yet.
+        UserError: a change is not allowed, contradicts the rest, or has no effect.
     """
-    config = compose([run.config().model_dump(exclude_none=True), changes], "keep")
-    new = create_run(home, run.name, config)
-    if not hand_on(run.checkpoints, run.name, new.checkpoints):
-        shutil.rmtree(new.path)
-        raise UserError("this run has no checkpoint to go on from", run.name, "Start a new run: atelier train.")
-    return new
+    before = compose([run.config().model_dump(exclude_none=True)], "reset")
+    return compose([before.model_dump(exclude_defaults=True), changes])
+
+
+def successor(home: Path, run: RunDir, config: RunConfig) -> RunDir:
+    """Make a new run that goes on from what another has learned, see `continued`.
+
+    Raises:
+        UserError: the other run has saved nothing yet.
+    """
+
+    def begin(new: RunDir) -> None:
+        if not hand_on(run.checkpoints, run.name, new.checkpoints):
+            raise UserError("this run has no checkpoint to go on from", run.name, "Start a new run: atelier train.")
+
+    return create_run(home, run.name, config, begin)
 
 
 def find_run(home: Path, name: str) -> RunDir:
@@ -268,9 +343,9 @@ def find_run(home: Path, name: str) -> RunDir:
 
 
 def run_of(adapter: Path) -> RunDir | None:
-    """Return the run whose finished adapter a file is, by where it lies."""
+    """Return the run that an adapter file is of, by where it lies."""
     run = RunDir(adapter.parent.parent)
-    return run if adapter == run.adapter_file and (run.path / "config.toml").is_file() else None
+    return run if adapter in run.adapter_files() and (run.path / "config.toml").is_file() else None
 
 
 def list_runs(home: Path) -> list[RunDir]:

@@ -7,7 +7,7 @@ a list of what the run uses, and links to it: a resume sees what the first start
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -23,10 +23,10 @@ from trainer.pictures.buckets import Bucket
 from trainer.pictures.crops import Shown, plan
 from trainer.pictures.epochs import Share
 from trainer.pictures.gather import crop_options, gather
-from trainer.pictures.holdout import candidate, held_out
+from trainer.pictures.holdout import by_look, candidate, count, held_out
 from trainer.pictures.measure import Measured, Unusable, measure_all
 from trainer.pictures.prompts import default_prompts
-from trainer.pictures.wording import draw_texts, wordings
+from trainer.pictures.wording import draw_texts, plain_text, wordings
 from trainer.protocols import Family
 
 FORM = 4  # of the list; it changes with what a row holds
@@ -131,8 +131,8 @@ def _plan(run: RunDir, family: Family, options: DatasetSection, told: Told) -> P
     for trouble in (item.mask_trouble for item in usable if item.mask_trouble):
         run.emit("notice", text=trouble)
     shown = plan([(item.picture.entry, item.size) for item in usable], shown_as)
-    held = _held_out(run, usable)
-    texts, identity = _texts(run, usable), family.identity("vae")
+    held = _held_out(run, usable, told)
+    texts, identity = _texts(run, usable, held), family.identity("vae")
     again = len(shown_as.resolutions)
     rows = [
         replace(_row(item, planned, identity, family), texts=own, held=content(item) in held)
@@ -147,17 +147,23 @@ def content(item: Measured) -> str:
     return item.digest[:32]
 
 
-def _held_out(run: RunDir, usable: Sequence[Measured]) -> frozenset[str]:
-    """The contents that are never trained on."""
-    options = run.config().validation
-    found = held_out([candidate(item.picture, content(item)) for item in usable], options.share, options.seed)
-    if options.share not in ("auto", 0) and not found:
+def _held_out(run: RunDir, usable: Sequence[Measured], told: Told) -> frozenset[str]:
+    """The contents that are never trained on, nor anything that looks the same."""
+    options, paths = run.config().validation, {content(item): item.picture.path for item in usable}
+    if not count(len(paths), options.share):
+        return frozenset()
+    shows = by_look(paths, lambda done, total: told("comparing pictures", done, total))
+    found = held_out([candidate(item.picture, shows[content(item)]) for item in usable], options.share, options.seed)
+    if options.share != "auto" and not found:
         run.emit("notice", text="no picture can be held out: every one is the last of its concept")
-    return found
+    return frozenset(own for own, shown in shows.items() if shown in found)
 
 
-def _texts(run: RunDir, usable: Sequence[Measured]) -> list[tuple[str, ...]]:
-    """The texts of every picture; it is said where a large set leaves pictures fewer than they would have."""
+def _texts(run: RunDir, usable: Sequence[Measured], held: Collection[str]) -> list[tuple[str, ...]]:
+    """The texts of every picture; it is said where a large set leaves pictures fewer than they would have.
+
+    A held-out picture has one, its first caption as it stands, so that its loss is comparable across runs.
+    """
     config = run.config()
     most = max(1, (MOST_TOKENS if config.adapter.text_encoder else MOST_TEXTS) // max(1, len(usable)))
     said = [(item.picture.entry.captions, item.picture.wording) for item in usable]
@@ -167,7 +173,9 @@ def _texts(run: RunDir, usable: Sequence[Measured]) -> list[tuple[str, ...]]:
         run.emit("notice", text=text if most > 1 else f"{text}; shuffle, tag_dropout and wildcards do not vary")
     seed = config.training.seed
     return [
-        draw_texts(*one, seed, item.picture.key, min(most, wordings(*one)))
+        plain_text(*one, item.picture.key)
+        if content(item) in held
+        else draw_texts(*one, seed, item.picture.key, min(most, wordings(*one)))
         for item, one in zip(usable, said, strict=True)
     ]
 
@@ -199,6 +207,7 @@ def _row(item: Measured, shown: Shown, identity: str, family: Family) -> CachedP
         views=tuple(views),
         mask_digest=item.mask_digest,
         share=picture.share,
+        trigger=picture.wording.trigger,
     )
 
 

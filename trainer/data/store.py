@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from trainer.contract.files import storage_error, system_error, with_room
+from trainer.contract.files import storage_error, system_error, unfinished, with_room
 from trainer.contract.latents import shelf_of
 from trainer.contract.rundir import RunDir
 
@@ -114,7 +114,7 @@ def write_entry(path: Path, tensors: Tensors) -> None:
 
 
 def _write(path: Path, tensors: Tensors) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = unfinished(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, {"digest": _sum(tensors)})

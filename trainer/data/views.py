@@ -48,6 +48,7 @@ class CachedPicture:
         views: its crops; where it may be mirrored, each followed by its mirror image.
         mask_digest: SHA-256 of the mask's file.
         held: whether it is held out, see `trainer.pictures.holdout`.
+        trigger: word that calls it.
     """
 
     key: str
@@ -67,6 +68,7 @@ class CachedPicture:
     mask_digest: str = ""
     share: Share | None = None
     held: bool = False
+    trigger: str = ""
 
     @property
     def turn(self) -> Turn:

@@ -11,13 +11,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from trainer.contract.files import write_atomic
-from trainer.export.kohya import Layout, Tensors
+from trainer.export.kohya import Layout, Tensors, filled_up
 from trainer.formats.clients.report import PROOF_SUFFIX, report
 from trainer.formats.header import body_sha256
 from trainer.formats.kohya import match
 from trainer.protocols import Target
 
-_FILE_NAMES = {"down": "lora_down.weight", "up": "lora_up.weight"}  # the reader's roles -> as methods call them
+_DOWN, _UP = "lora_down.weight", "lora_up.weight"
+_FILE_NAMES = {"down": _DOWN, "up": _UP}  # the reader's roles -> as methods call them
 _DOUBTFUL = 0.05  # relative error of an update that can be seen
 
 
@@ -81,7 +82,7 @@ def prove(path: Path, adapter: Tensors, layout: Layout) -> Proof:
         found = held.get(target)
         if found is None:
             continue
-        kept = {name: tensor.float().cpu() for name, tensor in trained.items()}
+        kept = _of_size({name: tensor.float().cpu() for name, tensor in trained.items()}, found)
         error = _error(kept, found)
         if error > largest or math.isnan(error):
             largest, at = error, f"{target.part} {target.path}"
@@ -91,16 +92,33 @@ def prove(path: Path, adapter: Tensors, layout: Layout) -> Proof:
     return Proof(len(adapter.keys() & held.keys()), len(adapter.keys() - held.keys()), largest, at, flushed, values)
 
 
-def write_report(path: Path, adapter: Tensors, layout: Layout) -> list[str]:
-    """Write what was measured beside an exported file, and return a line for everything that a person should know."""
-    proof = prove(path, adapter, layout)
-    content = {"hash": body_sha256(path), "round_trip": proof.as_dict()}
+def write_report(path: Path, adapter: Tensors, layout: Layout, digest: str = "") -> list[str]:
+    """Write what was measured beside an exported file, and return a line for everything that a person should know.
+
+    Args:
+        path: of the file.
+        adapter: what was exported.
+        layout: module paths of every part.
+        digest: SHA-256 of the file's tensors, where it is known already.
+    """
+    proof, digest = prove(path, adapter, layout), digest or body_sha256(path)
+    content = {"hash": digest, "round_trip": proof.as_dict()}
     write_atomic(path.with_suffix(PROOF_SUFFIX), json.dumps(content, indent=2).encode())
-    return [*proof.lines(), *report(path).warnings()]
+    return [*proof.lines(), *report(path, digest=digest).warnings()]
+
+
+def _of_size(trained: dict[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What was trained, with the rank that the file has: files fill ranks up with zeros where readers need it."""
+    if not trained.keys() & found.keys() >= {_DOWN, _UP}:
+        return trained
+    rank = len(found[_DOWN])
+    alpha = trained["alpha"] * (rank / len(trained[_DOWN]))  # over that rank the same scale
+    down, up = filled_up(trained[_DOWN], trained[_UP], rank)
+    return {**trained, _DOWN: down, _UP: up, "alpha": alpha}
 
 
 def _error(trained: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> float:
-    if {"lora_down.weight", "lora_up.weight"} <= trained.keys() and "dora_scale" not in trained:
+    if {_DOWN, _UP} <= trained.keys() and "dora_scale" not in trained:
         return _update_error(trained, found)
     errors = (_relative(trained[name], found[name]) for name in trained.keys() & found.keys())
     return max(errors, default=0.0)
@@ -125,9 +143,9 @@ def _update_error(trained: Mapping[str, Tensor], found: Mapping[str, Tensor]) ->
 
 def _halves(held: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Up with the scale in it [O, R], and down [R, I...]."""
-    down = held["lora_down.weight"].double().flatten(1)
+    down = held[_DOWN].double().flatten(1)
     scale = float(held["alpha"]) / len(down) if "alpha" in held else 1.0
-    return held["lora_up.weight"].double().flatten(1) * scale, down
+    return held[_UP].double().flatten(1) * scale, down
 
 
 def _inner(up: Tensor, down: Tensor, other_up: Tensor, other_down: Tensor) -> float:

@@ -12,6 +12,8 @@ from torch import Tensor
 from trainer.families.text_encoder import TextEncoder
 from trainer.formats.vocabulary import Tokenizer
 
+LEAST_MEAN = 1e-4  # of the standard deviation: a mean nearer to 0 is rounding, and a ratio of two such is anything
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -46,13 +48,16 @@ def too_long(tokenizer: Tokenizer, text: str, limit: int) -> bool:
     return len(tokenizer.ids(text)) > limit * tokenizer.room
 
 
-def encode(encoder: TextEncoder, tokens: Tensor, reading: Reading) -> tuple[Tensor, Tensor]:
+def encode(
+    encoder: TextEncoder, tokens: Tensor, reading: Reading, weights: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Read one encoder.
 
     Args:
         encoder: a CLIP text model.
         tokens: [B, N, M] on the encoder's device.
         reading: which layer.
+        weights: [B, N, M], how much each token counts, see `emphasised`; None for all alike.
 
     Returns:
         [B, N x M, D] hidden states, chunk after chunk, and [B, P] pooled text of the first chunk (P = 0 for an encoder
@@ -62,7 +67,24 @@ def encode(encoder: TextEncoder, tokens: Tensor, reading: Reading) -> tuple[Tens
     hidden, pooled = encoder(tokens.flatten(0, 1), reading.skip)
     if reading.normed:
         hidden = encoder.final_layer_norm(hidden)
+    if weights is not None:
+        hidden = emphasised(hidden, weights.flatten(0, 1))
     return hidden.reshape(batch, -1, hidden.shape[-1]), pooled.view(batch, chunks, -1)[:, 0]
+
+
+def emphasised(hidden: Tensor, weights: Tensor) -> Tensor:
+    """Multiply what is said of each token, and keep the mean over a chunk, as A1111's "Original" emphasis does.
+
+    Args:
+        hidden: [B, M, D].
+        weights: [B, M]; a text whose weights are all 1 comes out as it is, bit for bit.
+    """
+    louder = hidden.float() * weights.to(hidden.device)[..., None]
+    before, after = (said.mean((1, 2), keepdim=True) for said in (hidden.float(), louder))
+    least = LEAST_MEAN * hidden.float().std((1, 2), keepdim=True)
+    kept = torch.where(torch.minimum(before.abs(), after.abs()) > least, before / after, 1.0)
+    plain = (weights == 1).all(1).to(hidden.device)[:, None, None]
+    return torch.where(plain, hidden, (louder * kept).to(hidden.dtype))
 
 
 def _chunked(tokenizer: Tokenizer, ids: list[int], chunks: int) -> list[list[int]]:

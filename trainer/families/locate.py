@@ -11,17 +11,9 @@ from trainer.device import Engine
 from trainer.families.checkpoint import CheckpointSource
 from trainer.families.source import FolderSource, Source
 from trainer.formats.bases import ALLOWED, HUB_ID, WHERE, describe_base, find_base
-from trainer.formats.hub import Sought, hub_error
+from trainer.formats.hub import HUB_DUPLICATES, HUB_FILES, Sought, hub_error
 from trainer.protocols import Family
 
-# Of a diffusers repository: the folders of a pipeline, in safetensors. The same weights lie there up to five times:
-# as pickles, in half precision, with or without EMA, for other runtimes, and as one file at the root.
-HUB_FILES = [
-    "model_index.json",
-    *(f"{part}/{name}" for part in ("unet", "vae", "text_encoder*") for name in ("*.json", "*.safetensors")),
-    *(f"{part}/*" for part in ("scheduler", "tokenizer*")),
-]
-HUB_DUPLICATES = ["*.fp16.*", "*.fp16-*", "*.non_ema.*", "*openvino*", "*.bin", "*.msgpack", "*.onnx*"]
 PIN = "model.revision"
 
 

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from trainer.adapters.sizes import chosen
 from trainer.attention import Shape, attend_for
 from trainer.contract.config import ModelSection
 from trainer.contract.errors import UserError
@@ -26,24 +25,13 @@ from trainer.families.clip import Reading, encode, tokenize, too_long
 from trainer.families.parts import CPU, hollow
 from trainer.families.source import Source
 from trainer.families.vae import load_vae, vae_files
+from trainer.formats.needs import kept_bytes
+from trainer.formats.sizes import chosen
+from trainer.formats.targets import STORED, TEXT_TARGETS, UNET_TARGETS, ends_with
 from trainer.protocols import Posterior, Target, Text
 from trainer.weights.layers import FrozenLayer, keep_no_inputs, layers, store, stored_bytes
 from trainer.weights.streaming import PLACES, stream
 
-ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
-FEED_FORWARD = ("ff.net.0.proj", "ff.net.2")
-PROJECTIONS = ("proj_in", "proj_out")
-CONVOLUTIONS = ("conv1", "conv2", "conv_shortcut", "time_emb_proj", "downsamplers.0.conv", "upsamplers.0.conv")
-UNET_TARGETS = {
-    "query+value": ("to_q", "to_v"),  # arXiv 2106.09685, section 4.2
-    "attention": ATTENTION,
-    "attention+ff": ATTENTION + FEED_FORWARD,
-    "transformer": ATTENTION + FEED_FORWARD + PROJECTIONS,  # what kohya trains: 192 modules of an SD 1.5, 722 of an XL
-    "everything": ATTENTION + FEED_FORWARD + PROJECTIONS + CONVOLUTIONS,  # as kohya with a conv_dim
-}
-# What may be stored in fewer bits; the layers around them are small, and what they get wrong reaches everything.
-STORED = ("down_blocks", "mid_block", "up_blocks")
-TEXT_TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 TEXT_TOKENS = 77  # of a chunk of CLIP's
 TILE = 32  # latent pixels: side of what the VAE works on where memory is short
 DEMO_NAME = "lora-atelier-demo"
@@ -57,29 +45,23 @@ class Kind:
         encoders: parts that read the caption; their hidden states stand side by side.
         reading: which layer of them the base was trained on.
         versions: prediction type -> kohya's name of the base.
-        kept: rung of the memory ladder -> KiB that the UNet keeps for the backward pass, for each latent pixel. From
-            whole runs on an H200 in bf16, rank 16; `half` lies between them.
         pooled: whether the UNet is also told the pooled text and the sizes of the crop.
     """
 
     encoders: tuple[str, ...]
     reading: Reading
     versions: dict[str, str]
-    kept: dict[str, int]
     pooled: bool = False
 
 
-KEPT = {"none": 210, "half": 133, "full": 56}
-KEPT_XL = {"none": 340, "half": 192, "full": 44}
 KINDS = {
-    "sd1": Kind(("text_encoder",), Reading(1, True), {"epsilon": "sd_v1", "v_prediction": "sd_v1_v"}, KEPT),
+    "sd1": Kind(("text_encoder",), Reading(1, True), {"epsilon": "sd_v1", "v_prediction": "sd_v1_v"}),
     # OpenCLIP's second last layer; the files that everyone has leave the last one out
-    "sd2": Kind(("text_encoder",), Reading(1, True), {"epsilon": "sd_v2", "v_prediction": "sd_v2_v"}, KEPT),
+    "sd2": Kind(("text_encoder",), Reading(1, True), {"epsilon": "sd_v2", "v_prediction": "sd_v2_v"}),
     "sdxl": Kind(
         ("text_encoder", "text_encoder_2"),
         Reading(2, False),
         {"epsilon": "sdxl_base_v1-0", "v_prediction": "sdxl_base_v1-0"},
-        KEPT_XL,
         pooled=True,
     ),
 }
@@ -233,10 +215,12 @@ class StableDiffusion:
         """See `Family`."""
         return any(too_long(tokenizer, text, limit) for tokenizer in self.tokenizers)
 
-    def encode_tokens(self, tokens: Tensor) -> Text:
+    def encode_tokens(self, tokens: Tensor, weights: Tensor | None = None) -> Text:
         """See `Family`. The pooled text is that of the last encoder."""
         tokens = tokens.to(self.engine.device)
-        said = [encode(self.part(name), tokens[:, index], self.reading) for index, name in enumerate(self.encoders)]
+        each = [None] * len(self.encoders) if weights is None else weights.unbind(1)
+        parts = zip(self.encoders, tokens.unbind(1), each, strict=True)
+        said = [encode(self.part(name), own, self.reading, weight) for name, own, weight in parts]
         hidden = torch.cat([own for own, _ in said], dim=-1) if len(said) > 1 else said[0][0]
         return Text(hidden, said[-1][1])
 
@@ -316,7 +300,7 @@ class StableDiffusion:
     def kept_bytes(self, share: str) -> float:
         """See `Family`."""
         more = 1.0 if self.engine.kernels == "triton" else 1.2
-        return self.kind.kept[share] * 1024.0 * more * self.engine.dtype.itemsize / 2
+        return kept_bytes(self.source.facts.family, share, self.engine.dtype.itemsize) * more
 
     def unet_bytes(self, base: str) -> int:
         """See `Family`."""
@@ -386,9 +370,8 @@ def _modules(root: nn.Module | None) -> list[str]:
 
 
 def _paths(root: nn.Module, endings: Sequence[str]) -> list[str]:
-    suffixes = tuple(f".{ending}" for ending in endings)
     return [
         path
         for path, module in root.named_modules()
-        if path.endswith(suffixes) and isinstance(module, nn.Linear | nn.Conv2d | FrozenLayer)
+        if ends_with(path, endings) and isinstance(module, nn.Linear | nn.Conv2d | FrozenLayer)
     ]

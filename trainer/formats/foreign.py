@@ -22,6 +22,7 @@ from trainer.contract.errors import UserError
 from trainer.contract.rules import clashes, idle
 from trainer.formats.block_sizes import by_path
 from trainer.formats.header import read_header
+from trainer.formats.recipe import read_recipe
 from trainer.formats.sd_scripts import (
     ALIASES,
     ARGUMENTS,
@@ -38,6 +39,9 @@ from trainer.formats.sd_scripts import (
     truth,
 )
 
+SUFFIX = ".safetensors"
+FIXED_TEXT = ("cache_text_encoder_outputs", "cache_text_encoder_outputs_to_disk")  # so it is not trained
+IN_METADATA = "num_train_images"  # is said in an adapter's metadata and in no config
 LARGEST = 2**22  # bytes of a file of settings
 NETWORK, OPTIMIZER = "network_args", "optimizer_args"  # options that are lists of name=value
 UNREADABLE = "this value cannot be read"
@@ -111,12 +115,16 @@ class _Found:
 
 
 def read_foreign(path: Path) -> Foreign:
-    """Read settings from a kohya .toml or .json, or from an adapter's .safetensors.
+    """Read settings from a kohya .toml or .json, or from an adapter's .safetensors: one of ours has them all.
 
     Raises:
         UserError: it is none of these, or nothing in it is known.
     """
-    found = translate(_values(path))
+    metadata = read_header(path).metadata if path.suffix.lower() == SUFFIX else {}
+    if own := read_recipe(metadata):
+        layer, left = own
+        return Foreign(_layer(layer), tuple((setting, setting, made) for setting, made in layer.items()), left)
+    found = translate(_told_of_training(path) if path.suffix.lower() == SUFFIX else _values(path))
     if not found.taken:
         fix = "Give a config of kohya's sd-scripts or kohya_ss (.toml, .json), or a LoRA file with ss_ metadata."
         raise UserError("no setting in this file is known here", str(path), fix)
@@ -140,7 +148,7 @@ def translate(values: Mapping[str, Any]) -> Foreign:
             _row(found, name, option)
         elif option not in HEEDED and not name.startswith(f"{OPTIMIZER}.") and not _decides(option, found.values[name]):
             found.refuse(name, LEFT.get(option, UNKNOWN))
-    for step in (_default_alpha, _dora, _blocks, _optimizer, _one_length, _clashing, _without_effect):
+    for step in (_default_alpha, _text_encoder, _dora, _blocks, _optimizer, _one_length, _clashing, _without_effect):
         step(found)
     settings = {setting: made for setting, (_, made) in found.taken.items()}
     taken = tuple((name, setting, made) for setting, (name, made) in found.taken.items())
@@ -261,10 +269,20 @@ def _unfit(optimizer: str, name: str, value: Any) -> str:
     return "" if fits else UNREADABLE
 
 
+def _text_encoder(found: _Found) -> None:
+    """sd-scripts trains the text encoders unless it is told not to."""
+    said = found.says("adapter.text_encoder") is not None or any(name in found.values for name in FIXED_TEXT)
+    if "network_dim" in found.values and not said:
+        found.take("network_train_unet_only, not said and so off", {"adapter.text_encoder": True})
+
+
 def _one_length(found: _Found) -> None:
-    """sd-scripts lets epochs overrule steps."""
+    """sd-scripts lets epochs overrule steps; in a file's metadata steps are what was done, epochs are rounded."""
     if "training.epochs" in found.taken and "training.steps" in found.taken:
-        found.drop("training.steps", "the number of epochs says the length")
+        if IN_METADATA in found.values:
+            found.drop("training.epochs", "the number of steps says the length")
+        else:
+            found.drop("training.steps", "the number of epochs says the length")
 
 
 def _clashing(found: _Found) -> None:
@@ -289,11 +307,19 @@ def _layer(settings: Settings) -> dict[str, dict[str, Any]]:
     return layer
 
 
+def _told_of_training(path: Path) -> dict[str, Any]:
+    """Names and values of an adapter's metadata. Tables, such as how often each tag was used, are no options."""
+    header = read_header(path)
+    told = {key[3:]: literal(value) for key, value in header.metadata.items() if key.startswith("ss_")}
+    tables = {name for name, value in told.items() if isinstance(value, Mapping) and name not in (NETWORK, OPTIMIZER)}
+    values = {name: str(value) if name in tables else value for name, value in told.items()}
+    trains_text = any(name.startswith(("lora_te", "text_encoder")) for name in header.tensors)
+    adds = "network_dim" in values and not trains_text
+    return {**values, "network_train_unet_only": True} if adds else values
+
+
 def _values(path: Path) -> dict[str, Any]:
     """Names and values of a file."""
-    if path.suffix.lower() == ".safetensors":
-        metadata = read_header(path).metadata
-        return {key[3:]: literal(value) for key, value in metadata.items() if key.startswith("ss_")}
     try:
         if path.stat().st_size > LARGEST:
             raise UserError("this is too large for a file of settings", str(path), "Give a .toml or .json config.")

@@ -1,8 +1,25 @@
-"""What can go wrong with the Hub, as sentences."""
+"""The Hub: what is fetched of a base model, where it lies on this machine, and what can go wrong, as sentences."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from trainer.contract.errors import UserError
+
+# Of a diffusers repository: the folders of a pipeline, in safetensors. The same weights lie there up to five times:
+# as pickles, in half precision, with or without EMA, for other runtimes, and as one file at the root.
+HUB_FILES = [
+    "model_index.json",
+    *(f"{part}/{name}" for part in ("unet", "vae", "text_encoder*") for name in ("*.json", "*.safetensors")),
+    *(f"{part}/*" for part in ("scheduler", "tokenizer*")),
+]
+HUB_DUPLICATES = ["*.fp16.*", "*.fp16-*", "*.non_ema.*", "*openvino*", "*.bin", "*.msgpack", "*.onnx*"]
+
+
+def hub_cache() -> Path:
+    """The folder that everything from the Hub is kept in."""
+    from huggingface_hub import constants  # noqa: PLC0415 - only where it is asked for
+
+    return Path(constants.HF_HUB_CACHE)
 
 
 @dataclass(frozen=True)
@@ -24,14 +41,14 @@ class Sought:
     allowed: str
 
 
-def hub_error(error: Exception, sought: Sought) -> UserError:
-    """The Hub's errors as sentences; the first row that fits counts, since some are kinds of others."""
+def _sentences(sought: Sought) -> tuple[tuple[type[Exception], str, str, str], ...]:
+    """(kind of error, problem, where, fix); the first that fits counts, since some are kinds of others."""
     from huggingface_hub import errors  # noqa: PLC0415 - half a second to import
 
     name, where = sought.name, sought.where
     token = "`hf auth login` with an account that may read it, or set HF_TOKEN"
     repository = "/".join(name.split("/")[:2])
-    rows = (
+    return (
         (
             errors.GatedRepoError,
             f"'{name}' on the Hub is gated: its owner gives access on request",
@@ -57,6 +74,12 @@ def hub_error(error: Exception, sought: Sought) -> UserError:
             "Check the file's name on the page of the repository (Files and versions).",
         ),
         (
+            errors.OfflineModeIsEnabled,
+            f"'{name}' is not on this machine, or not all of it, and HF_HUB_OFFLINE keeps everything from the Hub",
+            where,
+            "Start again without HF_HUB_OFFLINE; or give a folder or a file.",
+        ),
+        (
             errors.LocalEntryNotFoundError,
             f"'{name}' is not on this machine, or not all of it, and the Hub cannot be reached",
             where,
@@ -64,10 +87,16 @@ def hub_error(error: Exception, sought: Sought) -> UserError:
             f"reaches the Hub, this makes the folder: hf download {repository} --local-dir FOLDER",
         ),
     )
-    for kind, problem, place, fix in rows:
+
+
+def hub_error(error: Exception, sought: Sought) -> UserError:
+    """An error of the Hub's as a sentence."""
+    for kind, problem, place, fix in _sentences(sought):
         if isinstance(error, kind):
             return UserError(problem, place, fix)
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return UserError(
-        f"'{name}' could not be fetched from the Hub: {reason}", where, f"Try again later. {sought.allowed}"
+        f"'{sought.name}' could not be fetched from the Hub: {reason}",
+        sought.where,
+        f"Try again later. {sought.allowed}",
     )

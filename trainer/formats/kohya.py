@@ -5,14 +5,16 @@ SDXL that is SGM's block names and numbered text encoders: under diffusers' bloc
 knows the file by one layer only. The reader also takes those, and the names of diffusers and PEFT.
 """
 
-import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from trainer.contract.catalog import ADAPTERS
+from trainer.formats.kinds import Role, kind_of
+from trainer.formats.names import split_name, split_names
 from trainer.formats.sgm import sgm_paths
 
-Role = str  # "down", "up", "alpha"; of other methods what stands behind the module's name
+__all__ = ["Matched", "Module", "Role", "match", "method_of", "module_names", "split_name", "used_of"]
+
 Module = tuple[str, str]  # part (`unet`, `text_encoder`, `text_encoder_2`), module path in that part
 
 DOWN, UP, ALPHA = ".lora_down.weight", ".lora_up.weight", ".alpha"
@@ -23,39 +25,16 @@ _WRITTEN = {"unet": "lora_unet_", "text_encoder": "lora_te_"}
 _WRITTEN_SDXL = {"unet": "lora_unet_", "text_encoder": "lora_te1_", SECOND: "lora_te2_"}
 # What may stand before a path, dots as underscores. PEFT saves a model by itself, without saying which it is.
 _READ = {
-    "unet": ("lora_unet_", "lycoris_", "unet_", ""),
-    "text_encoder": ("lora_te_", "lora_te1_", "text_encoder_", ""),  # some trainers number the encoder of an SD 1.x too
-    SECOND: ("lora_te2_", "text_encoder_2_"),
-}
-_ROLES: dict[str, Role] = {
-    DOWN: "down",
-    UP: "up",
-    ALPHA: "alpha",
-    ".lora_A.weight": "down",  # PEFT, and diffusers since 0.22
-    ".lora_B.weight": "up",
-    ".lora_A.default.weight": "down",  # a PEFT state dict with the adapter's name left in
-    ".lora_B.default.weight": "up",
-    ".lora.down.weight": "down",  # diffusers before that
-    ".lora.up.weight": "up",
-    ".lora_linear_layer.down.weight": "down",
-    ".lora_linear_layer.up.weight": "up",
-}
-_KRON = {"alpha", "lokr_t2"}
-# What a layer's update needs, method by method -> what may stand beside it.
-_WHOLE: tuple[tuple[frozenset[Role], frozenset[Role]], ...] = tuple(
-    (frozenset(needed), frozenset(beside))
-    for needed, beside in (
-        ({"down", "up"}, {"alpha", "dora_scale"}),
-        ({"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"}, {"alpha", "hada_t1", "hada_t2"}),
-        ({"lokr_w1", "lokr_w2"}, _KRON),
-        ({"lokr_w1", "lokr_w2_a", "lokr_w2_b"}, _KRON),
-        ({"lokr_w1_a", "lokr_w1_b", "lokr_w2"}, _KRON),
-        ({"lokr_w1_a", "lokr_w1_b", "lokr_w2_a", "lokr_w2_b"}, _KRON),
-        ({"oft_blocks"}, {"alpha", "rescale"}),
-    )
-)
-_OTHERS = frozenset().union(*(needed | beside for needed, beside in _WHOLE)) - {"down", "up", "alpha"}
-_PROCESSOR = re.compile(r"\.processor\.to_(q|k|v|out)_lora\.(down|up)\.weight$")  # the oldest form of diffusers
+    "unet": ("lora_unet_", "oft_unet_", "lycoris_", "lycoris_unet_", "unet_", "diffusion_model_",
+             "model_diffusion_model_", "lora_unet_model_diffusion_model_", ""),
+    "text_encoder": ("lora_te_", "lora_te1_", "lycoris_", "lycoris_text_encoder_", "lycoris_te_", "lycoris_te1_",
+                     "text_encoder_", "clip_l_", "clip_h_", "text_encoders_clip_l_transformer_",
+                     "text_encoders_clip_h_transformer_", "cond_stage_model_transformer_",
+                     "conditioner_embedders_0_transformer_", ""),  # some number the encoder of an SD 1.x too
+    SECOND: ("lora_te2_", "lycoris_te2_", "lycoris_text_encoder_2_", "text_encoder_2_", "clip_g_",
+             "text_encoders_clip_g_transformer_"),
+}  # fmt: skip
+_PEFT = "base_model.model."
 
 
 @dataclass(frozen=True)
@@ -66,11 +45,13 @@ class Matched:
         modules: kohya name of a module -> (part, module path in that part); only modules with all they need.
         roles: tensor name -> (kohya name of its module, what it is there).
         unmatched: tensor names that no module takes; what they hold is not used.
+        halves: those of them whose module there is: parts are missing, or it does not take them beside the others.
     """
 
     modules: dict[str, Module]
     roles: dict[str, tuple[str, Role]]
     unmatched: tuple[str, ...]
+    halves: tuple[str, ...] = ()
 
 
 def module_names(modules: Mapping[str, Collection[str]]) -> dict[Module, str]:
@@ -101,8 +82,7 @@ def match(names: Iterable[str], modules: Mapping[str, Collection[str]]) -> Match
     roles: dict[str, tuple[str, Role]] = {}
     held: dict[tuple[str, Role], str] = {}
     unmatched = []
-    for name in names:
-        place = _place(name, known)
+    for name, place in _places(names, known):
         if place is None or place in held:
             unmatched.append(name)
         else:
@@ -113,16 +93,16 @@ def match(names: Iterable[str], modules: Mapping[str, Collection[str]]) -> Match
     for module, role in held:
         found.setdefault(module, set()).add(role)
     used = {module: used_of(there) for module, there in found.items()}
-    unmatched += [name for name, (module, role) in roles.items() if role not in used[module]]
+    halves = tuple(name for name, (module, role) in roles.items() if role not in used[module])
     roles = {name: place for name, place in roles.items() if place[1] in used[place[0]]}
     targets = {name: module for module, name in written.items()}
-    return Matched({name: targets[name] for name, _ in roles.values()}, roles, tuple(unmatched))
+    return Matched({name: targets[name] for name, _ in roles.values()}, roles, (*unmatched, *halves), halves)
 
 
 def used_of(found: Collection[Role]) -> frozenset[Role]:
-    """What of a module's tensors makes its update: of one method only; nothing where some are missing."""
-    there = set(found)
-    return next((needed | beside for needed, beside in _WHOLE if needed <= there), frozenset())
+    """What of a module's tensors makes its update: of one kind only; nothing where some are missing."""
+    kind = kind_of(found)
+    return kind.used if kind else frozenset()
 
 
 def method_of(roles: Iterable[Role]) -> str:
@@ -132,24 +112,11 @@ def method_of(roles: Iterable[Role]) -> str:
     return next(marked, "lora")
 
 
-def split_name(name: str) -> tuple[str, Role] | None:
-    """Return (what stands before the suffix, role) of an adapter tensor's name, or None for any other name."""
-    old = _PROCESSOR.search(name)
-    if old:
-        layer = "to_out.0" if old[1] == "out" else f"to_{old[1]}"
-        return f"{name[: old.start()]}.{layer}", "down" if old[2] == "down" else "up"
-    for suffix, role in _ROLES.items():
-        if name.endswith(suffix):
-            return name.removesuffix(suffix), role
-    stem, _, role = name.rpartition(".")
-    return (stem, role) if role in _OTHERS else None
-
-
-def _place(name: str, known: Mapping[str, str]) -> tuple[str, Role] | None:
-    """Return (kohya name of the module, role) of one tensor, or None where nothing known takes it."""
-    found = split_name(name)
-    module = known.get(_flat(found[0].removeprefix("base_model.model."))) if found else None
-    return (module, found[1]) if found and module else None
+def _places(names: Iterable[str], known: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, Role] | None]]:
+    """Yield each name with (kohya name of the module, role), or None where nothing known takes it."""
+    for name, found in split_names(names).items():
+        module = known.get(_flat(found[0].replace(_PEFT, ""))) if found else None
+        yield name, (module, found[1]) if found and module else None
 
 
 def _known(modules: Mapping[str, Collection[str]], written: Mapping[Module, str]) -> dict[str, str]:
@@ -164,12 +131,28 @@ def _known(modules: Mapping[str, Collection[str]], written: Mapping[Module, str]
 
 def _spellings(modules: Mapping[str, Collection[str]]) -> dict[Module, tuple[str, str]]:
     """Return the two forms of each module's path that are in use, first the one that is written."""
-    sgm = sgm_paths(modules.get("unet", ())) if SECOND in modules else {}
+    unet = _sgm(modules.get("unet", ()), SECOND in modules)
+    written_so = SECOND in modules
     return {
-        (part, path): (sgm.get(path, path), path) if part == "unet" else _text_spellings(path)
+        (part, path): _unet_spellings(path, unet, written_so) if part == "unet" else _text_spellings(path)
         for part, paths in modules.items()
         for path in paths
     }
+
+
+def _sgm(paths: Collection[str], needed: bool) -> dict[str, str]:
+    """SGM's paths of a UNet's modules; {} for a part of a UNet, which has none, where they are not needed."""
+    try:
+        return sgm_paths(paths)
+    except KeyError:
+        if needed:
+            raise
+        return {}
+
+
+def _unet_spellings(path: str, sgm: Mapping[str, str], written_so: bool) -> tuple[str, str]:
+    other = sgm.get(path, path)
+    return (other, path) if written_so else (path, other)
 
 
 def _text_spellings(path: str) -> tuple[str, str]:

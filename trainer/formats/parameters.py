@@ -6,7 +6,7 @@ of settings. It goes under the key `parameters` in a PNG, and in EXIF `UserComme
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TypeVar
@@ -16,7 +16,8 @@ from trainer.contract.errors import UserError
 _Number = TypeVar("_Number", int, float)
 _NEGATIVE = "Negative prompt:"
 _SETTING = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')  # as A1111 has it
-_TAG = re.compile(r"\s*<lora:([^:<>]+):([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))>")
+_DECIMAL = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)"
+_TAG = re.compile(rf"\s*<lora:([^:<>]+):({_DECIMAL})(?::({_DECIMAL}))?>")
 _LEAST_SETTINGS = 3  # with fewer, A1111 takes the last line for a part of the prompt
 
 
@@ -28,11 +29,13 @@ class LoraUse:
         name: as in the prompt; `trainer.contract.names.safe_name` makes one that every program takes.
         strength: factor on its effect, 1 for the trained one.
         hash: SHA-256 of its weights (`header.body_sha256`); 12 digits are written, "" for none.
+        unet: factor on its effect in the UNet, where it is another; `strength` is the text encoder's then.
     """
 
     name: str
     strength: float = 1.0
     hash: str = ""
+    unet: float | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,11 @@ def format_parameters(generation: Generation) -> str:
     return "\n".join(part for part in (prompt, f"{_NEGATIVE} {negative}" if negative else "", last) if part)
 
 
+def with_settings(text: str, settings: Mapping[str, str]) -> str:
+    """The same text with more settings at its end, as scripts write them; readers pass over what they do not know."""
+    return ", ".join([text, *(f"{key}: {_quoted(value)}" for key, value in settings.items())])
+
+
 def parse_parameters(text: str) -> Generation:
     """Read a `parameters` text as A1111 does, from any program that writes it; unknown settings are passed over.
 
@@ -124,8 +132,15 @@ def parse_parameters(text: str) -> Generation:
 
 
 def lora_tags(loras: Iterable[LoraUse]) -> str:
-    """Return `<lora:NAME:STRENGTH>` for each adapter, with strengths as plain decimals: Civitai reads no others."""
-    return " ".join(f"<lora:{plain_name(use.name)}:{decimal_text(use.strength)}>" for use in loras)
+    """Return `<lora:NAME:STRENGTH>` for each adapter, with strengths as plain decimals: Civitai reads no others.
+
+    Where the UNet's is another it is the second number, as A1111 reads it.
+    """
+    return " ".join(f"<lora:{plain_name(use.name)}:{_strengths(use)}>" for use in loras)
+
+
+def _strengths(use: LoraUse) -> str:
+    return ":".join(decimal_text(one) for one in (use.strength, use.unet) if one is not None)
 
 
 def plain_name(name: str) -> str:
@@ -173,7 +188,10 @@ def _prompts(lines: Iterable[str]) -> tuple[str, str]:
 
 def _uses(prompt: str, hashes: str) -> tuple[LoraUse, ...]:
     by_name = {name.strip(): digits for name, digits in re.findall(r"([^:,]+):\s*([0-9A-Za-z]+)", hashes)}
-    return tuple(LoraUse(name, float(strength), by_name.get(name, "")) for name, strength in _TAG.findall(prompt))
+    return tuple(
+        LoraUse(name, float(strength), by_name.get(name, ""), float(unet) if unet else None)
+        for name, strength, unet in _TAG.findall(prompt)
+    )
 
 
 def _size(text: str) -> tuple[int, int] | tuple[None, None]:

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from trainer.adapters.arena import Arena, Slot
-from trainer.adapters.sizes import Size
 from trainer.contract.catalog import PASSED, check_package, optimizer_row, resolve
 from trainer.contract.config import OptimizerSection, RunConfig
 from trainer.contract.errors import UserError
 from trainer.contract.rates import peak_rates
 from trainer.contract.rows import OptimizerRow
+from trainer.formats.sizes import Size
 from trainer.optim.average import Averaged
 from trainer.optim.foreign import Foreign
 from trainer.optim.norms import NormLimit

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from trainer.adapters.arena import Arena
-from trainer.adapters.sizes import Size
+from trainer.formats.sizes import Size
 from trainer.optim.around import Around
 from trainer.protocols import Optimizer, Target
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trainer.contract.config import Concept, ConceptSection, DatasetSection, RunConfig
+from trainer.contract.config import LEAST_PICTURES, Concept, ConceptSection, DatasetSection, RunConfig
 from trainer.contract.errors import UserError
 from trainer.pictures.album import Album, Entry, is_own, locate, open_album
 from trainer.pictures.buckets import Bucket
@@ -123,6 +123,12 @@ def check_run(config: RunConfig, read: Callable[[Path], Album] = open_album) -> 
     if config.objective.prior == "base" and not any(picture.prior for picture in pictures):
         fix = "Leave it out, or mark a concept with regularisation = true."
         raise UserError("There are no regularisation pictures.", "objective.prior", fix)
+    options, learned = config.validation, sum(not picture.prior for picture in pictures)
+    asked = [key for key in ("every", "stop_after") if getattr(options, key) != type(options).model_fields[key].default]
+    if asked and options.share == "auto" and learned < LEAST_PICTURES:
+        problem = f"It has no effect: of {learned} pictures, fewer than {LEAST_PICTURES}, none is held out"
+        fix = "Leave it out, or ask for some to be held out: validation.share=0.1"
+        raise UserError(f"{problem}.", f"validation.{asked[0]}", fix)
 
 
 def crop_options(options: DatasetSection, own_resolution: int, step: int) -> CropOptions:

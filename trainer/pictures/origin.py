@@ -12,7 +12,7 @@ from typing import Any
 from trainer.contract.checkpoints import list_checkpoints
 from trainer.contract.config import RunConfig
 from trainer.contract.errors import UserError
-from trainer.contract.files import write_atomic
+from trainer.contract.files import read_json, write_atomic
 from trainer.contract.rundir import RunDir
 from trainer.formats.bases import find_base
 from trainer.pictures.gather import Picture, gather
@@ -37,6 +37,7 @@ SECTIONS = (
     "training",
     "validation",
 )  # the others change no step
+SHAPING = ("method", "rank", "text_encoder_rank", "conv_rank", "ranks", "factor", "targets", "text_encoder")
 PIECES, PIECE = 8, 64 * 2**10  # of a file, in bytes: enough to tell two apart without reading gigabytes
 READERS = 8
 NAMED = 3  # differences of a kind that are told one by one
@@ -57,17 +58,27 @@ def check_origin(run: RunDir) -> None:
     path, before, now = run.path / NAME, _begun_with(run), origin(run.config())
     found = differences(before, now) if before else []
     if found and list_checkpoints(run.checkpoints):
-        raise UserError(
-            f"{ANOTHER_RUN}: {'; '.join(found)}",
-            run.name,
-            f"Put that back as it was. Or continue as a new run, from what this one has learned: "
-            f"atelier resume {run.name} --as-new. Where only pictures or captions changed, "
-            f"--as-begun goes on with those that it began with.",
-        )
+        raise _refusal(run, found)
     if before is None or found:
         for kept in (run.path / "cache").glob("*.json") if found else ():
             kept.unlink()  # the list of the pictures as they were
         write_atomic(path, json.dumps(now))
+
+
+def _refusal(run: RunDir, found: Sequence[str]) -> UserError:
+    anew = f"Or continue as a new run, from what this one has learned: atelier resume {run.name} --as-new. "
+    return UserError(
+        f"{ANOTHER_RUN}: {'; '.join(found)}",
+        run.name,
+        f"Put that back as it was. {'' if other_layers(found) else anew}Where only pictures or captions changed, "
+        f"--as-begun goes on with those that it began with.",
+    )
+
+
+def check_unchanged(run: RunDir) -> None:
+    """As `check_origin`, before anything of the run is touched. Raises UserError where a resume would be refused."""
+    if found := changed_since(run):
+        raise _refusal(run, found)
 
 
 def changed_since(run: RunDir) -> list[str]:
@@ -76,33 +87,64 @@ def changed_since(run: RunDir) -> list[str]:
     return differences(before, origin(run.config())) if before and list_checkpoints(run.checkpoints) else []
 
 
+def check_succession(run: RunDir, config: RunConfig) -> None:
+    """Refuse settings under which a new run could take nothing up of what another has learned.
+
+    Args:
+        run: the other one.
+        config: of the new one.
+
+    Raises:
+        UserError: it has other layers or ranks.
+    """
+    before = (_begun_with(run) or {"settings": _settings(run.config())})["settings"]
+    found = [text for text in _changed(before, _settings(config)) if other_layers([text])]
+    if found:
+        raise UserError(
+            f"what {run.name} has learned fits only its own layers and ranks: {'; '.join(found)}",
+            found[0].partition(" ")[0],
+            "Put that back. A new run can start from a finished file, which a larger rank takes up too: "
+            "atelier train --set adapter.start=FILE",
+        )
+
+
 def only_pictures(found: Sequence[str]) -> bool:
     """Whether these differences are of a kind that `accept_pictures` settles."""
     return all(text.startswith(PICTURES) for text in found)
 
 
+def other_layers(found: Sequence[str]) -> bool:
+    """Whether settings among these differences make an adapter of other layers, which takes nothing up of a checkpoint.
+
+    A larger rank takes up what a finished file holds, see `adapter.start`.
+    """
+    return any(text.startswith(tuple(f"adapter.{key} was " for key in SHAPING)) for text in found)
+
+
 def _begun_with(run: RunDir) -> Origin | None:
     path = run.path / NAME
-    return json.loads(path.read_text("utf-8")) if path.exists() else None
+    fix = "Remove that file: what the run is made of now is then what it began with."
+    return read_json(path, fix) if path.exists() else None
 
 
 def accept_pictures(run: RunDir) -> None:
     """Let a run go on with the pictures and captions it has kept, although its sets have changed since."""
-    path = run.path / NAME
-    if path.exists():
-        before = json.loads(path.read_text("utf-8"))
-        write_atomic(path, json.dumps({**before, "pictures": origin(run.config())["pictures"]}))
+    if before := _begun_with(run):
+        write_atomic(run.path / NAME, json.dumps({**before, "pictures": origin(run.config())["pictures"]}))
 
 
 def origin(config: RunConfig) -> Origin:
     """What a config names, as it is now: three tables of short texts."""
-    settings = {
+    return {"settings": _settings(config), "base": _base(config), "pictures": _pictures(config)}
+
+
+def _settings(config: RunConfig) -> dict[str, Any]:
+    return {
         f"{section}.{key}": value
         for section in SECTIONS
         for key, value in config.model_dump(mode="json")[section].items()
         if f"{section}.{key}" not in CHANGEABLE
     }
-    return {"settings": settings, "base": _base(config), "pictures": _pictures(config)}
 
 
 def differences(before: Origin, now: Origin) -> list[str]:
@@ -111,13 +153,17 @@ def differences(before: Origin, now: Origin) -> list[str]:
     A set or base that cannot be found now does not count either: a run keeps what it needs of its pictures, and of a
     missing base the loader says so.
     """
-    said = [
-        f"{name} was {before['settings'][name]} and is {value}"
-        for name, value in now["settings"].items()
-        if name in before["settings"] and before["settings"][name] != value
-    ]
+    said = _changed(before["settings"], now["settings"])
     said += _told("the base model's file", before["base"], now["base"])
     return said + _told(PICTURES, before["pictures"], now["pictures"])
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{name} was {before[name]} and is {value}"
+        for name, value in now.items()
+        if name in before and before[name] != value
+    ]
 
 
 def _told(what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

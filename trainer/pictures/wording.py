@@ -7,7 +7,7 @@ captions made of comma tags the order is shuffled and some tags are left out; th
 import random
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Literal, NamedTuple
 
@@ -105,6 +105,12 @@ def draw_texts(captions: Sequence[str], wording: Wording, seed: int, key: str, c
     present = _present(captions) or [""]
     count -= count % len(present) if count > len(present) else 0
     return tuple(word([present[draw % len(present)]], wording, seed, key, draw) for draw in range(count))
+
+
+def plain_text(captions: Sequence[str], wording: Wording, key: str) -> tuple[str]:
+    """The one text of a picture that nothing is drawn for: its first caption, whole and in its order."""
+    still = replace(wording, shuffle="off", tag_dropout=0.0)
+    return (word((_present(captions) or [""])[:1], still, seed=0, key=key, draw=0),)
 
 
 def expand(text: str, choose: Choose) -> str:

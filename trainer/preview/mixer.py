@@ -1,87 +1,176 @@
 """Any mix of adapters, a strength for every picture of a batch, over base weights that are never touched.
 
-The ranks of all adapters of a layer stand side by side: down [R, I], up [O, R], R the sum of ranks. A picture's
-strengths scale the columns, so a new strength is a small write and no merge, and strength 0 adds exact zeros.
+Adapters stand in slots: loading one more, or taking one out, leaves the others where they are. A layer's own answer is
+computed as ever, and what each adapter adds is computed for those pictures of the batch that have it at a strength
+other than 0. So a picture at strength 0 is the base's bit for bit, whatever the adapter holds and whatever is drawn
+beside it, and an adapter that no picture uses takes no time. A new strength is one small write.
 
-Shapes: B batch, K adapters, R summed rank, I and O features.
+Shapes: B batch, K adapters, G groups of layers (`trainer.formats.block_weights`), R rank, I and O features.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainer.adapters.lora import geometry
 from trainer.adapters.read import AdapterFile, Update
+from trainer.formats.block_weights import Layout
+from trainer.preview.norms import Vectors, beside, normed
+from trainer.preview.slots import Matrices, Slots
+from trainer.preview.stacks import Stack
 from trainer.protocols import Target
-from trainer.weights.layers import replace
+
+Hook = Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Tensor], Tensor]
+Numbers = Sequence[Sequence[float | Sequence[float]]]  # [B][K], of all groups or of each
 
 
-@dataclass
-class Strengths:
-    """The strength table that every mixed layer reads: rows [B, K]."""
+@dataclass(frozen=True)
+class Share:
+    """What one adapter does in one group of layers.
 
-    rows: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
-
-
-class MixedLayer(nn.Module):
-    """A frozen layer plus the updates of several adapters.
-
-    Args:
-        base: the frozen layer.
-        updates: (index of the adapter, its update), for those that touch this layer.
-        strengths: shared by all layers.
+    Attributes:
+        held: its matrices on the device.
+        rows: [n] pictures of the batch that have it; None for all.
+        scale: [n], or [1] for any number of pictures, fp32: a view of the table's numbers.
     """
 
-    def __init__(
-        self, base: nn.Linear | nn.Conv2d, updates: Sequence[tuple[int, Update]], strengths: Strengths
-    ) -> None:
-        super().__init__()
-        self.base, self.strengths = base, strengths
-        like = {"device": base.weight.device, "dtype": base.weight.dtype}
-        self.down = torch.cat([update.down for _, update in updates]).to(**like)
-        self.up = torch.cat([update.up for _, update in updates], dim=1).to(**like)
-        ranks = torch.tensor([update.down.shape[0] for _, update in updates])
-        self.columns = torch.tensor([index for index, _ in updates]).repeat_interleave(ranks).to(like["device"])
+    held: Matrices
+    rows: Tensor | None
+    scale: Tensor
 
-    def forward(self, x: Tensor) -> Tensor:
-        """As the base layer, plus sum over adapters of strength x up(down(x))."""
-        base = self.base
-        scale = self.strengths.rows[:, self.columns].to(x.dtype)  # [B, R]
-        if isinstance(base, nn.Conv2d):
-            hidden = F.conv2d(x, self.down, None, base.stride, base.padding, base.dilation)
-            return base(x) + F.conv2d(hidden * scale[:, :, None, None], self.up)
-        hidden = F.linear(x, self.down)
-        return base(x) + F.linear(hidden * scale.view(len(scale), *[1] * (x.dim() - 2), -1), self.up)
+
+class Table:
+    """Strengths [B, K, G] on the device, without those that are 0."""
+
+    def __init__(self) -> None:
+        self.shares: list[list[Share]] = []
+        self._pattern: tuple[int, Tensor] | None = None
+        self._numbers = torch.zeros(0)
+
+    def write(self, numbers: Tensor, held: Sequence[Matrices], device: torch.device, loads: int) -> None:
+        """Take new strengths, [B, K, G] on the CPU; `loads` counts how often other adapters were loaded."""
+        numbers = numbers.permute(2, 1, 0).contiguous()
+        active = numbers != 0
+        known = self._pattern
+        if known and known[0] == loads and known[1].shape == active.shape and torch.equal(known[1], active):
+            self._numbers.copy_(numbers[active])
+            return
+        self._pattern, self._numbers = (loads, active), numbers[active].to(device)
+        self.shares, first = [], 0
+        for group in active:
+            self.shares.append([])
+            for own, pictures in zip(held, group, strict=True):
+                count = int(pictures.sum())
+                if not count:
+                    continue
+                rows = None if count == len(pictures) else pictures.nonzero().flatten().to(device)
+                self.shares[-1].append(Share(own, rows, self._numbers[first : first + count]))
+                first += count
 
 
 class Mixer:
-    """Puts adapters into a model and takes them out again; the base's modules are put back as they were."""
+    """Puts adapters beside a model's layers and takes them away again; the modules stay the base's own.
 
-    def __init__(self, parts: Mapping[str, nn.Module]) -> None:
+    Args:
+        parts: of the model, the UNet and its text encoders.
+        slots: where adapters are kept; without one they all stay on the device of the parts.
+
+    Attributes:
+        loaded: the adapters that strengths refer to.
+        held: their matrices on the device.
+        stack: takes the place of what `set` says, in the UNet; None for nothing.
+    """
+
+    def __init__(self, parts: Mapping[str, nn.Module], slots: Slots | None = None) -> None:
         self._parts = parts
-        self._replaced: dict[Target, nn.Linear | nn.Conv2d] = {}
-        self.strengths = Strengths()
+        unet: Any = parts["unet"]
+        self.layout = Layout(len(unet.down_blocks), len(unet.down_blocks[0].resnets))
+        anchor = next(iter(unet.parameters()))
+        self.slots = slots or Slots(anchor.device, anchor.dtype)
         self.loaded: tuple[AdapterFile, ...] = ()
+        self.held: Sequence[Matrices] = ()
+        self.stack: Stack | None = None
+        self._hooks: dict[Target, Any] = {}
+        self._table, self._loads = Table(), 0
 
     def load(self, adapters: Sequence[AdapterFile]) -> None:
-        """Make these the adapters that strengths refer to, in this order."""
-        if tuple(adapters) == self.loaded:
+        """Make these the adapters that strengths refer to, in this order; all strengths are 0 until they are set."""
+        if [id(one) for one in adapters] == [id(one) for one in self.loaded]:
             return
-        for target, base in self._replaced.items():
-            replace(self._parts[target.part], target.path, base)
-        self._replaced.clear()
-        updates: dict[Target, list[tuple[int, Update]]] = {}
-        for index, adapter in enumerate(adapters):
-            for target, update in adapter.updates.items():
-                updates.setdefault(target, []).append((index, update))
-        for target, found in updates.items():
-            base = self._parts[target.part].get_submodule(target.path)
-            replace(self._parts[target.part], target.path, MixedLayer(base, found, self.strengths))
-            self._replaced[target] = base
-        self.loaded = tuple(adapters)
+        self.held = self.slots.take(adapters)
+        wanted = {target for adapter in adapters for target in (*adapter.updates, *adapter.shifts)}
+        for target in self._hooks.keys() - wanted:
+            self._hooks.pop(target).remove()
+        for target in wanted - self._hooks.keys():
+            layer = self._parts[target.part].get_submodule(target.path)
+            beside = self._beside if isinstance(layer, nn.Linear | nn.Conv2d) else self._anew
+            self._hooks[target] = layer.register_forward_hook(beside(target), with_kwargs=True)
+        self.loaded, self._table, self._loads = tuple(adapters), Table(), self._loads + 1
 
-    def set(self, rows: Sequence[Sequence[float]], device: torch.device) -> None:
-        """Give every row of the coming batch its strengths: [B, K]."""
-        self.strengths.rows = torch.tensor(rows, dtype=torch.float32, device=device).view(len(rows), len(self.loaded))
+    def set(self, rows: Numbers, device: torch.device) -> None:
+        """Give every picture of the coming batch its strengths, [B][K] numbers or groups of numbers.
+
+        One row counts for a batch of any size.
+        """
+        groups = self.layout.groups
+        filled = [[[one] * groups if isinstance(one, int | float) else list(one) for one in row] for row in rows]
+        numbers = torch.tensor(filled, dtype=torch.float32).view(len(rows), len(self.loaded), groups)
+        if self.loaded:
+            self._table.write(numbers, self.held, device, self._loads)
+
+    def _shares(self, target: Target) -> Callable[[], Sequence[Share]]:
+        group = self.layout.group(target.part, target.path)
+        return lambda: self._table.shares[group] if self._table.shares else ()
+
+    def _beside(self, target: Target) -> Hook:
+        shares = self._shares(target)
+
+        def add(layer: nn.Module, inputs: tuple[Any, ...], more: dict[str, Any], answer: Tensor) -> Tensor:
+            if self.stack is not None and target in self.stack.form.targets:
+                return self.stack.add(target, layer, inputs[0], answer)
+            for share in shares():
+                update, shift = share.held.updates.get(target), share.held.shifts.get(target)
+                changes = []
+                if update is not None:
+                    x = inputs[0] if share.rows is None else inputs[0][share.rows]
+                    changes.append(_change(layer, update, x, share.scale))
+                if shift is not None and shift.bias is not None:
+                    size = len(answer if share.rows is None else share.rows)
+                    channels = 1 if isinstance(layer, nn.Conv2d) else -1
+                    rows = (share.scale[:, None].to(answer.dtype) * shift.bias).expand(size, -1)
+                    changes.append(beside(rows, answer, channels).expand(size, *answer.shape[1:]))
+                for change in changes:
+                    # In place: nobody else has the layer's answer yet.
+                    _ = answer.add_(change) if share.rows is None else answer.index_add_(0, share.rows, change)
+            return answer
+
+        return add
+
+    def _anew(self, target: Target) -> Hook:
+        """A norm's answer cannot be added to: what an adapter changes stands within it."""
+        shares = self._shares(target)
+
+        def again(layer: nn.Module, inputs: tuple[Any, ...], more: dict[str, Any], answer: Tensor) -> Tensor:
+            found = [(one, one.held.shifts[target]) for one in shares() if target in one.held.shifts]
+            if not found:
+                return answer
+            added = [Vectors(len(answer), layer.weight) for _ in range(2)]
+            for share, shift in found:
+                for vectors, tensor in zip(added, (shift.weight, shift.bias), strict=True):
+                    vectors.add(share.rows, share.scale, tensor)
+            touched = beside((added[0].touched | added[1].touched)[:, None], answer, 1)
+            return torch.where(touched, normed(layer, added[0].sums, added[1].sums, *inputs, **more), answer)
+
+        return again
+
+
+def _change(layer: nn.Module, update: Update, x: Tensor, scale: Tensor) -> Tensor:
+    """scale x up(down(x)), x [n, ...]."""
+    scale = scale.to(x.dtype).view(-1, *[1] * (x.dim() - 1))
+    if update.down.dim() == 4:
+        return F.conv2d(F.conv2d(x, update.down, None, *geometry(layer)) * scale, update.up)
+    return F.linear(F.linear(x, update.down) * scale, update.up)

@@ -4,26 +4,24 @@ from functools import lru_cache
 from pathlib import Path
 
 from trainer.contract.catalog import pick
-from trainer.contract.requests import GenerateRequest
+from trainer.contract.requests import GenerateRequest, Strength
 from trainer.formats.header import body_sha256
 from trainer.formats.parameters import Generation, LoraUse, format_parameters
 
 
 def parameters_of(request: GenerateRequest, index: int, size: tuple[int, int], model: str, clip_skip: int) -> str:
     """Return the text for picture `index` of a request, `size` (width, height) in pixels."""
-    picture, row = request.pictures[index], pick("sampling.sampler", request.sampler)
-    used = [
-        (Path(file), strength) for file, strength in zip(request.adapters, picture.strengths, strict=True) if strength
-    ]
-    loras = tuple(LoraUse(file.stem, strength, _short_hash(file, file.stat().st_mtime_ns)) for file, strength in used)
+    picture, row = request.pictures[index], pick("sampling.sampler", request.sampler_of(index))
+    pairs = zip(map(Path, request.adapters), picture.strengths, strict=True)
+    loras = tuple(_use(file, strength) for file, strength in pairs if strength)
     return format_parameters(
         Generation(
             prompt=picture.prompt,
             negative_prompt=picture.negative,
-            steps=request.steps,
+            steps=request.steps_of(index),
             sampler=row.title,
             schedule=row.schedule,
-            cfg_scale=request.guidance,
+            cfg_scale=request.guidance_of(index),
             seed=picture.seed,
             width=size[0],
             height=size[1],
@@ -34,6 +32,14 @@ def parameters_of(request: GenerateRequest, index: int, size: tuple[int, int], m
             version="LoRA Atelier",
         )
     )
+
+
+def _use(file: Path, strength: float | Strength) -> LoraUse:
+    """As a tag says it; the format has no place for blocks and steps."""
+    digits = _short_hash(file, file.stat().st_mtime_ns)
+    if not isinstance(strength, Strength):
+        return LoraUse(file.stem, strength, digits)
+    return LoraUse(file.stem, strength.text, digits, None if strength.unet == strength.text else strength.unet)
 
 
 @lru_cache(maxsize=64)

@@ -1,10 +1,11 @@
 """Where a training runs. An executor starts the command `python -P -m trainer train RUN_DIR` and nothing more.
 
-One is a module with three functions, and a row here:
+One is a module with four functions, and a row here:
 
-    submit(run_dir) -> handle      start it; the handle finds it again after a restart
-    poll(handle) -> bool           whether it is still there
-    stop(handle) -> None           end it and all it started, at once; a kind stop is `RunDir.request("stop")`
+    submit(run_dir, token, card) -> handle  start it on a card, with the token about it; the handle finds it again
+    adopt(token) -> handle    find what was started with a token; "" where it is not there
+    poll(handle) -> bool      whether it is still there
+    stop(handle) -> None      end it and all it started, at once; a kind stop is `RunDir.request("stop")`
 """
 
 import importlib
@@ -15,9 +16,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Executor:
-    """The three functions of an executor."""
+    """The four functions of an executor."""
 
-    submit: Callable[[Path], str]
+    submit: Callable[[Path, str, str], str]
+    adopt: Callable[[str], str]
     poll: Callable[[str], bool]
     stop: Callable[[str], None]
 
@@ -30,4 +32,4 @@ EXECUTORS = {
 def executor(name: str) -> Executor:
     """Import the executor of a row."""
     module = importlib.import_module(EXECUTORS[name])
-    return Executor(module.submit, module.poll, module.stop)
+    return Executor(module.submit, module.adopt, module.poll, module.stop)

@@ -7,7 +7,7 @@ import gradio as gr
 from pydantic import ValidationError
 
 from app.jobs import captioning
-from app.jobs.captioning import State
+from app.jobs.beside import State
 from app.tabs.dataset.desk import Desk, look, news
 from app.views import captioners
 from app.views.page import kindly, quiet

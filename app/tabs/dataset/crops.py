@@ -11,10 +11,11 @@ from app.tabs.dataset.desk import Desk, news
 from app.views import grid, pictures, sets
 from app.views.eyes import EYES, eye_of, kind_of
 from app.views.page import kindly, quiet
+from app.views.shapes import bars_html
 from trainer.pictures.album import Album, Entry, edit, locate
 from trainer.pictures.buckets import Box, Size
 from trainer.pictures.crops import Shown, plan
-from trainer.pictures.epochs import Row, histogram, steps_per_epoch
+from trainer.pictures.epochs import histogram, steps_per_epoch
 
 SCRIPT = Path(__file__).with_name("stage.js").read_text("utf-8")
 
@@ -129,18 +130,8 @@ def shapes_html(path: str, key: str, batch_size: float | None) -> str:
     turns = [turn(album, entry, one.bucket) for entry, one in seen]
     batch = max(1, int(batch_size or 1))
     rows = histogram(turns, batch)
-    most = max(row.pictures for row in rows)
-    bars = "".join(_bar(row, most) for row in rows)
     small = len({entry.id for entry, one in seen if one.scale > 1.005})
     note = f" {sets.count(small, 'picture is', 'pictures are')} enlarged." if small else ""
     steps = f"{steps_per_epoch(turns, batch):g}"
     head = f"<b>{steps}</b> steps in an epoch of {sets.count(len(sized), 'picture')} at batch size {batch}.{note}"
-    return f'<div class="report">{head}</div><table class="shapes">{bars}</table>'
-
-
-def _bar(row: Row, most: int) -> str:
-    return (
-        f"<tr><td>{row.bucket.width} × {row.bucket.height}</td><td>{row.pictures}</td>"
-        f'<td><i style="width:{row.pictures / most:.0%}"></i></td>'
-        f"<td>{sets.count(row.batches, 'batch', 'batches')}</td></tr>"
-    )
+    return f'<div class="report">{head}</div>{bars_html(rows)}'

@@ -62,6 +62,7 @@ async function upload(found, into) {
         token = begun.token;
         await sendAll(token, begun.wanted, found, going);
         words.textContent = "reading the pictures";
+        while (!document.documentElement.dataset.live) await new Promise(later => setTimeout(later, 50));
         trigger("sent", { token });
         sending.hidden = true;
     } catch (error) {
@@ -116,12 +117,13 @@ async function walk(entry, out) {  // what was dropped: a file, or a folder with
     }
 }
 
-element.addEventListener("change", event => {
-    const input = event.target;
+const take = input => {
     const found = Array.from(input.files, file => [file.webkitRelativePath || file.name, file]);
     if (found.length) begin(async () => found);
     input.value = "";
-});
+};
+element.addEventListener("change", event => take(event.target));
+element.querySelectorAll("input[type=file]").forEach(take);  // what was chosen before anybody listened
 element.addEventListener("dragover", event => { event.preventDefault(); zone.classList.add("over"); });
 element.addEventListener("dragleave", () => zone.classList.remove("over"));
 element.addEventListener("drop", event => {

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 import gradio as gr
 
+from app import owners
 from app.jobs import captioning
 from app.tabs.dataset.background import Beside
 from app.tabs.dataset.desk import Desk, news
@@ -120,7 +121,8 @@ def _opened(home: Path) -> Any:
 
 def _first_shown(home: Path) -> Path | None:
     """The set that a page opens with: one that a model is at work on, else the one that was changed last."""
-    return captioning.running(home) or next(iter(sets.own(home)), None)
+    going = captioning.running(home)
+    return going if going and owners.visible(going) else next(iter(sets.own(home)), None)
 
 
 def _listed(home: Path) -> list[tuple[str, str]]:
@@ -172,7 +174,7 @@ def _as_sent(report: ImportReport, tree: Path) -> ImportReport:
 
 def _use_sample(home: Path, key: str) -> Iterator[Any]:
     """Copy a sample set among the user's own, once: the copy may be edited."""
-    target = home / "datasets" / f"{sets.COPY}{key}"
+    target = sets.sample_copy(home, key)
     if target.is_dir() and sets.has_pictures(str(target)):
         yield _chosen(home, target), "", news()
         return
@@ -184,7 +186,7 @@ def _use_sample(home: Path, key: str) -> Iterator[Any]:
             raise UserError(f"the sample pictures '{key}' did not come along", "presets/demo", fix)
         return import_pictures([source], target, on_progress=tell)
 
-    yield from _run(home, target, work, choose=True)
+    yield from _run(home, target, work, choose=True, sample=True)
 
 
 class _Going(NamedTuple):
@@ -198,13 +200,15 @@ class _Going(NamedTuple):
 _goings: list[_Going] = []
 
 
-def _run(home: Path, into: Path | None, work: Work, choose: bool) -> Iterator[Any]:
+def _run(home: Path, into: Path | None, work: Work, choose: bool, sample: bool = False) -> Iterator[Any]:
     """Import beside the page and tell how far it is; it goes on to its end if the page is closed.
 
     The set is opened at once or not at all: at the end somebody may be at work on another one.
     """
     try:
         target = into or sets.create_for_import(home)
+        if sample and not target.exists() and make_for_import(target):
+            owners.sign(target)
         sets.check_own(home, target)
         prepare = partial(_prepare, home, target)
         prepare()
@@ -245,7 +249,8 @@ def _again(home: Path) -> Iterator[Any]:
     """Show a page that was loaded again what goes on, or what came of what has just ended."""
     yield gr.skip(), gr.skip(), gr.skip()  # Gradio empties what an event is to fill and says nothing of
     for going in [one for one in _goings if one.home == home and one.work.age() < RECENT]:
-        yield from _follow(going)
+        if owners.visible(going.target):
+            yield from _follow(going)
 
 
 def _news_of(target: Path) -> Any:

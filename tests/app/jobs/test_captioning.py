@@ -12,8 +12,9 @@ import psutil
 import pytest
 from PIL import Image
 
-from app.jobs import captioning
-from app.jobs.captioning import Captioning, State
+from app.jobs import beside, captioning
+from app.jobs.beside import State
+from app.jobs.captioning import Captioning
 from app.tabs.dataset import captioner
 from app.views import captioners
 from tests.tiny_captioners import make_blip, make_tagger
@@ -162,7 +163,7 @@ def test_the_fields_are_those_that_the_model_has_a_use_for(tmp_path: Path, blip:
 def test_a_request_of_another_version_is_as_none(folder: Path) -> None:
     place = folder / WORDS / "page"
     place.mkdir(parents=True)
-    (place / captioning.REQUEST).write_text(json.dumps({"model": "x", "of": "the future"}))
+    (place / beside.REQUEST).write_text(json.dumps({"model": "x", "of": "the future"}))
     assert captioning.look(folder).state is State.NONE
     with pytest.raises(UserError, match="nothing was begun"):
         captioning.resume(folder)

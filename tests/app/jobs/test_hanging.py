@@ -9,7 +9,7 @@ import time
 import pytest
 
 from app.commands import runs
-from app.jobs import queue, store
+from app.jobs import store, supervisor
 from app.jobs.executors.local import handle_of
 from trainer.contract.compose import compose
 from trainer.contract.rundir import RunDir, State, create_run
@@ -38,14 +38,14 @@ def hanging(tmp_path):
 def test_the_supervisor_ends_it_after_a_while_and_not_before(tmp_path, hanging, monkeypatch):
     run, process = hanging
     store.put(tmp_path, run.name)
-    store.mark_started(tmp_path, run.name, "", time.time() - 1)
-    store.set_handle(tmp_path, run.name, handle_of(process.pid))
-    queue.reconcile(tmp_path)
+    token = store.claim(tmp_path, run.name, time.time() - 1)
+    assert store.set_handle(tmp_path, run.name, token, handle_of(process.pid))
+    supervisor.reconcile(tmp_path)
     run.request("stop")
-    queue.reconcile(tmp_path)
+    supervisor.reconcile(tmp_path)
     assert process.poll() is None, "it has time to save"
-    monkeypatch.setattr(queue, "GRACE_SECONDS", 0.0)
-    queue.reconcile(tmp_path)
+    monkeypatch.setattr(supervisor, "GRACE_SECONDS", 0.0)
+    supervisor.reconcile(tmp_path)
     assert process.wait(10) == -signal.SIGKILL and run.status().state == State.LOST
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,8 @@ import psutil
 import pytest
 from filelock import Timeout
 
-from app.jobs import presence, queue, store, supervisor
+from app.commands import jobs, runs
+from app.jobs import leader, presence, queue, store, supervisor
 from app.jobs.executors import local
 from app.jobs.model import Place, Shown
 from trainer.contract.compose import compose
@@ -39,15 +41,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     started: list[subprocess.Popen[bytes]] = []
     monkeypatch.setattr(queue, "ensure_supervisor", lambda home: started.append(start_supervisor(home)))
     yield home
-    for name, job in store.jobs(home).items():
+    for job in store.jobs(home).values():
         if job.handle and local.poll(job.handle):
-            queue.force_stop(home, name)
+            local.stop(job.handle)
     for process in started:
         process.kill()
         process.wait()
 
 
-def wait(condition: Callable[[], object], seconds: float = 20) -> None:
+def wait(condition: Callable[[], object], seconds: float = 60) -> None:
     limit = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < limit, "this did not happen in time"
@@ -163,7 +165,7 @@ def test_a_lost_database_is_rebuilt_from_the_folders(home: Path, monkeypatch: py
     for path in home.glob("atelier.db*"):
         path.unlink()
     assert {item.shown for item in queue.entries(home)} == {Shown.NEW}
-    queue.reconcile(home)
+    supervisor.reconcile(home)
     assert list(store.jobs(home)) == order == ["one", "two", "three"]
     assert {item.shown for item in queue.entries(home)} == {Shown.WAITING}
 
@@ -211,7 +213,7 @@ def test_a_waiting_run_leaves_the_queue_when_stopped(home: Path, monkeypatch: py
     monkeypatch.setattr(queue, "ensure_supervisor", lambda home: None)
     queue.submit(home, "later", CONFIG)
     queue.stop(home, "later")
-    queue.reconcile(home)
+    supervisor.reconcile(home)
     assert shown(home, "later") is Shown.NEW
 
 
@@ -237,7 +239,7 @@ def test_only_one_leads(home: Path) -> None:
 
 
 def _free(home: Path) -> bool:
-    lock = queue.supervisor_lock(home)
+    lock = leader.supervisor_lock(home)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -251,3 +253,124 @@ def test_handles_do_not_fit_a_reused_process_number() -> None:
     assert local.poll(own)
     assert not local.poll(f"{os.getpid()}:1.0")
     assert not local.poll("")
+
+
+def test_a_paused_run_lets_others_go_and_goes_on_first_when_it_is_resumed(home: Path) -> None:
+    submit(home, "long", steps=400, pause=0.02)
+    for name in ("next", "last"):
+        submit(home, name, steps=40, pause=0.02)
+    queue.pause(home, "last")
+    wait(lambda: queue.entry(home, "long").status.step > 2)
+    queue.pause(home, "long")
+    assert shown(home, "long") in (Shown.PAUSING, Shown.PAUSED)
+    wait(lambda: shown(home, "long") is Shown.PAUSED and shown(home, "next") is Shown.TRAINING)
+    submit(home, "later", steps=2)
+    queue.resume(home, "long")
+    assert [job.run for job in store.jobs(home).values() if job.place is Place.QUEUED] == ["long", "later"]
+    wait(lambda: shown(home, "later") is Shown.WAITING and shown(home, "long") is Shown.TRAINING)
+    assert shown(home, "last") is Shown.PAUSED and not RunDir(home / "runs/last").status().step
+    queue.stop(home, "long")
+    wait(lambda: shown(home, "later") is Shown.DONE)
+
+
+def test_a_process_that_was_started_is_found_by_its_token(home: Path) -> None:
+    """A supervisor that dies between the start and word of it: the next one takes over what it began."""
+    run = queue.create_run(home, "orphan", CONFIG)
+    store.put(home, run.name)
+    assert supervisor.executor("local").adopt("") == ""
+    token = store.claim(home, run.name, time.time())
+    assert shown(home, "orphan") is Shown.STARTING and not store.claim(home, run.name, time.time())
+    handle = local.begin([sys.executable, "-c", "import time; time.sleep(60)"], run.log, run.log, token)
+    try:
+        supervisor.reconcile(home)
+        assert store.jobs(home)["orphan"].handle == handle and local.poll(handle)
+        assert not local.poll(handle.replace(token, "another")), "the same number and time, another start"
+        assert not store.set_handle(home, run.name, "old", "1:1") and not store.mark_ended(home, run.name, "old")
+        assert not store.put(home, run.name) and not store.forget(home, run.name), "seen before it was started"
+    finally:
+        local.stop(handle)
+    again = store.claim(home, run.name, time.time())
+    assert not again, "it does not wait"
+    supervisor.reconcile(home)
+    assert store.jobs(home)["orphan"].place is Place.ENDED
+
+
+def test_a_start_that_came_to_nothing_is_made_again(home: Path) -> None:
+    store.put(home, queue.create_run(home, "unborn", CONFIG).name)
+    store.claim(home, "unborn", time.time())
+    supervisor.reconcile(home)
+    assert shown(home, "unborn") is Shown.WAITING
+
+
+def test_the_order_of_the_queue_and_a_copy(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "ensure_supervisor", lambda home: None)
+    for name in ("a", "b", "c", "d"):
+        queue.submit(home, name, CONFIG)
+
+    def order() -> str:
+        return "".join(job.run for job in store.jobs(home).values())
+
+    queue.move(home, "d", up=True, far=True)
+    assert order() == "dabc"
+    queue.move(home, "d", up=False)
+    queue.move(home, "b", up=False)
+    assert order() == "adcb"
+    queue.move(home, "b", up=False)
+    assert order() == "adcb"
+    copy = queue.duplicate(home, "a")
+    assert copy.name == "a-2" and copy.config() == CONFIG and shown(home, "a-2") is Shown.NEW
+    assert queue.duplicate(home, "a-2").name == "a-3" and order() == "adcb"
+    with pytest.raises(UserError, match="not started"):
+        queue.move(home, "a-2", up=True)
+
+
+def test_a_database_of_an_older_version_is_brought_up_to_date(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(store, "MIGRATIONS", store.MIGRATIONS[:1])
+        with store.connect(home) as connection:
+            connection.execute("insert into jobs values ('old', 'queued', 1, 'local', '', 0, 2)")
+    assert store.jobs(home)["old"].attempt == 2 and store.jobs(home)["old"].token == ""
+
+
+def test_a_supervisor_that_is_killed_is_followed_by_another(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    began: list[subprocess.Popen[bytes]] = []
+    one_looks = threading.Lock()  # whoever looks holds the lock for a moment: two would see each other
+
+    def led() -> bool:
+        with one_looks:
+            return not _free(home)
+
+    def ensure(home: Path) -> None:
+        if not led():
+            began.append(start_supervisor(home))
+            wait(lambda: led() or began[-1].poll() is not None)  # it may be killed before anybody saw it lead
+
+    monkeypatch.setattr(leader, "ensure_supervisor", ensure)
+    with presence.present(home), leader.supervised(home, every=0.1):
+        for number in range(3):
+            wait(lambda number=number: len(began) == number + 1 and led())
+            began[-1].kill()
+            began[-1].wait()
+        wait(lambda: len(began) == 4)
+    began[-1].kill()
+    began[-1].wait()
+
+
+def test_the_command_line_pauses_deletes_and_brings_back(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(queue, "ensure_supervisor", lambda home: None)
+    for name in ("a", "b"):
+        queue.submit(home, name, CONFIG)
+    jobs.pause("a", data_dir=home)
+    runs.stop("b", data_dir=home)
+    assert (shown(home, "a"), shown(home, "b")) == (Shown.PAUSED, Shown.NEW)
+    jobs.delete("a", data_dir=home)
+    assert not (home / "runs" / "a").exists()
+    with pytest.raises(UserError, match="'b' is not in the trash"):
+        jobs.restore("b", data_dir=home)
+    jobs.restore("a", data_dir=home, as_json=True)
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["name"] == "a" and shown(home, "a") is Shown.PAUSED
+    runs.runs(data_dir=home, as_json=True)
+    listed = json.loads(capsys.readouterr().out.splitlines()[-1])["runs"]
+    assert {row["name"]: row["shown"] for row in listed} == {"a": "paused", "b": "not started"}

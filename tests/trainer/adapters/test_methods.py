@@ -17,7 +17,6 @@ from trainer.__main__ import main
 from trainer.adapters import dora, oft
 from trainer.adapters.adapter import Adapter
 from trainer.adapters.read import read_adapter
-from trainer.adapters.sizes import Size
 from trainer.adapters.starting import check_start, start_from
 from trainer.contract.catalog import ADAPTERS, resolve
 from trainer.contract.compose import compose
@@ -29,6 +28,7 @@ from trainer.families.locate import load_family
 from trainer.formats.header import read_header
 from trainer.formats.inspect import SD1, SDXL, inspect
 from trainer.formats.kohya import module_names
+from trainer.formats.sizes import Size
 from trainer.preview.mixer import Mixer
 from trainer.protocols import Family
 from trainer.state import load_latest

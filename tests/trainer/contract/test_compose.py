@@ -152,3 +152,16 @@ def test_every_pattern_of_a_setting_has_words_for_people():
 )
 def test_intervals(every, steps):
     assert interval(every, total_steps=300, steps_per_epoch=5) == steps
+
+
+def test_a_setting_that_is_given_twice_is_no_choice():
+    with pytest.raises(UserError, match="set twice, to 'min_snr' and to 'debiased'"):
+        parse_assignments(["objective.weighting=min_snr", "objective.weighting=debiased"])
+    assert parse_assignments(["training.steps=5", "training.steps=5"]) == {"training": {"steps": 5}}
+
+
+@pytest.mark.parametrize("setting", ["schedule.warmup", "training.epochs", "adapter.alpha", "optimizer.clip_norm"])
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_numbers_are_finite(setting, value):
+    with pytest.raises(UserError, match=setting):
+        compose([{"dataset": {"path": "x"}}, parse_assignments([f"{setting}={value}"])])

@@ -2,10 +2,10 @@
 
 import pytest
 
-from trainer.adapters.sizes import sizes_of
 from trainer.contract.compose import compose, parse_assignments
 from trainer.contract.rates import effective
 from trainer.contract.remarks import remarks
+from trainer.formats.sizes import sizes_of
 from trainer.protocols import Target
 
 SD = {"model": {"base": "someone/sd"}, "dataset": {"path": "pictures"}}
@@ -54,6 +54,13 @@ RATE = "optimizer.learning_rate"
         (["schedule.warmup=500"], 500, "schedule.warmup", ["500 steps", "a share"]),
         (["training.save_every=900"], 500, "training.save_every", ["no checkpoint", "20%"]),
         (["sampling.every=900"], 500, "sampling.every", ["no sample picture", "20%"]),
+        (["validation.every=900"], 500, "validation.every", ["no measurement", "20%"]),
+        (
+            ["adapter.text_encoder=true", "adapter.text_encoder_until=500"],
+            500,
+            "adapter.text_encoder_until",
+            ["to its end", "50%"],
+        ),
         (
             ["model.zero_terminal_snr=on", "model.prediction=v_prediction", "objective.noise_offset=0.1"],
             None,
@@ -80,3 +87,10 @@ def test_what_is_hardly_meant_is_said(assignments, steps, setting, words):
 )
 def test_usual_rates_are_not_spoken_of(assignments):
     assert remarks(of(*assignments), 500) == []
+
+
+def test_where_alpha_does_not_count_is_told():
+    settings = ("optimizer.learning_rate=1e-3", "adapter.method=lokr", "adapter.rank=16")
+    told = str(effective(of(*settings, "adapter.alpha=8")))
+    assert "0.001 x alpha 8 / rank 16; 0.001 where both factors are whole" in told
+    assert "where" not in str(effective(of(*settings))), "it is the same everywhere"

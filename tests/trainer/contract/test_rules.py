@@ -14,16 +14,17 @@ ALWAYS = {  # or as the pictures and the base are, which `gather` and the famili
     "model": "base revision vae prediction zero_terminal_snr clip_skip dtype device",
     "dataset": "path resolution max_upscale crop background trigger class_word caption_prefix caption_suffix "
     "caption_chunks shuffle tag_dropout caption_dropout flip masks regularisation_weight",
-    "adapter": "method rank ranks alphas module_dropout targets text_encoder start",
+    "adapter": "method rank ranks module_dropout targets text_encoder start",
     "optimizer": "name learning_rate clip_norm arguments",
-    "schedule": "name warmup final",
+    "schedule": "name warmup",
     "objective": "weighting loss noise_offset pyramid_iterations input_perturbation timesteps min_timestep "
     "max_timestep prior",
     "training": "steps epochs views batch_size accumulation seed save_every ema threads",
     "engine": "graph layout kernels compile checkpointing base",
     "sampling": "prompts strengths every",
     "validation": "share",
-    "export": "dtype captions",
+    "export": "dtype captions plain each_save preferred_weight author license description",
+    "tracking": "tensorboard wandb",
 }
 
 

@@ -6,9 +6,11 @@ import sys
 
 import pytest
 
+from trainer.contract.amendments import ask, pending, read_amendments, write_down
 from trainer.contract.compose import compose
 from trainer.contract.errors import UserError
-from trainer.contract.rundir import State, create_run, find_run, list_runs, steps
+from trainer.contract.rundir import RunDir, State, create_run, find_run, list_runs, steps
+from trainer.pictures.origin import changed_since, origin
 
 CONFIG = compose([{"dataset": {"path": "p"}}])
 
@@ -58,3 +60,39 @@ def test_an_unknown_run_names_the_ones_there_are(tmp_path):
     create_run(tmp_path, "here", CONFIG)
     with pytest.raises(UserError, match="here"):
         find_run(tmp_path, "there")
+
+
+READS = {
+    "config.toml": RunDir.config,
+    "engine.json": RunDir.engine,
+    "origin.json": changed_since,
+    "requests/amend": pending,
+    "amendments.jsonl": read_amendments,
+}
+
+
+@pytest.mark.parametrize("name, data", [
+    (name, data) for name in READS for data in (b"", b"[{", b'{"a": "b', b"\xff")
+    if data or name not in ("config.toml", "amendments.jsonl")  # of no lines, that one lacks a set, this one is whole
+])  # fmt: skip
+def test_a_damaged_file_is_named_with_what_to_do(tmp_path, name, data):
+    run = create_run(tmp_path, "a", compose([{"dataset": {"path": str(tmp_path)}}]))
+    run.write_engine({"threads": 1})
+    (run.path / "origin.json").write_text(json.dumps(origin(run.config())))
+    write_down(run, ask(run, {"training": {"steps": 3}}))
+    ask(run, {"training": {"steps": 4}})
+    assert pending(run) and read_amendments(run) and not changed_since(run)
+    path = run.path / name
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=f"{path.name} is damaged") as error:
+        READS[name](run)
+    assert error.value.where == str(path) and error.value.fix
+
+
+@pytest.mark.parametrize("text", ["", '{"state": "trai', "[]", '{"step": 3}', '{"state": "unheard of"}'])
+def test_a_run_with_a_damaged_status_is_lost_and_can_write_another(tmp_path, text):
+    run = create_run(tmp_path, "a", compose([{"dataset": {"path": str(tmp_path)}}]))
+    (run.path / "status.json").write_text(text)
+    assert run.status().state == State.LOST and "status.json is damaged" in run.status().message
+    run.write_status(State.STOPPED, step=3)
+    assert (run.status().state, run.status().step) == (State.STOPPED, 3)

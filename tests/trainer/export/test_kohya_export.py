@@ -18,10 +18,11 @@ from trainer.contract.requests import GenerateRequest, Picture
 from trainer.device import Engine
 from trainer.export.kohya import export_adapter, kohya_tensors
 from trainer.families.locate import load_family
+from trainer.formats.clients.pipelines import even_ranks
 from trainer.formats.header import read_header
 from trainer.formats.metadata import AdapterFacts
 from trainer.preview.answer import answer
-from trainer.preview.engine import PreviewEngine
+from trainer.preview.engine import PreviewEngine, Watcher
 from trainer.protocols import Target
 
 ENGINE = Engine(torch.device("cpu"), torch.float32, 1)
@@ -81,7 +82,7 @@ def ours(base, file, folder, strength: float) -> np.ndarray:
         guidance=4.0,
         out=str(folder),
     )
-    (path,), notices = answer(PreviewEngine(ModelSection(base=str(base)), ENGINE), request, lambda done, total: None)
+    (path,), notices = answer(PreviewEngine(ModelSection(base=str(base)), ENGINE), request, Watcher())
     assert notices == []
     return np.asarray(Image.open(path), dtype=np.float32)
 
@@ -113,6 +114,8 @@ def test_diffusers_draws_the_same_picture_with_convolutions_and_ranks_by_block(t
     assert tensors["lora_unet_down_blocks_0_resnets_0_conv1.lora_down.weight"].shape == (3, 16, 3, 3)
     assert tensors["lora_unet_down_blocks_0_resnets_0_conv1.lora_up.weight"].shape == (16, 3, 1, 1)
     assert tensors["lora_unet_mid_block_resnets_0_conv1.lora_down.weight"].shape == (2, 32, 3, 3)
+    filled = tensors["lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q.lora_down.weight"]
+    assert filled.shape == (4, 32) and filled[:2].all() and not filled[2:].any(), "as wide as other attention layers"
     assert "lora_unet_down_blocks_0_downsamplers_0_conv.lora_down.weight" in tensors
     theirs = diffusers_picture(tiny_sd, file, 1.0)
     assert np.abs(theirs - diffusers_picture(tiny_sd, file, None)).mean() > 2
@@ -138,7 +141,7 @@ def test_strength_zero_is_the_base_bit_for_bit(case, tmp_path):
         guidance=4.0,
         out=str(tmp_path),
     )
-    (path,), _ = answer(PreviewEngine(ModelSection(base=str(case.base)), ENGINE), request, lambda done, total: None)
+    (path,), _ = answer(PreviewEngine(ModelSection(base=str(case.base)), ENGINE), request, Watcher())
     assert np.array_equal(with_zero, np.asarray(Image.open(path), dtype=np.float32))
     assert np.abs(with_zero - ours(case.base, case.file, tmp_path, 1.0)).mean() > 2
 
@@ -180,10 +183,88 @@ def test_a_value_that_fp16_cannot_hold_is_refused(tiny_sd):
         kohya_tensors(adapter.tensors(), family.layout(), "fp16")
 
 
-def test_an_alpha_that_fp16_would_round_is_written_as_it_is():
+def update_of(tensors, stem="lora_unet_x_to_q"):
+    up, down = (tensors[f"{stem}.lora_{name}.weight"].double() for name in ("up", "down"))
+    return up @ down * float(tensors[f"{stem}.alpha"]) / len(down)
+
+
+@pytest.mark.parametrize("alpha", [4.0, 8 * 8**0.5])  # the second is rsLoRA's, for alpha 8 at rank 8
+def test_every_tensor_has_the_files_type_and_the_update_is_as_trained(alpha):
     target, layout = Target("unet", "x.to_q"), {"unet": ["x.to_q"]}
-    held = {"lora_down.weight": torch.ones(8, 4), "lora_up.weight": torch.ones(4, 8)}
-    for alpha in (4.0, 8 * 8**0.5):  # the second is rsLoRA's, for alpha 8 at rank 8
-        written = kohya_tensors({target: {**held, "alpha": torch.tensor(alpha)}}, layout, "fp16")
-        assert written["lora_unet_x_to_q.alpha"].item() == torch.tensor(alpha).item()
-        assert written["lora_unet_x_to_q.lora_up.weight"].dtype == torch.float16
+    held = {"lora_down.weight": torch.ones(8, 4), "lora_up.weight": torch.ones(4, 8), "alpha": torch.tensor(alpha)}
+    written = kohya_tensors({target: held}, layout, "fp16")
+    assert {tensor.dtype for tensor in written.values()} == {torch.float16}
+    assert written["lora_unet_x_to_q.alpha"].item() == pytest.approx(alpha, rel=2**-11)
+    assert torch.allclose(update_of(written), torch.full((4, 4), alpha, dtype=torch.float64), rtol=2**-10, atol=0)
+    exact = kohya_tensors({target: held}, layout, "fp32")
+    assert exact["lora_unet_x_to_q.alpha"].item() == torch.tensor(alpha).item()
+
+
+@pytest.mark.parametrize(("down", "up"), [(0.04, 1e-6), (3e-7, 5.0), (1.0, 0.7)])
+def test_both_matrices_have_like_norms_so_that_fp16_keeps_their_digits(down, up):
+    draws = torch.Generator().manual_seed(2)
+    target, layout = Target("unet", "x.to_q"), {"unet": ["x.to_q"]}
+    held = {
+        "lora_down.weight": torch.randn(8, 300, generator=draws) * down,
+        "lora_up.weight": torch.randn(40, 8, generator=draws) * up,
+        "alpha": torch.tensor(8.0),
+    }
+    written = kohya_tensors({target: held}, layout, "fp16")
+    sizes = [float(tensor.double().square().mean().sqrt()) for tensor in written.values() if tensor.dim()]
+    assert 0.5 <= sizes[0] / sizes[1] <= 2
+    trained = held["lora_up.weight"].double() @ held["lora_down.weight"].double()
+    assert float((update_of(written) - trained).norm() / trained.norm()) < 2**-10
+    exact = kohya_tensors({target: held}, layout, "fp32")
+    assert torch.equal(update_of(exact), trained), "a power of two changes no digit"
+
+
+def test_an_untrained_layer_is_written_as_it_is():
+    target, layout = Target("unet", "x.to_q"), {"unet": ["x.to_q"]}
+    held = {"lora_down.weight": torch.ones(2, 4), "lora_up.weight": torch.zeros(4, 2), "alpha": torch.tensor(2.0)}
+    written = kohya_tensors({target: held}, layout, "fp16")
+    assert torch.equal(written["lora_unet_x_to_q.lora_down.weight"], torch.ones(2, 4).half())
+
+
+Q = "lora_unet_down_blocks_{}_attentions_0_transformer_blocks_0_attn1_to_q"
+
+
+@pytest.mark.parametrize(
+    ("ranks", "filled"),
+    [
+        ({Q.format(0): 4, Q.format(1): 4, "lora_te_a": 2}, {}),
+        ({Q.format(0): 4, Q.format(1): 4, "lora_unet_conv_in": 2}, {"lora_unet_conv_in": 2}),
+        ({Q.format(0): 2, Q.format(1): 4}, {Q.format(0): 4, Q.format(1): 4}),
+        ({"lora_unet_a_conv1": 2, "lora_unet_b_conv1": 8}, {"lora_unet_a_conv1": 2, "lora_unet_b_conv1": 8}),
+        (  # not most layers have attention's rank
+            {Q.format(0): 4, "lora_unet_a_conv1": 2, "lora_unet_b_conv1": 2},
+            {Q.format(0): 4, "lora_unet_a_conv1": 4, "lora_unet_b_conv1": 4},
+        ),
+        ({Q.format(0): 4, "lora_unet_a_conv1": 8}, {Q.format(0): 8, "lora_unet_a_conv1": 8}),
+    ],
+)
+def test_ranks_are_filled_up_only_where_a_release_of_diffusers_needs_it(ranks, filled):
+    found = even_ranks(ranks)
+    assert {stem: found[stem] for stem in filled} == filled and all(found[stem] >= ranks[stem] for stem in found)
+    assert bool(found) == bool(filled) and all(stem.startswith("lora_unet_") for stem in found)
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "fp32"])
+def test_ranks_that_are_filled_up_change_no_update(dtype):
+    drawn, adapter = torch.Generator().manual_seed(0), {}
+    paths = {"mid_block.attentions.0.transformer_blocks.0.attn1.to_q": (2, 3.0), "conv_in": (3, 1.0)} | {
+        f"mid_block.attentions.0.transformer_blocks.0.attn2.to_{name}": (4, 2.0) for name in "qkv"
+    }
+    for path, (rank, alpha) in paths.items():
+        adapter[Target("unet", path)] = {
+            "lora_down.weight": torch.randn(rank, 6, generator=drawn),
+            "lora_up.weight": torch.randn(5, rank, generator=drawn),
+            "alpha": torch.tensor(alpha),
+        }
+    written = kohya_tensors(adapter, {"unet": list(paths)}, dtype)
+    for target, held in adapter.items():
+        stem = f"lora_unet_{target.path.replace('.', '_')}"
+        wanted = held["lora_up.weight"].double() @ held["lora_down.weight"].double()
+        wanted *= float(held["alpha"]) / len(held["lora_down.weight"])
+        up, down = (written[f"{stem}.lora_{name}.weight"].double() for name in ("up", "down"))
+        assert float(written[f"{stem}.alpha"]) == len(down), "as 0.32.1 takes it"
+        assert float((up @ down - wanted).norm() / wanted.norm()) <= (1e-3 if dtype == "fp16" else 1e-6)

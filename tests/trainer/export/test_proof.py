@@ -95,6 +95,19 @@ def test_numbers_that_fp16_cannot_hold_are_counted(tmp_path):
     assert "too small" in write_report(path, adapter, layout)[1]
 
 
+def test_ranks_that_were_filled_up_are_compared_as_they_were_trained(tmp_path):
+    adapter, layout = adapter_of(SD1, True), layout_of(SD1)
+    wide = Target("unet", TRAINED[SD1][1])
+    adapter[wide] = adapter_of(SD1, False, rank=5)[wide]
+    adapter[Target("unet", wide.path.replace("to_k", "to_v"))] = adapter_of(SD1, False)[wide]
+    path = tmp_path / "mine.safetensors"
+    export_adapter(path, adapter, layout, FACTS, "fp32")
+    proof = prove(path, adapter, layout)
+    assert (proof.layers, proof.missing, proof.flushed) == (7, 0, 0) and proof.largest <= 1e-6
+    assert proof.values == sum(tensor.numel() for held in adapter.values() for tensor in held.values()
+                               if tensor.dim()) + 3 * (320 + 768), "zeros count too"  # fmt: skip
+
+
 def test_a_layer_that_is_not_in_the_file_is_missed(tmp_path):
     path, adapter, layout = exported(tmp_path, SD1)
     adapter[Target("unet", "conv_in")] = adapter[next(iter(adapter))]

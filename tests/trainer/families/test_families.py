@@ -22,7 +22,7 @@ from trainer.device import Engine
 from trainer.families.locate import load_family
 from trainer.formats.header import read_header
 from trainer.preview.answer import answer
-from trainer.preview.engine import PreviewEngine
+from trainer.preview.engine import PreviewEngine, Watcher
 from trainer.sampling import Shot, denoise, encode_pairs, starting_noise
 
 ENGINE = Engine(torch.device("cpu"), torch.float32, 1)
@@ -61,7 +61,7 @@ def test_a_picture_is_the_one_that_diffusers_draws(base):
     family.part("unet")
     pipe = AutoPipelineForText2Image.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
-    pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config)
+    pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config, timestep_spacing="linspace")
     shot = Shot(family.resolution, family.resolution, 3, 4.0, "Euler")
     noise = starting_noise(family, shot, [5])
     mine = denoise(family, shot, noise, encode_pairs(family, "ugly", ["a red cat"])[0])
@@ -163,7 +163,7 @@ def test_a_preview_reads_the_layer_that_the_adapter_was_trained_on(tmp_path):
             out=str(tmp_path / "out"),
             **options,
         )
-        file = answer(PreviewEngine(ModelSection(base=str(folder)), ENGINE), request, lambda done, total: None)[0][0]
+        file = answer(PreviewEngine(ModelSection(base=str(folder)), ENGINE), request, Watcher())[0][0]
         with Image.open(file) as image:
             assert ("Clip skip: 2" in image.info["parameters"]) == (options.get("clip_skip", 2) == 2)
             return image.convert("RGB").tobytes()
@@ -188,7 +188,7 @@ def test_a_long_prompt_goes_with_an_adapter_of_the_text_encoder(base, tmp_path):
     options = {"adapters": (str(run.adapter_file),), "pictures": pictures, "steps": 2, "out": str(tmp_path / "out")}
     engine = PreviewEngine(ModelSection(base=str(folder)), ENGINE)
     engine.batch = 2  # as on a GPU: both in one forward pass
-    files, notices = answer(engine, GenerateRequest(id="x", base=str(folder), **options), lambda done, total: None)
+    files, notices = answer(engine, GenerateRequest(id="x", base=str(folder), **options), Watcher())
     assert len(files) == 2 and not notices
 
 

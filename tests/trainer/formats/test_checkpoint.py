@@ -306,7 +306,7 @@ def test_broken_files_are_refused(tiny, tmp_path):
         (whole[:-10], "it may be cut off"),
         (whole[:1000], "it may be cut off"),
         (b"", "it has only 0 bytes"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "does not begin with the length of a header"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "it is a pointer to a file in Git LFS"),
         (b"PK\x03\x04 renamed", "This is a pickle file"),
     ):
         path.write_bytes(content)

@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import cache
 
@@ -17,7 +18,7 @@ from safetensors.numpy import save_file
 from tests.full_size import UNETS
 from tests.trainer.formats.test_metadata import FACTS
 from trainer.contract.catalog import optimizer_row, resolve
-from trainer.contract.compose import compose, setting_names
+from trainer.contract.compose import compose, setting_names, to_toml
 from trainer.contract.errors import UserError
 from trainer.families.sd import STORED
 from trainer.formats.foreign import read_foreign, translate
@@ -124,11 +125,53 @@ def test_what_kohya_ss_saves_as_json_with_empty_fields_and_text_for_numbers(tmp_
 
 def test_the_metadata_of_an_adapter_file_of_ours(tmp_path):
     path = tmp_path / "a.safetensors"
-    save_file({"x": np.zeros(1, np.float32)}, path, adapter_metadata(FACTS))
+    metadata = {key: value for key, value in adapter_metadata(FACTS).items() if key != "lora_atelier.recipe"}
+    save_file({"x": np.zeros(1, np.float32)}, path, metadata)
     settings = {setting: value for _, setting, value in read_foreign(path).taken}
     assert settings["adapter.rank"] == FACTS.rank and settings["adapter.alpha"] == FACTS.alpha
     assert settings["optimizer.learning_rate"] == FACTS.learning_rate
     assert settings["training.batch_size"] == FACTS.batch_size and settings["training.seed"] == FACTS.seed
+
+
+def test_a_file_of_ours_gives_back_all_that_it_was_trained_with(tmp_path):
+    told = {
+        "objective": {"weighting": "debiased", "loss": "huber", "stratified": True, "timesteps": "early"},
+        "training": {"steps": 7, "batch_size": 2, "ema": 0.9}, "export": {"ema": True},
+        "adapter": {"method": "lokr", "factor": 4}, "schedule": {"warmup": 3},
+        "model": {"base": "/home/ada/base"}, "dataset": {"path": "/home/ada/pictures", "flip": True},
+    }  # fmt: skip
+    config, path = compose([told]), tmp_path / "a.safetensors"
+    save_file({"x": np.zeros(1, np.float32)}, path, adapter_metadata(replace(FACTS, recipe=to_toml(config))))
+    found = read_foreign(path)
+    here = {"model": {"base": "/home/ada/base"}, "dataset": {"path": "/home/ada/pictures"}}
+    assert compose([found.layer, here]) == config
+    assert {name for name, _, _ in found.left} == {"model.base", "dataset.path"}
+    save_file({"x": np.zeros(1, np.float32)}, path, {**adapter_metadata(FACTS), "lora_atelier.recipe": "[nothing]"})
+    assert read_foreign(path).layer["adapter"]["rank"] == FACTS.rank, "what it tells other programs is left"
+
+
+def test_metadata_tells_steps_and_tables_are_no_options(tmp_path):
+    path = tmp_path / "a.safetensors"
+    told = {
+        "network_dim": "16", "network_alpha": "8", "num_epochs": "10", "epoch": "10", "max_train_steps": "2000",
+        "num_train_images": "200", "tag_frequency": json.dumps({"10_cat": {"seed": 3, "flip_aug": 1}}),
+        "dataset_dirs": json.dumps({"10_cat": {"n_repeats": 10, "img_count": 20}}),
+    }  # fmt: skip
+    tensors = {"lora_unet_x.alpha": np.zeros(1, np.float32)}
+    for name, trained in (("lora_unet_y.alpha", False), ("lora_te_x.alpha", True)):
+        save_file(tensors | {name: np.zeros(1, np.float32)}, path, {f"ss_{key}": value for key, value in told.items()})
+        found = read_foreign(path)
+        assert {setting: value for _, setting, value in found.taken} == {
+            "adapter.rank": 16, "adapter.alpha": 8, "adapter.text_encoder": trained, "training.steps": 2000,
+        }  # fmt: skip
+
+
+def test_kohya_trains_the_text_encoder_unless_it_is_told_not_to():
+    plain = {"network_dim": 32, "max_train_steps": 1000}
+    assert translate(plain).layer["adapter"]["text_encoder"] is True
+    for said in ({"network_train_unet_only": True}, {"text_encoder_lr": 0}):
+        assert translate(plain | said).layer["adapter"]["text_encoder"] is False
+    assert "text_encoder" not in translate(plain | {"cache_text_encoder_outputs": True}).layer["adapter"]
 
 
 def test_no_name_is_in_two_tables():
@@ -287,7 +330,7 @@ def test_settings_of_a_schedule_that_is_not_taken_or_does_not_read_them_are_left
          {"adapter.method": "lokr", "adapter.factor": 8, "adapter.targets": "everything", "adapter.conv_rank": 4,
           "adapter.conv_alpha": 1}),
         ({"LoRA_type": "Standard", "LyCORIS_preset": "full", "conv_dim": 1, "factor": -1}, {"adapter.method": "lora"}),
-        ({"network_dim": 8}, {"adapter.rank": 8, "adapter.alpha": 1}),
+        ({"network_dim": 8}, {"adapter.rank": 8, "adapter.alpha": 1, "adapter.text_encoder": True}),
         ({"network_module": "networks.oft", "scale_weight_norms": 1.0}, {"adapter.method": "oft"}),
         ({"text_encoder_lr": [1e-4, 5e-5]},
          {"optimizer.text_encoder_learning_rate": 1e-4, "optimizer.text_encoder_2_learning_rate": 5e-5,
@@ -414,7 +457,10 @@ def test_every_field_is_taken_or_listed(values, inside):
     compose([found.layer, {"dataset": {"path": "x"}}])
     told = {name for name, _, _ in found.taken} | {name for name, _, _ in found.left}
     heeded = {"noise_offset_type"} if values.get("noise_offset_type") == "original" else set()
-    assert told - {"network_alpha, not said and so 1"} == (values.keys() | inside.keys()) - heeded
+    assert (
+        told - {"network_alpha, not said and so 1", "network_train_unet_only, not said and so off"}
+        == (values.keys() | inside.keys()) - heeded
+    )
 
 
 @pytest.mark.parametrize("value", [None, [], {}, "nan", "inf", -1, 1e400, "x" * 1000, True, [[]]])

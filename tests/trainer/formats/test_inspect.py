@@ -114,9 +114,9 @@ def test_foreign_names_are_noted(tmp_path, prefix, down, up, kind):
 
 def test_what_is_no_adapter_is_noted(tmp_path):
     tensors = lora(UNET) | {f"{UNET}.ia3_w": np.ones(3, np.float32), "x.lora_up.weight": np.ones(2, np.float32)}
-    notes = inspect(written(tmp_path, tensors)).notes
-    assert any("ia3_w" in note for note in notes)
-    assert any("1 modules lack a part" in note for note in notes)
+    found = inspect(written(tmp_path, tensors))
+    assert found.unmatched[f"{UNET}.ia3_w"] == "not of any adapter known here"
+    assert any(f"not of any adapter known here: 1 ({UNET}.ia3_w)" in line for line in found.fit)
     whole = inspect(written(tmp_path, {"model.diffusion_model.x": np.ones(3, np.float32)}))
     assert (whole.format, whole.method) == (UNKNOWN, "")
     assert any("no LoRA" in note and "OFT" in note for note in whole.notes)
@@ -146,7 +146,8 @@ def test_other_methods_are_named_with_their_sizes(tmp_path, shapes, method, fami
     assert found.notes == ()
     part = dict(list(shapes.items())[1:-1])
     if part:
-        assert any("1 modules lack a part" in note for note in inspect(written(tmp_path, ones(UNET, **part))).notes)
+        half = inspect(written(tmp_path, ones(UNET, **part)))
+        assert half.matched == 0 and half.unmatched == {UNET: "parts are missing"}
 
 
 def test_lora_dora_and_a_file_of_several_methods(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load, save
 
 from trainer.formats.header import body_sha256, legacy_hash, parse_header, with_metadata
-from trainer.formats.metadata import AdapterFacts, adapter_metadata, sign, without_places
+from trainer.formats.metadata import AdapterFacts, Folder, adapter_metadata, renamed, sign, without_places
 
 SGM = "https://github.com/Stability-AI/generative-models"
 FACTS = AdapterFacts(
@@ -108,7 +108,7 @@ def test_modelspec():
     [
         ("lora-atelier-demo", "lora-atelier-demo", "False", "diffusers"),
         ("sd_v1_v", "stable-diffusion-v1/lora", "False", "diffusers"),
-        ("sd_v2", "stable-diffusion-v2-512/lora", "True", "diffusers"),
+        ("sd_v2", "stable-diffusion-v2-768-v/lora", "True", "diffusers"),
         ("sd_v2_v", "stable-diffusion-v2-768-v/lora", "True", "diffusers"),
         ("sdxl_base_v1-0", "stable-diffusion-xl-v1-base/lora", "False", SGM),
     ],
@@ -131,9 +131,75 @@ def test_the_noise_schedule_is_told(prediction, terminal, expected):
 
 
 def test_private_captions_leave_nothing_but_the_trigger():
-    written = adapter_metadata(replace(FACTS, captions=None, recipe='prompts = ["a tree in snow"]'))
+    written = adapter_metadata(replace(FACTS, captions=None))
     assert json.loads(written["ss_tag_frequency"]) == {"10_ohwx fox": {"ohwx fox": 3}}
     assert "snow" not in json.dumps(written)
+
+
+def test_every_set_has_its_folder():
+    further = (
+        Folder(trigger="zkz hat", pictures=2, captions=("zkz hat, snow",) * 2),
+        Folder(pictures=4, repeats=3, captions=("a fox",) * 4, name="other foxes", regularisation=True),
+    )
+    written = adapter_metadata(replace(FACTS, further=further))
+    frequency = json.loads(written["ss_tag_frequency"])
+    assert frequency == {
+        "10_ohwx fox": {"ohwx fox": 3, "snow": 2, "a tree": 1},
+        "1_zkz hat": {"zkz hat": 2, "snow": 2},
+    }
+    assert json.loads(written["ss_dataset_dirs"]) == {
+        "10_ohwx fox": {"n_repeats": 10, "img_count": 3},
+        "1_zkz hat": {"n_repeats": 1, "img_count": 2},
+    }
+    assert json.loads(written["ss_reg_dataset_dirs"]) == {"3_other-foxes": {"n_repeats": 3, "img_count": 4}}
+    assert (written["ss_num_train_images"], written["ss_num_reg_images"]) == ("32", "12")
+    subsets = json.loads(written["ss_datasets"])[0]["subsets"]
+    assert [(one["class_tokens"], one["is_reg"]) for one in subsets] == [
+        ("ohwx fox", False),
+        ("zkz hat", False),
+        (None, True),
+    ]
+    assert written["modelspec.trigger_phrase"] == "ohwx fox, zkz hat"
+
+
+def test_a_save_tells_its_own_step_and_the_whole_length():
+    written = adapter_metadata(replace(FACTS, steps=150, epochs=5, total_steps=300, total_epochs=10))
+    keys = ("ss_steps", "ss_epoch", "ss_max_train_steps", "ss_num_epochs")
+    assert [written[key] for key in keys] == ["150", "5", "300", "10"]
+
+
+def test_what_its_maker_says_and_what_it_was_made_of():
+    facts = replace(
+        FACTS,
+        author="Anna", license="CC-BY-4.0", description="A fox.", preferred_strength=0.8, ema=0.999,
+        dataset_sha256="ab" * 32, base_sha256="cd" * 32, base_short_hash="01234567",
+    )  # fmt: skip
+    expected = {
+        "modelspec.author": "Anna",
+        "modelspec.license": "CC-BY-4.0",
+        "modelspec.description": "A fox.",
+        "modelspec.lora_default_weight": "0.8",
+        "lora_atelier.ema": "0.999",
+        "lora_atelier.dataset_sha256": "ab" * 32,
+        "ss_new_sd_model_hash": "cd" * 32,
+        "ss_sd_model_hash": "01234567",
+    }
+    written = adapter_metadata(facts)
+    assert {key: written[key] for key in expected} == expected
+    assert adapter_metadata(FACTS)["lora_atelier.ema"] == "None"
+    assert not expected.keys() - {"lora_atelier.ema"} & adapter_metadata(FACTS).keys()
+
+
+def test_a_copy_under_another_name_is_another_lora_with_the_same_weights():
+    body = np.arange(40, dtype=np.float16)
+    before = sign(with_metadata(save({"t": body}), adapter_metadata(FACTS)))
+    after = renamed(before, "fox-best")
+    metadata = parse_header(after).metadata
+    assert (metadata["ss_output_name"], metadata["modelspec.title"]) == ("fox-best", "fox-best")
+    assert metadata["sshs_model_hash"] == hashlib.sha256(body.tobytes()).hexdigest()
+    assert metadata["sshs_legacy_hash"] == legacy_hash(after)
+    changed = {key for key, value in metadata.items() if value != parse_header(before).metadata[key]}
+    assert changed <= {"ss_output_name", "modelspec.title", "sshs_legacy_hash"}
 
 
 def test_no_place_and_no_time_gets_into_the_file():

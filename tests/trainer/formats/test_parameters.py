@@ -32,7 +32,8 @@ PROMPTS = WORDS.map(normal).filter(
 VALUES = WORDS.map(str.strip)
 DECIMALS = st.floats(0, 1e6, allow_nan=False)
 HEX = st.text("0123456789abcdef", min_size=12, max_size=12) | st.just("")
-USES = st.builds(LoraUse, WORDS.map(safe_name), st.floats(-5, 5, allow_nan=False), HEX)
+STRENGTHS = st.floats(-5, 5, allow_nan=False)
+USES = st.builds(LoraUse, WORDS.map(safe_name), STRENGTHS, HEX, st.none() | STRENGTHS)
 GENERATIONS = st.builds(
     Generation,
     prompt=PROMPTS,
@@ -103,10 +104,10 @@ def test_a_text_without_settings_is_a_prompt():
 
 
 def test_other_programs_tags_are_left_where_they_are():
-    text = "fox <lora:a:0.5:0.7>, snow <lora:b:-1.5> end\nSteps: 2, Seed: 3, Size: 64x64, Unknown: 4"
+    text = "fox <hypernet:a:0.5>, snow <lora:b:-1.5> <lora:c:0.5:0.7> end\nSteps: 2, Seed: 3, Size: 64x64, Unknown: 4"
     read = parse_parameters(text)
-    assert read.prompt == "fox <lora:a:0.5:0.7>, snow end"
-    assert read.loras == (LoraUse("b", -1.5),)
+    assert read.prompt == "fox <hypernet:a:0.5>, snow end"
+    assert read.loras == (LoraUse("b", -1.5), LoraUse("c", 0.5, unet=0.7))
 
 
 def test_a_setting_that_is_no_number_is_named():

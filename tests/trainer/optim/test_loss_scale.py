@@ -130,9 +130,7 @@ def test_a_stopped_fp16_run_goes_on_exactly(tmp_path, tiny_sd, tiny_set, monkeyp
     monkeypatch.setattr("trainer.optim.scaling.FIRST_SCALE", 16.0)
     assert main(["train", str(whole.path)]) == 0
     with monkeypatch.context() as patch:
-        patch.setattr(
-            "trainer.__main__.RunDir.take_request", lambda self, what: what == "stop" and len(steps(self)) > 2
-        )
+        patch.setattr("trainer.__main__.RunDir.asked", lambda self, what: what == "stop" and len(steps(self)) > 2)
         assert main(["train", str(broken.path)]) == 130
     assert broken.status().state == State.STOPPED and float(load_latest(broken)[1]["scale"]) == 32.0
     assert main(["train", str(broken.path)]) == 0

@@ -10,7 +10,7 @@ from trainer.contract.compose import compose, parse_assignments
 from trainer.contract.errors import UserError
 from trainer.pictures.album import Album, Concept, change, create_album, read_folder
 from trainer.pictures.decode import decode_picture
-from trainer.pictures.gather import gather
+from trainer.pictures.gather import check_run, gather
 from trainer.pictures.measure import Unusable, is_clear, measure_all, upright_size
 from trainer.pictures.wording import word
 
@@ -180,3 +180,13 @@ def test_what_cannot_be_measured_is_said(tmp_path):
     found = measure_all(pictures, masks=True)
     assert [isinstance(one, Unusable) for one in found] == [True, False, True]
     assert found[1].mask_digest == "" and "1-masklabel.png" in found[1].mask_trouble
+
+
+@pytest.mark.parametrize("key", ["every", "stop_after"])
+def test_measuring_what_is_not_held_out_is_refused(tmp_path, key):
+    folder = make_pictures(tmp_path / "set", 3)
+    section = {"dataset": {"path": str(folder)}}
+    with pytest.raises(UserError, match="none is held out") as caught:
+        check_run(compose([section, {"validation": {key: "2" if key == "every" else 2}}]))
+    assert "validation.share=0.1" in caught.value.fix
+    check_run(compose([section, {"validation": {key: "2" if key == "every" else 2, "share": 0.4}}]))

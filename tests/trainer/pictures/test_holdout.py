@@ -39,6 +39,12 @@ def test_a_copy_goes_with_its_original_and_what_regularisation_shows_stays():
     assert held_out([*known, *shown], 0.5, 0) <= {known[9].content}
 
 
+def test_what_most_pictures_show_is_left_to_learn_from():
+    pictures = [Candidate("many", "0", False)] * 50 + [Candidate(f"{n}", "0", False) for n in range(9)]
+    for seed in range(20):
+        assert "many" not in held_out(pictures, 0.3, seed)
+
+
 def test_no_concept_loses_its_last_picture():
     known = [*pictures(1, "hat"), *pictures(9, "0", first=1)]
     for seed in range(30):

@@ -11,13 +11,12 @@ from app.commands import images
 from tests.tiny import tiny_vae
 from trainer.__main__ import main
 from trainer.contract.compose import compose
-from trainer.contract.requests import BaseSettings, GenerateRequest, Picture, SweepRequest, base_settings
+from trainer.contract.requests import BaseSettings, GenerateRequest, Picture, base_settings
 from trainer.contract.rundir import create_run, run_of
 from trainer.preview.answer import model_of, preview_engine
 from trainer.preview.serve import serve
-from trainer.preview.sweep import as_pictures
 
-PROMPT, SEED, STEPS = "a picture number 1", 5, 4
+PROMPT, SEED, STEPS = "a (picture:1.4) BREAK number 1", 5, 4
 OWN = {"prediction": "v_prediction", "zero_terminal_snr": "on"}
 
 
@@ -115,8 +114,8 @@ def test_a_run_whose_config_cannot_be_read_is_told_of_and_drawn_as_usual(run, tm
 
 def test_what_is_said_empty_is_said(run):
     base, file = run.config().model.base, run.adapter_file
-    assert images._opened(base, [file], (None,) * 4).vae == run.config().model.vae
-    assert images._opened(base, [file], ("", "", None, None)) == BaseSettings(**OWN)
+    assert images.opened_for(base, [file], (None,) * 4).vae == run.config().model.vae
+    assert images.opened_for(base, [file], ("", "", None, None)) == BaseSettings(**OWN)
 
 
 def test_a_base_is_opened_in_the_number_type_of_the_run(tiny_sd):
@@ -124,9 +123,3 @@ def test_a_base_is_opened_in_the_number_type_of_the_run(tiny_sd):
         id="x", base=str(tiny_sd), opened=BaseSettings(dtype="bf16"), pictures=(Picture(prompt="x"),), out="o"
     )
     assert preview_engine(model_of(request)).engine.dtype == torch.bfloat16
-
-
-def test_a_sweep_hands_it_on(run):
-    opened = BaseSettings(**OWN)
-    request = SweepRequest(adapter="a", prompts=("x",), strengths=(0, 1), opened=opened, out="o")
-    assert as_pictures(request, "f").opened == opened

@@ -12,7 +12,7 @@ from trainer.contract.config.dataset import MASK_FLOOR, DatasetSection
 from trainer.contract.config.engine import EngineSection
 from trainer.contract.config.learning import ObjectiveSection, OptimizerSection, ScheduleSection, TrainingSection
 from trainer.contract.config.model import ModelSection, NumberType, Prediction
-from trainer.contract.config.output import ExportSection, SamplingSection
+from trainer.contract.config.output import ExportSection, SamplingSection, TrackingSection
 from trainer.contract.config.section import (
     AUTO_OR_EVERY,
     PERCENT_OR_STEPS,
@@ -25,10 +25,11 @@ from trainer.contract.config.section import (
     Until,
     interval,
 )
-from trainer.contract.config.validation import ValidationSection
+from trainer.contract.config.validation import LEAST_PICTURES, ValidationSection
 
 __all__ = [
     "AUTO_OR_EVERY",
+    "LEAST_PICTURES",
     "MASK_FLOOR",
     "PERCENT_OR_STEPS",
     "SPELT",
@@ -51,6 +52,7 @@ __all__ = [
     "ScheduleSection",
     "Section",
     "Switch",
+    "TrackingSection",
     "TrainingSection",
     "Until",
     "ValidationSection",
@@ -72,6 +74,7 @@ class RunConfig(Section):
     sampling: SamplingSection = SamplingSection()
     validation: ValidationSection = ValidationSection()
     export: ExportSection = ExportSection()
+    tracking: TrackingSection = TrackingSection()
 
     def value(self, name: str) -> Any:
         """Read one setting by `section.key`."""

@@ -39,6 +39,37 @@ class ExportSection(Section):
     ema: bool = Field(
         False, description="Write the running average (training.ema) instead of the last matrices; samples show it too."
     )
-    captions: bool = Field(
-        True, description="Write how often each tag was used into the file. Off: nothing of the captions."
+    plain: bool = Field(
+        True,
+        description="Of DoRA, LoHa, LoKr and OFT, which programs read differently or not at all, write a plain LoRA "
+        "too: NAME-lora.safetensors, by SVD, with the error of every layer in a report beside it.",
     )
+    plain_rank: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
+        "auto", description="Rank of that LoRA. `auto`: what each layer takes to be within 4%, at most 128."
+    )
+    captions: bool = Field(
+        True,
+        description="Write how often each tag was used into the file. Off: nothing of the captions, nor of prompts.",
+    )
+    each_save: bool = Field(
+        True,
+        description="Write an adapter file at every save too (`NAME-s000750.safetensors`), to choose the best step.",
+    )
+    preferred_weight: float | None = Field(
+        None, ge=-4, le=4, description="Strength that other programs are told to start with; as trained it is 1."
+    )
+    author: str = Field("", description="Whose work the file says it is.")
+    license: str = Field("", description="Terms that the file says it may be used under, such as CC-BY-4.0.")
+    description: str = Field("", description="What the file says it is for.")
+
+
+class TrackingSection(Section):
+    """Curves and samples for programs that compare runs. The page has its own; these are beside them."""
+
+    tensorboard: bool = Field(
+        True, description="Write TensorBoard event files into the run's folder: tensorboard --logdir outputs/runs."
+    )
+    wandb: bool = Field(
+        False, description="Send them to Weights & Biases, with the account that `wandb login` keeps on this machine."
+    )
+    project: str = Field("lora-atelier", min_length=1, description="Project of Weights & Biases that runs appear in.")

@@ -6,6 +6,8 @@ from pydantic import Field
 
 from trainer.contract.config.section import AutoOrEvery, Section
 
+LEAST_PICTURES = 40  # below, every one is worth more as something to learn from than as a measure
+
 
 class ValidationSection(Section):
     """Pictures that are held out, and how often the loss on them is measured."""

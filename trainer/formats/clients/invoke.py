@@ -24,7 +24,9 @@ _DEEP = re.compile(
     r"lora_unet_(?:(?:down|up)_blocks_\d+_attentions_\d+|mid_block_attentions_\d+|(?:in|out)put_blocks_\d+_\d+"
     r"|middle_block_\d+)_transformer_blocks_([2-9]|\d\d+)_"
 )
-_STABILITY = re.compile(r"lora_unet_(input_blocks|middle_block|output_blocks|out_[02])")
+_STABILITY = re.compile(
+    r"lora_unet_(input_blocks|middle_block|output_blocks|out_[02]|time_embed_[02]|label_emb_0_[02])"
+)
 _ROLES = {"lora_up.weight": "up", "lora_down.weight": "down", "lora_mid.weight": "mid"}
 
 

@@ -168,6 +168,43 @@ def rescaled(alphas: Mapping[str, float]) -> list[str]:
     return [stem for stem, alpha in alphas.items() if alpha != usual and _ATTENTION.search(stem)]
 
 
+def rescaled_once(ranks: Mapping[str, int], alphas: Mapping[str, float]) -> list[str]:
+    """Layers of a UNet, in kohya's form, that diffusers 0.32 scales by 1 and not by alpha / rank.
+
+    It alone does so, where two layers or more have another rank than most (`_maybe_adjust_config`).
+    """
+    own = {stem: rank for stem, rank in ranks.items() if stem.startswith("lora_unet_")}
+    most = Counter(own.values()).most_common(1)[0][1] if own else 0
+    if len(own) - most < 2:
+        return []
+    return [stem for stem, rank in own.items() if alphas.get(stem, rank) != rank]
+
+
+def even_ranks(ranks: Mapping[str, int]) -> dict[str, int]:
+    """Ranks that the layers of a UNet get, so that every release of diffusers scales them alike with alpha = rank.
+
+    Where ranks differ, 0.32 takes alpha = rank for all layers, whatever the file says. Others go by the file, but for
+    attention (see `rescaled`): that gets one rank, which most layers then have.
+
+    Args:
+        ranks: name of a module, in kohya's form -> its rank.
+
+    Returns:
+        Module of the UNet -> a rank that is as large or larger; {} where they do not differ.
+    """
+    own = {stem: rank for stem, rank in ranks.items() if stem.startswith("lora_unet_")}
+    if len(set(own.values())) < 2:
+        return {}
+    attention = [stem for stem in own if _ATTENTION.search(stem)]
+    if not attention:
+        return own
+    filled = own | dict.fromkeys(attention, max(own[stem] for stem in attention))
+    common, *others = Counter(filled.values()).most_common(2)
+    if common[0] == filled[attention[0]] and all(count < common[1] for _, count in others):
+        return filled
+    return dict.fromkeys(own, max(own.values()))
+
+
 def show(sheet: Sheet, model: Model) -> Shown:
     """A library lists nothing."""
     return Shown("not listed", remarks=("A library: trigger words and pictures are up to the program around it.",))

@@ -6,19 +6,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trainer.formats.base_layers import Given
 from trainer.formats.clients.comfy import COMFYUI
 from trainer.formats.clients.forge import FORGE
 from trainer.formats.clients.invoke import INVOKEAI
 from trainer.formats.clients.models import SD1, SD2, SDXL, TITLES, Model, model_of
 from trainer.formats.clients.numbers import Numbers, measure
-from trainer.formats.clients.pipelines import DIFFUSERS_CLIENT, rescaled
+from trainer.formats.clients.pipelines import DIFFUSERS_CLIENT, rescaled, rescaled_once
 from trainer.formats.clients.sdnext import SDNEXT, TE_OFF
 from trainer.formats.clients.sheet import Group, Sheet
 from trainer.formats.clients.swarm import SWARMUI
 from trainer.formats.clients.verdict import LOADS, LOSSES, NOTHING, REFUSED, Client, Verdict
 from trainer.formats.clients.webui import A1111
-from trainer.formats.header import TensorInfo, body_sha256, read_header
-from trainer.formats.kohya import match
+from trainer.formats.header import TensorInfo, body_sha256, read_header, shown
+from trainer.formats.kohya import DOWN, match
 
 CLIENTS: tuple[Client, ...] = (A1111, FORGE, COMFYUI, SDNEXT, INVOKEAI, SWARMUI, DIFFUSERS_CLIENT)
 PRACTICE = "practice base: works only here"
@@ -98,30 +99,38 @@ class Report:
         return [f"{v.client}: {v.outcome}. {v.sentence}" for v in self.verdicts if v.outcome != LOADS]
 
 
-def report(path: Path, numbers: bool = True) -> Report:
+def report(path: Path, numbers: bool = True, digest: str = "", given: Given | None = None) -> Report:
     """Judge a file.
 
     Args:
         path: of the file.
         numbers: whether to read its numbers, which takes about a second for 100 MB.
+        digest: SHA-256 of its tensors, where it is known already.
+        given: the base that clients have loaded; None for the one that takes most of the file.
 
     Raises:
         UserError: the file is missing, is a pickle, or is not sound safetensors.
     """
-    header, digest = read_header(path), body_sha256(path)
+    header, digest = read_header(path), digest or body_sha256(path)
     stored = header.metadata.get("sshs_model_hash")
     sheet = Sheet(path.stem, header.metadata, header.tensors, None if stored is None else stored == digest)
-    return judge(sheet, measure(path, header) if numbers else None, _proof(path, digest))
+    return judge(sheet, measure(path, header) if numbers else None, _proof(path, digest), given)
 
 
-def judge(sheet: Sheet, numbers: Numbers | None = None, proof: Mapping[str, Any] | None = None) -> Report:
-    """Judge a file of which the header is known, and perhaps the numbers."""
-    model, fits = closest(sheet)
-    practice = sheet.metadata.get("ss_base_model_version", "").startswith(DEMO)
+def judge(
+    sheet: Sheet,
+    numbers: Numbers | None = None,
+    proof: Mapping[str, Any] | None = None,
+    given: Given | None = None,
+) -> Report:
+    """Judge a file of which the header is known, and perhaps the numbers, on a base."""
+    model, fits = closest(sheet) if given is None else (given.model, _fitting(sheet, given.model) > 0)
+    practice = bool(given and given.practice) or sheet.metadata.get("ss_base_model_version", "").startswith(DEMO)
     verdicts = tuple(_with_numbers(client.judge(sheet, model), numbers) for client in CLIENTS)
     if practice:
         verdicts = tuple(_practised(verdict) for verdict in verdicts)
-    base = "LoRA Atelier practice base" if practice else TITLES[model.family]
+    title = given.name if given else TITLES[model.family]
+    base = "LoRA Atelier practice base" if practice else title
     notes = tuple(_notes(sheet, fits or practice, numbers, base))
     return Report(base, practice, fits or practice, verdicts, numbers, proof or {}, notes)
 
@@ -198,12 +207,24 @@ def _notes(sheet: Sheet, fits: bool, numbers: Numbers | None, base: str) -> list
     if sheet.hash_is_true is False:
         notes.append("The stored hash (sshs_model_hash) is not the file's; A1111 and Forge trust it.")
     if numbers and numbers.nan + numbers.infinite:
-        notes.append(f"{numbers.nan} NaN and {numbers.infinite} infinite values.")
+        first = shown(numbers.broken[0])
+        notes.append(f"{numbers.nan} NaN and {numbers.infinite} infinite values, the first in {first}: not drawn here.")
     if numbers and numbers.text_share:
         notes.append(
             f"{numbers.text_share:.0%} of its energy lies in the text encoder, which SD.Next leaves out as installed."
         )
+    if numbers and (off := rescaled_once(ranks := _ranks(sheet), numbers.alphas)):
+        notes.append(
+            f"Its ranks differ: diffusers 0.32, and no other release, scales {len(off)} of its layers by 1 and not by "
+            f"alpha / rank. atelier resize --rank {max(ranks.values())} fills the ranks up where that matters."
+        )
     return notes
+
+
+def _ranks(sheet: Sheet) -> dict[str, int]:
+    """The rank of every module of a LoRA in kohya's form."""
+    ends = ((name, info.shape) for name, info in sheet.tensors.items() if name.endswith(DOWN) and info.shape)
+    return {name.removesuffix(DOWN): shape[0] for name, shape in ends}
 
 
 def _bare(sheet: Sheet) -> int:
@@ -215,7 +236,11 @@ def _proof(path: Path, digest: str) -> dict[str, Any]:
     """What the export measured, if it is beside the file and of the same weights."""
     try:
         found = json.loads(path.with_suffix(PROOF_SUFFIX).read_text("utf-8"))
-    except (OSError, ValueError):  # it is not there, or somebody else's; the file is judged all the same
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+    ):  # it is not there, or somebody else's; the file is judged all the same
         return {}
     same = isinstance(found, dict) and found.get("hash") == digest
     return {key: value for key, value in found.items() if key != "hash"} if same else {}

@@ -34,6 +34,8 @@ LYCORIS: Endings = {
 OFT: Endings = {".oft_blocks": "oft_blocks", ".oft_diag": "oft_diag", ".rescale": "rescale"}
 IA3: Endings = {".on_input": "on_input", ".weight": "weight"}
 EVERY: Endings = {**KOHYA, **PEFT, **OLD, **DEFAULT, **DORA, **LYCORIS, **OFT}
+_DOTS = 3  # that an ending has at most
+_UNDOTTED = ("_lora.up.weight", "_lora.down.weight")  # endings that do not begin with a dot
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,18 @@ def module_of(name: str) -> str:
 
 def split(name: str, endings: Endings) -> tuple[str, str | None]:
     """Return (name of the module, what the tensor is in it); (the name up to its last dot, None) for no known end."""
-    found = max((ending for ending in endings if name.endswith(ending)), key=len, default=None)
-    if found is None:
+    for end in _UNDOTTED:
+        if name.endswith(end) and end in endings:
+            return name.removesuffix(end), endings[end]
+    dot, longest = len(name), None
+    for _ in range(_DOTS):
+        dot = name.rfind(".", 0, dot)
+        if dot < 0:
+            break
+        longest = dot if name[dot:] in endings else longest
+    if longest is None:
         return name.rpartition(".")[0] or name, None
-    return name.removesuffix(found), endings[found]
+    return name[:longest], endings[name[longest:]]
 
 
 def gather(sheet: Sheet, endings: Endings, names: Names) -> tuple[list[Group], list[str]]:

@@ -132,3 +132,25 @@ def test_alphas_that_diffusers_mixes_up_are_told(tmp_path):
     found = {verdict.client: verdict for verdict in report(written(tmp_path, tensors, SAID)).verdicts}
     assert {name for name, verdict in found.items() if verdict.outcome != LOADS} == {"diffusers"}
     assert found["diffusers"].sentence.startswith("1 attention layers are scaled by the alpha of others")
+
+
+def test_ranks_that_one_release_of_diffusers_scales_wrongly_are_told(tmp_path):
+    other = (
+        K.replace("to_k", "to_v"),
+        K.replace("to_k", "to_q").replace("attn2", "attn1"),
+        K.replace("to_k", "to_out_0"),
+    )
+    same = {K: (320, 768), other[0]: (320, 768), other[1]: (320, 320)}
+    differ = {other[2]: (320, 320), K.replace("attn2_to_k", "ff_net_2"): (320, 1280)}
+    even = {name: tensor for stem, size in same.items() for name, tensor in lora(stem, *size).items()}
+    odd = {name: tensor for stem, size in differ.items() for name, tensor in lora(stem, *size, rank=2).items()}
+    said = [note for note in report(written(tmp_path, even | odd, SAID)).notes if "diffusers 0.32" in note]
+    assert len(said) == 1 and "scales 3 of its layers" in said[0] and "--rank 4" in said[0]  # alpha is 2 in all
+    assert not [note for note in report(written(tmp_path, even, SAID)).notes if "diffusers 0.32" in note]
+
+
+def test_a_rank_of_nothing_is_an_update_of_nothing(tmp_path):
+    path = tmp_path / "a.safetensors"
+    save_file(lora(K, 320, 768, rank=0), path)
+    found = measure(path, read_header(path))
+    assert (found.values, found.silent, found.energy) == (0, 1, {})

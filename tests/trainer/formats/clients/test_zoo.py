@@ -1,13 +1,16 @@
 """What each client does with files of every origin, and why; names and sizes are written by hand."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from tests.trainer.formats.clients.files import KOHYA, PEFT, SAID, lora, sheet, verdicts, whole
+from tests.trainer.formats.test_metadata import FACTS
 from trainer.formats.clients.models import SD1, SD2, SDXL
 from trainer.formats.clients.report import CLIENTS, judge
 from trainer.formats.clients.verdict import LOADS, LOSSES, NOTHING, REFUSED
+from trainer.formats.metadata import adapter_metadata
 
 NAMES = ("A1111", "Forge", "ComfyUI", "SD.Next", "InvokeAI", "SwarmUI", "diffusers")
 COUNTS = {SD1: (192, 72), SD2: (192, 138), SDXL: (722, 264)}
@@ -54,7 +57,13 @@ def test_our_own_names_load_everywhere(family):
     assert "text encoder" in both["SD.Next"].sentence and "switched on" in both["SD.Next"].sentence
 
 
-def test_sd2_under_its_honest_id_is_taken_for_sd1_by_swarm():
+@pytest.mark.parametrize("version", ["sd_v2", "sd_v2_v"])
+def test_our_sd2_files_are_in_swarms_class_of_sd2(version):
+    found = verdicts(whole(SD2, ("unet",)), adapter_metadata(replace(FACTS, base_version=version)))
+    assert (found["SwarmUI"].outcome, found["SwarmUI"].listed) == (LOADS, "Stable Diffusion 2.1")
+
+
+def test_sd2_under_the_other_id_is_taken_for_sd1_by_swarm():
     found = verdicts(whole(SD2, ("unet",)), SAID[SD2] | {"modelspec.architecture": "stable-diffusion-v2-512/lora"})
     assert outcomes(found) == (LOADS,) * 5 + (LOSSES, LOADS)
     assert "sorted under Stable Diffusion 1.5" in found["SwarmUI"].sentence
@@ -210,10 +219,10 @@ ZOO = {  # case -> shapes, metadata, what each client does, words of reasons by 
         {"InvokeAI": "cannot be told"},
     ),
     "SDXL with its time embedding": (
-        lora(XL, 2048, 640) | lora("lora_unet_time_embed_0", 320, 1280),
+        lora(XL, 2048, 640) | lora("lora_unet_time_embed_0", 320, 1280) | lora("lora_unet_label_emb_0_2", 1280),
         SAID[SDXL],
-        (LOADS, LOADS, LOADS, LOADS, REFUSED, LOADS, LOADS),
-        {"InvokeAI": "some cannot"},
+        (LOADS,) * 7,  # InvokeAI 8e71a8a, sdxl_lora_conversion_utils.py, lines 134 to 143: both are rewritten
+        {},
     ),
     "SDXL said to be SD 1": (
         lora(XL, 2048, 640),

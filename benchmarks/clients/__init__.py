@@ -1,0 +1,1 @@
+"""Other programs' own loaders over our files."""
