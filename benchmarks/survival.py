@@ -121,7 +121,7 @@ def sampling(run: RunDir, pid: int, moments: random.Random) -> Callable[[], bool
     """
     born, options, step = time.time_ns(), run.config().sampling, moments.choice(rounds_to_come(run))
     first, second = sample(run, step, 0, options.strengths[-1]), sample(run, step, 1, options.strengths[0])
-    os.mkfifo(second.with_name(f".{second.name}.{pid}.tmp"))
+    os.mkfifo(second.with_name(f".{second.name}.{pid}.{pid}.tmp"))  # its main thread has the number of the process
     passed, wait = [0.0], moments.random() * 0.2
 
     def now() -> bool:

@@ -85,7 +85,7 @@ def test_blocks_can_be_computed_again_in_the_backward_pass(ours):
     again.enable_gradient_checkpointing(run)
     given = inputs(ours, 8, 8)
     for right, mine in zip(answer(ours, *given), answer(again, *given), strict=True):
-        assert torch.equal(mine, right)
+        torch.testing.assert_close(mine, right)
     # diffusers leaves the first block of the middle out
     assert set(seen) == set(recomputable(again)) - {again.mid_block.resnets[0]}
 

@@ -5,7 +5,7 @@ import math
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageChops
 
 from tests.trainer.preview.test_mixer import ENGINE, random_adapter
 from trainer.contract.config import ModelSection
@@ -113,4 +113,4 @@ def test_a_grid_is_its_cells_with_labels_and_what_made_them(tiny_sd, tmp_path):
     alone = cells(request).model_copy(update={"id": "alone", "pictures": cells(request).pictures[4:5]})
     (one,) = engine.draw(alone)
     with Image.open(files[4]) as image:
-        assert image.tobytes() == one.image.tobytes()
+        assert max(high for _, high in ImageChops.difference(image, one.image).getextrema()) <= 1  # 5e-5, rounded
