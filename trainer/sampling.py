@@ -183,7 +183,7 @@ def small(latents: Tensor, side: int = 32) -> Tensor:
 def to_images(pixels: Tensor) -> list[Image.Image]:
     """[B, 3, H, W] in -1..1 -> RGB pictures."""
     rounded = (pixels * 0.5 + 0.5).clamp(0, 1).mul(255).round().byte()
-    return [Image.fromarray(array.numpy()) for array in rounded.permute(0, 2, 3, 1).cpu()]
+    return [Image.fromarray(array.numpy()) for array in rounded.permute(0, 2, 3, 1).contiguous().cpu()]
 
 
 def encode_pairs(family: Family, negative: str, prompts: Sequence[str]) -> list[tuple[Text, Text]]:

@@ -78,6 +78,16 @@ def test_add_bias(kind, ours):
     check(ours.add_bias, REFERENCE.add_bias, given, [torch.randn(70, **kind)])
 
 
+@pytest.mark.parametrize("wide", [1, 16, 96])
+def test_scale_rows(kind, ours, wide):
+    x, scale = torch.randn(3, 77, wide, **kind), torch.randn(5, wide, **kind)[1:4]
+    scale[1] = 0
+    x[1, 3] = torch.inf
+    wanted = REFERENCE.scale_rows(x, scale)
+    found = ours.scale_rows(x, scale)
+    assert found.data_ptr() == x.data_ptr() and torch.equal(found, wanted) and not found[1].any()
+
+
 @pytest.mark.parametrize("make", [make_tiny_sd, make_tiny_sdxl])
 def test_the_adapters_gradient_is_that_of_peft(tmp_path, ours, make):
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):

@@ -5,10 +5,12 @@ import torch
 from torch.backends import cudnn
 
 from tests.gpu.test_graph import MAKERS
+from tests.tiny import make_tiny_sd
 from tests.trainer.preview.test_mixing import KINDS, latents, locon
 from trainer.contract.config import ModelSection
 from trainer.contract.requests import GenerateRequest, Picture
 from trainer.preview.answer import preview_engine
+from trainer.preview.plan import MOST
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
@@ -57,5 +59,14 @@ def test_what_does_not_fit_is_drawn_in_halves(engine, monkeypatch):
         return real(shot, asked, *rest)
 
     monkeypatch.setattr(engine, "_denoise", short_of_memory)
+    engine.batch = MOST  # other tests draw in smaller batches
     request = GenerateRequest(id="x", pictures=tuple(pictures(4, 1.0)), steps=2, out="o")
     assert len(list(engine.draw(request))) == 4 and sizes == [4, 2, 2]
+
+
+def test_a_picture_is_decoded_in_bf16_as_in_fp32(tmp_path):
+    base = make_tiny_sd(tmp_path / "base")
+    exact, quick = (preview_engine(ModelSection(base=str(base), dtype=dtype)).family for dtype in ("fp32", "bf16"))
+    latents = torch.randn(2, *exact.latent_shape(64, 64), device="cuda")
+    found = quick.decode(latents)
+    assert found.dtype == torch.float32 and (found - exact.decode(latents)).abs().mean() < 2 / 127.5

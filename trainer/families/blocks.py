@@ -7,6 +7,7 @@ Shapes: B pictures, C channels, h x w latent pixels, T tokens (h w of them for a
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -238,8 +239,26 @@ def lean(unet: nn.Module, kernels: Kernels, attend: Attend = F.scaled_dot_produc
             if isinstance(block, theirs) and ours.fits(block) and getattr(block, "skip_time_act", True):
                 parent, _, name = path.rpartition(".")
                 setattr(unet.get_submodule(parent), name, ours(block, kernels, attend))
-    if unet.conv_norm_out is not None and narrow(unet.conv_norm_out) and isinstance(unet.conv_act, nn.SiLU):
-        unet.conv_norm_out, unet.conv_act = Normalise(unet.conv_norm_out, kernels, silu=True), nn.Identity()
+    _fuse_last(unet, kernels)
+
+
+def lean_decoder(decoder: Any, kernels: Kernels) -> None:
+    """Put our normalisation in the places of diffusers' own, in the decoder of an `AutoencoderKL`.
+
+    At its sizes ATen's, which works with one block of threads for each group, takes a third of the time.
+    """
+    for block in list(decoder.modules()):
+        if isinstance(block, ResnetBlock2D) and isinstance(block.nonlinearity, nn.SiLU):
+            norms = block.norm1, block.norm2
+            if block.time_emb_proj is None and all(map(narrow, norms)):
+                block.norm1, block.norm2 = (Normalise(norm, kernels, silu=True) for norm in norms)
+                block.nonlinearity = nn.Identity()
+    _fuse_last(decoder, kernels)
+
+
+def _fuse_last(model: Any, kernels: Kernels) -> None:
+    if model.conv_norm_out is not None and narrow(model.conv_norm_out) and isinstance(model.conv_act, nn.SiLU):
+        model.conv_norm_out, model.conv_act = Normalise(model.conv_norm_out, kernels, silu=True), nn.Identity()
 
 
 def recomputable(unet: nn.Module) -> list[nn.Module]:

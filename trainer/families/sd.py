@@ -20,7 +20,7 @@ from trainer.contract.config import ModelSection
 from trainer.contract.errors import UserError
 from trainer.contract.ladder import RUNGS
 from trainer.device import Engine, ran_out
-from trainer.families.blocks import BLOCKS, lean, our_kernels, recomputable
+from trainer.families.blocks import BLOCKS, lean, lean_decoder, our_kernels, recomputable
 from trainer.families.clip import Reading, encode, tokenize, too_long
 from trainer.families.parts import CPU, hollow
 from trainer.families.source import Source
@@ -93,7 +93,7 @@ class StableDiffusion:
         self.vae_place = options.vae
         if options.vae:
             own = load_vae(options.vae, unet["in_channels"], torch.float32, facts.family)
-            self._parts["vae"] = own.to(engine.device)
+            self._parts["vae"] = self._quick_decoder(own.to(engine.device))
         vae = own.config if options.vae else source.config("vae")
         self.channels, self.scaling = unet["in_channels"], vae.get("scaling_factor", 0.18215)
         self.factor = 2 ** (len(vae["block_out_channels"]) - 1)
@@ -109,7 +109,7 @@ class StableDiffusion:
         return {name: self.part(name) for name in ("unet", *self.encoders)}
 
     def part(self, name: str) -> nn.Module:
-        """See `Family`. The VAE stays in fp32: it is small, used once per picture, and some overflow in fp16."""
+        """See `Family`. The VAE encodes in fp32: it is small, used once per picture, and some overflow in fp16."""
         if name not in self._parts:
             self._parts[name] = self._unet() if name == "unet" else self._small_part(name)
         elif name in self._parked:
@@ -117,8 +117,19 @@ class StableDiffusion:
         return self._parts[name]
 
     def _small_part(self, name: str) -> nn.Module:
-        dtype = torch.float32 if name == "vae" else self.engine.dtype
-        return self.source.model(name, dtype, self.engine.device)
+        if name == "vae":
+            return self._quick_decoder(self.source.model(name, torch.float32, self.engine.device))
+        return self.source.model(name, self.engine.dtype, self.engine.device)
+
+    def _quick_decoder(self, vae: Any) -> nn.Module:
+        """On a GPU pictures are decoded in bf16, where no VAE overflows, with our kernels; encoding stays as it is."""
+        if self.engine.device.type == "cuda" and self.engine.dtype == torch.bfloat16:
+            for part in filter(None, (vae.post_quant_conv, vae.decoder)):
+                part.to(torch.bfloat16)
+        if self.engine.kernels != "torch":
+            lean_decoder(vae.decoder, our_kernels())
+            vae.decoder.to(memory_format=torch.channels_last)
+        return vae
 
     def _unet(self) -> nn.Module:
         """The UNet, its weights stored as the rung says, one layer after the other."""
@@ -250,9 +261,12 @@ class StableDiffusion:
     def decode(self, latents: Tensor) -> Tensor:
         """[B, C, h, w] -> [B, 3, H, W] in -1..1."""
         try:
-            return self._with_vae(lambda vae: vae.decode(latents.float() / self.scaling)).sample.clamp(-1, 1)
+            return self._with_vae(lambda vae: vae.decode(self._for_decoder(vae, latents))).sample.float().clamp(-1, 1)
         finally:
             self.park(*self._parked & {"vae"})
+
+    def _for_decoder(self, vae: Any, latents: Tensor) -> Tensor:
+        return (latents.float() / self.scaling).to(next(vae.decoder.parameters()).dtype)
 
     def _with_vae(self, work: Callable[[Any], Any], tiled: bool = True) -> Any:
         """Use the VAE; where the GPU's memory is too small for a whole picture, in tiles from then on, if allowed."""

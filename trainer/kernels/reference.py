@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -14,6 +15,7 @@ class Kernels(NamedTuple):
     gated_gelu: Callable[[Tensor], Tensor]
     add_norm: Callable[[Tensor, Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]
     add_bias: Callable[[Tensor, Tensor, Tensor], Tensor]
+    scale_rows: Callable[[Tensor, Tensor], Tensor]
 
 
 def group_norm(
@@ -50,4 +52,10 @@ def add_bias(x: Tensor, more: Tensor, bias: Tensor) -> Tensor:
     return x + more + bias[:, None, None]
 
 
-REFERENCE = Kernels(group_norm, gated_gelu, add_norm, add_bias)
+def scale_rows(x: Tensor, scale: Tensor) -> Tensor:
+    """See `trainer.kernels.rows.scale_rows`."""
+    scale = scale[:, None]
+    return torch.where(scale == 0, 0.0, x * scale)  # infinity times 0 would be no number
+
+
+REFERENCE = Kernels(group_norm, gated_gelu, add_norm, add_bias, scale_rows)

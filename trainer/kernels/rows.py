@@ -11,6 +11,7 @@ from torch import Tensor
 from trainer.kernels.group_norm import dense
 
 ROWS, COLUMNS = 4, 256  # a program's tile
+BLOCK = 1024  # its elements, where these have no neighbours to share with
 
 
 @triton.jit
@@ -161,6 +162,22 @@ class AddBias(torch.autograd.Function):
 def add_bias(x: Tensor, more: Tensor, bias: Tensor) -> Tensor:
     """Two pictures [B, C, H, W] and a bias [C] -> their sum, channels last."""
     return AddBias.apply(x, more, bias)
+
+
+@triton.jit
+def _scale_rows(x, scale, count, tokens, columns, BLOCK: tl.constexpr):
+    place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = place < count
+    factor = tl.load(scale + place // (tokens * columns) * columns + place % columns, mask=inside, other=0)
+    value = tl.load(x + place, mask=inside, other=0).to(tl.float32) * factor.to(tl.float32)
+    tl.store(x + place, tl.where(factor == 0, 0.0, value).to(x.dtype.element_ty), mask=inside)
+
+
+def scale_rows(x: Tensor, scale: Tensor) -> Tensor:
+    """x [B, T, R] times scale [B, R], in place where x is dense; 0 where the scale is, whatever x holds."""
+    x, scale = x.contiguous(), scale.contiguous()
+    _scale_rows[(triton.cdiv(x.numel(), BLOCK),)](x, scale, x.numel(), x.shape[1], x.shape[2], BLOCK=BLOCK)
+    return x
 
 
 def _grid(y: Tensor) -> tuple[int, int]:

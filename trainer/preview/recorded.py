@@ -10,7 +10,9 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from trainer.families.blocks import our_kernels
 from trainer.graph import Graphed
+from trainer.kernels.reference import REFERENCE
 from trainer.preview.mixer import Mixer
 from trainer.preview.stacks import Form, Stack, form_of
 from trainer.preview.strengths import Row
@@ -105,7 +107,8 @@ class Recorded:
             layout, parts = self._mixer.layout, self._family.parts
             weights = {target: parts[target.part].get_submodule(target.path).weight for target in form.targets}
             groups = {target: layout.group(target.part, target.path) for target in form.targets}
-            self._stacks[form] = Stack(form, weights, groups, layout.groups)
+            kernels = our_kernels() if self._family.engine.kernels == "triton" else REFERENCE
+            self._stacks[form] = Stack(form, weights, groups, layout.groups, kernels)
         return self._stacks[form]
 
 

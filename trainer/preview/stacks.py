@@ -8,6 +8,7 @@ Shapes: B rows of the batch, G groups of layers, R ranks of all adapters togethe
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainer.adapters.lora import geometry
+from trainer.kernels.reference import REFERENCE, Kernels
 from trainer.preview.slots import Matrices
 from trainer.preview.strengths import Row
 from trainer.protocols import Target
@@ -50,10 +52,18 @@ class Stack:
         form: layers and ranks.
         weights: of these layers, [O, I, ...].
         groups: of each layer, and how many there are.
+        kernels: compute what stands between the products.
     """
 
-    def __init__(self, form: Form, weights: dict[Target, Tensor], groups: dict[Target, int], count: int) -> None:
-        self.form, self._groups = form, groups
+    def __init__(
+        self,
+        form: Form,
+        weights: dict[Target, Tensor],
+        groups: dict[Target, int],
+        count: int,
+        kernels: Kernels = REFERENCE,
+    ) -> None:
+        self.form, self._groups, self._kernels = form, groups, kernels
         self._downs = {target: weight.new_zeros(form.ranks, *weight.shape[1:]) for target, weight in weights.items()}
         self._ups = {
             target: weight.new_zeros(len(weight), form.ranks, *[1] * (weight.dim() - 2))
@@ -66,10 +76,10 @@ class Stack:
     @torch.no_grad()
     def write(self, used: Sequence[Matrices], rows: Sequence[Row]) -> None:
         """Take these adapters, and [B][K][G] strengths for them."""
-        if len(used) != len(self._held) or any(one is not other for one, other in zip(used, self._held, strict=True)):
-            self._copy(used)
-            self._held = tuple(used)
         sizes = list(map(_rank, used))
+        if len(used) != len(self._held) or any(one is not other for one, other in zip(used, self._held, strict=True)):
+            self._copy(used, sizes)
+            self._held = tuple(used)
         table = torch.zeros(len(self._table), ROWS, self.form.ranks)
         for number, row in enumerate(rows):
             strengths = torch.tensor(row).T  # [G, K]
@@ -77,28 +87,36 @@ class Stack:
             table[:, number, : wide.shape[1]] = wide
         self._table.copy_(table)
 
-    def _copy(self, used: Sequence[Matrices]) -> None:
-        for target, down in self._downs.items():
-            up, first = self._ups[target], 0
-            _ = down.zero_(), up.zero_()
-            for one in used:
-                if (update := one.updates.get(target)) is not None:
-                    last = first + len(update.down)
-                    down[first:last].copy_(update.down)
-                    up[:, first:last].copy_(update.up)
-                first += _rank(one)
+    def _copy(self, used: Sequence[Matrices], sizes: Sequence[int]) -> None:
+        """Put the adapters' matrices side by side: in few launches, since there are hundreds of layers."""
+        torch._foreach_zero_([*self._downs.values(), *self._ups.values()])
+        places: list[Tensor] = []
+        values: list[Tensor] = []
+        for one, first in zip(used, accumulate(sizes, initial=0), strict=False):
+            for target, update in one.updates.items():
+                if target in self._downs:
+                    rows = slice(first, first + len(update.down))
+                    places += [self._downs[target][rows], self._ups[target][:, rows]]
+                    values += [update.down, update.up]
+        torch._foreach_copy_(places, values)
 
     def add(self, target: Target, layer: nn.Module, x: Tensor, answer: Tensor) -> Tensor:
-        """A layer's answer with what each row has of the adapters; one that has none of it gets its own bits back."""
+        """A layer's answer with what each row has of the adapters; one that has none of it gets its own bits back.
+
+        In place: nobody else has it yet.
+        """
         down, up = self._downs[target], self._ups[target]
         scale = self._table[self._groups[target], : len(x)]
-        if down.dim() == 4:
-            hidden = F.conv2d(x, down, None, *geometry(layer))
-            return answer + F.conv2d(_scaled(hidden, scale[:, :, None, None]), up)
-        hidden = F.linear(x, down)
-        scale = scale.view(len(x), *[1] * (x.dim() - 2), -1)
-        return answer + F.linear(_scaled(hidden, scale), up)
+        picture = down.dim() == 4
+        hidden = F.conv2d(x, down, None, *geometry(layer)) if picture else F.linear(x, down)
+        hidden = self._kernels.scale_rows(_rows(hidden, picture), scale)
+        rows = _rows(answer, picture)
+        _ = rows.flatten(0, 1).addmm_(hidden.flatten(0, 1), up.flatten(1).T)
+        if rows.data_ptr() != answer.data_ptr():
+            answer.copy_(rows.unflatten(1, answer.shape[2:]).permute(0, 3, 1, 2) if picture else rows.view_as(answer))
+        return answer
 
 
-def _scaled(hidden: Tensor, scale: Tensor) -> Tensor:
-    return torch.where(scale == 0, 0.0, hidden * scale)  # infinity times 0 would be no number
+def _rows(x: Tensor, picture: bool) -> Tensor:
+    """[B, C, h, w] or [B, ..., C] -> [B, T, C], dense; a view where x is dense, channels last."""
+    return (x.permute(0, 2, 3, 1) if picture else x).contiguous().view(len(x), -1, x.shape[1 if picture else -1])

@@ -4,13 +4,13 @@ import copy
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 
 from tests.tiny import make_tiny_sd
 from tests.tiny_sdxl import make_tiny_sdxl
-from trainer.families.blocks import Resnet, SpatialTransformer, lean, recomputable
+from trainer.families.blocks import Resnet, SpatialTransformer, lean, lean_decoder, recomputable
 from trainer.kernels.reference import REFERENCE
 
 
@@ -96,3 +96,14 @@ def test_a_transformer_of_one_block_is_computed_again_with_what_is_around_it(our
         if isinstance(module, SpatialTransformer):
             assert (id(module) in units) == (len(module.transformer_blocks) == 1)
             assert all((id(block) in units) != (id(module) in units) for block in module.transformer_blocks)
+
+
+@torch.no_grad()
+def test_a_decoder_with_our_normalisation_is_that_of_diffusers(tmp_path):
+    vae = AutoencoderKL.from_pretrained(make_tiny_sd(tmp_path / "base"), subfolder="vae")
+    ours = copy.deepcopy(vae)
+    lean_decoder(ours.decoder, REFERENCE)
+    assert not [block for block in ours.decoder.modules() if isinstance(block, nn.SiLU)]
+    assert ours.state_dict().keys() == vae.state_dict().keys()
+    latents = torch.randn(2, 4, 8, 8)
+    torch.testing.assert_close(ours.decode(latents).sample, vae.decode(latents).sample)

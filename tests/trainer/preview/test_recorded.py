@@ -44,7 +44,8 @@ def engine(request, tmp_path_factory):
     how, patch = ENGINE, pytest.MonkeyPatch()
     if request.param.startswith("lean"):  # the blocks that a GPU has, with the definitions of our kernels
         how = Engine(torch.device("cpu"), torch.float32, 1, attention="torch", kernels="triton")
-        patch.setattr("trainer.families.sd.our_kernels", lambda: REFERENCE)
+        for module in ("trainer.families.sd", "trainer.preview.recorded"):
+            patch.setattr(f"{module}.our_kernels", lambda: REFERENCE)
     made = PreviewEngine(ModelSection(base=str(maker(folder))), how)
     made.mixer.load([locon(made.family, rank, seed, kind) for seed, (rank, kind) in enumerate(KINDS)])
     yield made
