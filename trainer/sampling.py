@@ -123,7 +123,7 @@ def denoise(
         [B, C, h, w] clean latents.
     """
     device = text[1].hidden.device
-    scheduler = _scheduler(family, shot, device)
+    scheduler = _scheduler(family, shot)
     twice = torch.tensor(shot.asked_twice(len(noise)), dtype=torch.int64, device=device)
     condition = Text.join((text[0].pick(twice), text[1]))
     sizes = torch.tensor([shot.height, shot.width, 0, 0, shot.height, shot.width], dtype=torch.float32, device=device)
@@ -132,12 +132,13 @@ def denoise(
     scale = torch.tensor(shot.scales(len(noise)), device=device)[twice].view(-1, *[1] * (noise.dim() - 1))
     latents = noise.to(device) * scheduler.init_noise_sigma
     more = _extras(scheduler, sources or [torch.Generator().manual_seed(0) for _ in latents])
+    # The scheduler counts on the CPU: it would wait for the GPU to look up where it is.
     calls, done = len(scheduler.timesteps), 0
-    for index, timestep in enumerate(scheduler.timesteps):
+    for index, (timestep, now) in enumerate(zip(scheduler.timesteps, scheduler.timesteps.to(device), strict=True)):
         prepare(index / calls)
         scaled = scheduler.scale_model_input(latents, timestep)
         rows = torch.cat((scaled[twice], scaled))
-        answers = torch.cat([family.predict(rows[part], timestep, condition.pick(part), sizes[part]) for part in parts])
+        answers = torch.cat([family.predict(rows[part], now, condition.pick(part), sizes[part]) for part in parts])
         negative, answer = answers.float().split((len(twice), len(scaled)))
         if len(twice):
             answer = answer.index_copy(0, twice, guided(negative, answer[twice], scale, shot.rescale))
@@ -148,11 +149,11 @@ def denoise(
     return latents
 
 
-def _scheduler(family: Family, shot: Shot, device: torch.device) -> Any:
+def _scheduler(family: Family, shot: Shot) -> Any:
     row = pick("sampling.sampler", shot.sampler)
     scheduler = resolve(row).from_config(family.scheduler, **dict(row.options))
     try:
-        scheduler.set_timesteps(shot.steps, device=device)
+        scheduler.set_timesteps(shot.steps)
     except ValueError as error:
         problem = f"{shot.sampler} cannot be drawn with {shot.steps} steps: {error}"
         raise UserError(problem, "steps", "Take fewer steps, or another sampler.") from None

@@ -216,8 +216,8 @@ class PreviewEngine:
             return [*(found[place] for place in twice), *found]
 
         def prepare(share: float) -> None:
-            if not changing and share:
-                return
+            if not changing and (share or family is self.recorded):
+                return  # as it was before
             if merged:
                 mixer.set([[0.0] * len(mixer.loaded)], self.engine.device)
             elif family is self.recorded:

@@ -103,7 +103,6 @@ def test_a_decoder_with_our_normalisation_is_that_of_diffusers(tmp_path):
     vae = AutoencoderKL.from_pretrained(make_tiny_sd(tmp_path / "base"), subfolder="vae")
     ours = copy.deepcopy(vae)
     lean_decoder(ours.decoder, REFERENCE)
-    assert not [block for block in ours.decoder.modules() if isinstance(block, nn.SiLU)]
-    assert ours.state_dict().keys() == vae.state_dict().keys()
+    assert not [block for block in ours.decoder.modules() if isinstance(block, nn.SiLU | ResnetBlock2D)]
     latents = torch.randn(2, 4, 8, 8)
     torch.testing.assert_close(ours.decode(latents).sample, vae.decode(latents).sample)
