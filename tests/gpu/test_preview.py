@@ -7,6 +7,7 @@ from torch.backends import cudnn
 from tests.gpu.test_graph import MAKERS
 from tests.tiny import make_tiny_sd
 from tests.trainer.preview.test_mixing import KINDS, latents, locon
+from trainer.contract.catalog import SAMPLERS
 from trainer.contract.config import ModelSection
 from trainer.contract.requests import GenerateRequest, Picture
 from trainer.preview.answer import preview_engine
@@ -62,6 +63,13 @@ def test_what_does_not_fit_is_drawn_in_halves(engine, monkeypatch):
     engine.batch = MOST  # other tests draw in smaller batches
     request = GenerateRequest(id="x", pictures=tuple(pictures(4, 1.0)), steps=2, out="o")
     assert len(list(engine.draw(request))) == 4 and sizes == [4, 2, 2]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_draws_on_a_gpu(engine, sampler):
+    request = GenerateRequest(id="x", pictures=tuple(pictures(2, 1.0)), steps=3, sampler=sampler, out="o")
+    drawn = list(engine.draw(request))
+    assert len({image.tobytes() for _, image, _ in drawn}) == 2
 
 
 def test_a_picture_is_decoded_in_bf16_as_in_fp32(tmp_path):
