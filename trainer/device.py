@@ -1,6 +1,8 @@
 """Device, number type, threads: chosen once, written to engine.json, reused on every resume."""
 
+import ctypes
 import os
+import platform
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
@@ -15,6 +17,9 @@ from trainer.contract.config import EngineSection, RunConfig
 from trainer.contract.errors import UserError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+# Of glibc's mallopt (malloc.h): M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD and the bytes they are set to.
+MALLOC = {-1: 2**31 - 1, -2: 128 * 2**20, -3: 32 * 2**20}
 
 FORMATS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
 # Without our kernels: below this many latent pixels in a batch the launches bind and cuDNN's own layout wins; above it
@@ -68,6 +73,8 @@ class Engine:
     def apply(self) -> "Engine":
         """Make the process-wide settings true."""
         torch.set_num_threads(self.threads)
+        if self.device.type == "cpu":
+            keep_pages()
         if self.device.type == "cuda":
             total = torch.cuda.get_device_properties(self.device).total_memory
             share = min(1.0, self.memory * 2**30 / total) if self.memory else 1.0
@@ -174,6 +181,17 @@ def choose_attention(engine: Engine, shapes: Sequence[Shape]) -> tuple[Engine, P
         return replace(engine, attention="torch"), None
     found = probe(shapes, engine.dtype, engine.device)
     return replace(engine, attention=found.chosen), found
+
+
+def keep_pages() -> None:
+    """Let the process keep what tensors in main memory gave back, for the next ones.
+
+    glibc returns blocks to the system as soon as they lie at the end of its heap, or are large; the next tensor then
+    pays for each of its pages anew: a tenth of the time that previews take on a CPU. Elsewhere nothing is done.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        for parameter, value in MALLOC.items():
+            ctypes.CDLL(None).mallopt(parameter, value)
 
 
 def ran_out(error: Exception) -> bool:

@@ -1,4 +1,8 @@
-"""What a device without free memory says, and what people are told."""
+"""What a device without free memory says, what people are told, and whose memory is kept."""
+
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -49,3 +53,22 @@ def test_a_preview_that_does_not_fit_is_no_fault_of_ours(tiny_sd, tmp_path, monk
     monkeypatch.setattr("trainer.preview.engine.denoise", fail)
     with pytest.raises(UserError, match="too little free memory to draw this"):
         answer(engine, request, Watcher())
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_tensors_take_over_the_pages_of_those_before():
+    program = """
+import resource, torch
+from trainer.device import keep_pages
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        torch.ones(2 * 2**20).add(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+plain = faults()
+keep_pages()
+faults()
+print(plain, faults())
+"""
+    plain, kept = map(int, subprocess.check_output([sys.executable, "-c", program]).split())
+    assert kept < plain / 10

@@ -15,7 +15,7 @@ from trainer.contract.config import ModelSection
 from trainer.contract.errors import UserError
 from trainer.contract.files import replace_atomic
 from trainer.contract.requests import GenerateRequest, Shared, parse
-from trainer.device import DTYPES, Engine, preferred_device, preferred_dtype, room
+from trainer.device import DTYPES, Engine, keep_pages, preferred_device, preferred_dtype, room
 from trainer.kernels.check import trouble
 from trainer.preview.engine import PreviewEngine, Watcher
 from trainer.preview.parameters import parameters_of
@@ -39,6 +39,8 @@ def preview_engine(model: ModelSection) -> PreviewEngine:
 def _engine(device: torch.device, dtype: torch.dtype) -> Engine:
     """On a GPU as a training runs: our kernels in their layout, and recorded passes."""
     plain = Engine(device, dtype, torch.get_num_threads(), attention="torch")
+    if device.type == "cpu":
+        keep_pages()
     if not recordable(device):
         return plain
     ours = {} if trouble() else {"kernels": "triton", "layout": "nhwc"}

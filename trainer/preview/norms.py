@@ -22,13 +22,11 @@ class Vectors:
         self.sums = torch.zeros(batch, len(like), device=like.device, dtype=like.dtype)
         self.touched = torch.zeros(batch, dtype=torch.bool, device=like.device)
 
-    def add(self, rows: Tensor | None, scale: Tensor, vector: Tensor | None) -> None:
-        """Add a vector [C] at strengths [n], or one for all, to these pictures; None are all of them."""
-        if vector is None:
-            return
-        places = slice(None) if rows is None else rows
-        self.sums[places] += scale[:, None].to(vector.dtype) * vector
-        self.touched[places] = True
+    def add(self, rows: slice, scale: Tensor, vector: Tensor | None) -> None:
+        """Add a vector [C] at strengths [n], or one for all, to these pictures."""
+        if vector is not None:
+            self.sums[rows] += scale[:, None].to(vector.dtype) * vector
+            self.touched[rows] = True
 
 
 def normed(
