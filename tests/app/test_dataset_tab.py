@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gradio as gr
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -135,6 +136,17 @@ def test_an_import_that_brings_nothing_leaves_no_set_and_a_page_goes_on_with_ano
     assert "value" not in importing._still_there(home, str(mine))
     list(importing._import_place(home, str(tmp_path / "bad"), False, str(mine)))
     assert mine.is_dir(), "a set that somebody made stays, empty or not"
+
+
+def test_what_chooses_a_set_says_nothing_else_of_it(home: Path, tmp_path: Path) -> None:
+    """An answer without a value may take away the value that one just before it has put there."""
+    opened = importing._open_sample(home, "subject")
+    assert opened.value == str(sets.sample_copy(home, "subject"))
+    told = list(importing._use_sample(home, "subject"))
+    assert len(told[-1]) == 2 and "added" in told[-1][0]
+    assert next(importing._use_sample(home, "subject"))[0] == "", "what is there already is not copied again"
+    later = list(importing._import_place(home, str(broken(tmp_path / "bad")), False, ""))[1:]
+    assert later and all(event[0] == gr.skip() for event in later)
 
 
 def test_an_upload_of_which_nothing_arrived_leaves_no_set(home: Path) -> None:

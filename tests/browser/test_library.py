@@ -3,7 +3,7 @@
 import re
 import zipfile
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from app.gate import accounts
 from app.settings import load_settings
@@ -27,6 +27,29 @@ def test_a_step_is_chosen_and_everything_is_done_with_it(page: Page, site: Site)
     _run(page, run)
     _keep(page, site)
     _send(page, site)
+
+
+def test_the_address_names_what_is_opened_whatever_comes_late(page: Page, site: Site) -> None:
+    for name in ("named", "newest"):
+        adapter(site.home / "library" / f"{name}.safetensors")
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        """Keep what the loaded page asks for its address on the way."""
+        late = (route.request.post_data_json or {}).get("data") or [""]
+        held.append(route) if late[0] == "library/named" else route.continue_()
+
+    page.route("**/queue/join*", hold)
+    page.goto(f"{site.address}?adapter=library%2Fnamed")
+    page.wait_for_selector("html[data-live=yes]")
+    page.get_by_role("tab", name="Settings", exact=True).click()
+    page.get_by_role("tab", name="Library", exact=True).click()
+    head = page.locator("#library-head h3")
+    expect(head).to_have_text("named")
+    assert held and page.url.endswith("?adapter=library%2Fnamed")
+    page.locator("#library-gallery .open", has_text="newest").click()
+    expect(head).to_have_text("newest")
+    expect(page).to_have_url(re.compile("adapter=library%2Fnewest"))
 
 
 def _settings(page: Page, site: Site, forge: str) -> None:

@@ -59,7 +59,9 @@ def build(desk: Desk) -> None:
     )  # fmt: skip
     busy: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 2}
     ends = [
-        button.click(lambda key=key: (yield from _use_sample(page.home, key)), None, shown, **busy)
+        button.click(kindly(partial(_open_sample, page.home, key)), None, chosen, **quiet()).success(
+            lambda key=key: (yield from _use_sample(page.home, key)), None, shown[1:], **busy
+        )
         for key, button in samples.items()
     ]
 
@@ -172,11 +174,24 @@ def _as_sent(report: ImportReport, tree: Path) -> ImportReport:
     )  # fmt: skip
 
 
+def _open_sample(home: Path, key: str) -> gr.Dropdown:
+    """Choose the user's copy of a sample set, made where there is none; its pictures come by `_use_sample`.
+
+    That is an event of its own: Gradio 6.31 reads what stands in a component for every answer that brings no value of
+    it, and puts that back; where answers come close together it takes away what one before has just put there.
+    """
+    target = sets.sample_copy(home, key)
+    if not target.exists() and make_for_import(target):
+        owners.sign(target)
+    sets.check_own(home, target)
+    return _chosen(home, target)
+
+
 def _use_sample(home: Path, key: str) -> Iterator[Any]:
-    """Copy a sample set among the user's own, once: the copy may be edited."""
+    """Copy a sample set among the user's own, once: the copy may be edited. Yields report and word of a change."""
     target = sets.sample_copy(home, key)
     if target.is_dir() and sets.has_pictures(str(target)):
-        yield _chosen(home, target), "", news()
+        yield "", news()
         return
 
     def work(target: Path, tell: Tell) -> ImportReport:
@@ -186,7 +201,8 @@ def _use_sample(home: Path, key: str) -> Iterator[Any]:
             raise UserError(f"the sample pictures '{key}' did not come along", "presets/demo", fix)
         return import_pictures([source], target, on_progress=tell)
 
-    yield from _run(home, target, work, choose=True, sample=True)
+    for _, *told in _run(home, target, work, choose=False):
+        yield tuple(told)
 
 
 class _Going(NamedTuple):
@@ -200,15 +216,13 @@ class _Going(NamedTuple):
 _goings: list[_Going] = []
 
 
-def _run(home: Path, into: Path | None, work: Work, choose: bool, sample: bool = False) -> Iterator[Any]:
+def _run(home: Path, into: Path | None, work: Work, choose: bool) -> Iterator[Any]:
     """Import beside the page and tell how far it is; it goes on to its end if the page is closed.
 
     The set is opened at once or not at all: at the end somebody may be at work on another one.
     """
     try:
         target = into or sets.create_for_import(home)
-        if sample and not target.exists() and make_for_import(target):
-            owners.sign(target)
         sets.check_own(home, target)
         prepare = partial(_prepare, home, target)
         prepare()
@@ -234,15 +248,15 @@ def _prepare(home: Path, target: Path) -> None:
 
 def _follow(going: _Going) -> Iterator[Any]:
     """Tell how far an import is, and what came of it."""
-    home, target = going.home, going.target
+    target = going.target
     try:
         for told in going.work.follow():
             if isinstance(told, ImportReport):
-                yield gr.Dropdown(_listed(home)), report_html(told, target.name), _news_of(target)
+                yield gr.skip(), report_html(told, target.name), _news_of(target)
             else:
                 yield gr.skip(), _progress(target.name, *told), gr.skip()
     except UserError as error:
-        yield gr.Dropdown(_listed(home)), _fault_html(error), gr.skip()
+        yield gr.skip(), _fault_html(error), gr.skip()
 
 
 def _again(home: Path) -> Iterator[Any]:

@@ -9,7 +9,9 @@ from app.tabs.library import detail, gallery
 from app.tabs.library.detail import Detail
 from app.tabs.library.gallery import Gallery
 from app.views import adapters, shelf
+from app.views.adapters import Adapter
 from app.views.page import Page, kindly, quiet
+from trainer.contract.errors import UserError
 
 ID = "library"
 LEFT = "() => { document.dispatchEvent(new Event('library-left')); }"
@@ -42,19 +44,23 @@ def build(page: Page) -> None:
 
 
 def _wire_opening(page: Page, part: Gallery, open_one: Detail, asked: gr.Textbox) -> None:
-    """A card that is clicked, the newest when the tab is opened, the one that the address names."""
+    """A card that is clicked, the newest when the tab is opened, the one that the address names.
+
+    One at a time, in the order in which they were asked for: else the newest, which takes longer to find, could come
+    over a card that was clicked meanwhile.
+    """
+    in_order = quiet(trigger_mode="multiple", concurrency_limit=1, concurrency_id="library-open")
 
     def pick(event: gr.EventData) -> Any:
         return detail.detail(page, shelf.recall(page.home, str(event.id)).item)
 
     def enter(before: str, key: str, *values: Any) -> Any:
-        """The gallery, and the newest where none is open or that is gone. Of a page that has just been loaded, the
-        address may name another, which is on its way."""
+        """The gallery; and where none is open or that is gone, the one that the address names, else the newest."""
         drawn = gallery.look(page, *values)
-        found = shelf.chosen(shelf.shown_before(page.home), shelf.Sought())
-        if (before and Path(before).exists()) or (not before and key):
+        if before and Path(before).exists():
             return *drawn, *[gr.skip()] * len(open_one.shown)
-        return *drawn, *(detail.detail(page, found[0].item) if found else ("", "", ""))
+        item = _named_or_newest(page, "" if before else key)
+        return *drawn, *(detail.detail(page, item) if item else ("", "", ""))
 
     def asked_for(key: str, *values: Any) -> Any:
         if not key:
@@ -62,11 +68,24 @@ def _wire_opening(page: Page, part: Gallery, open_one: Detail, asked: gr.Textbox
         shown = detail.detail(page, shelf.recall(page.home, key).item)
         return gr.Tabs(selected=ID), *gallery.look(page, *values), *shown
 
-    part.tiles.pick(kindly(pick), None, open_one.shown, **quiet())
+    part.tiles.pick(kindly(pick), None, open_one.shown, **in_order)
     both = [*part.outputs, *open_one.shown]
     named = "new URLSearchParams(location.search).get('adapter') || ''"
-    page.tab.select(enter, [open_one.chosen, asked, *part.asked], both, **quiet(),
+    page.tab.select(enter, [open_one.chosen, asked, *part.asked], both, **in_order,
                     js=f"(before, _, ...rest) => [before, {named}, ...rest]")  # fmt: skip
     given = f"(_, ...rest) => [{named}, ...rest]"
-    page.blocks.load(kindly(asked_for), [asked, *part.asked], [page.tabs, *both], js=given, **quiet())
+    page.blocks.load(kindly(asked_for), [asked, *part.asked], [page.tabs, *both], js=given, **in_order)
     page.tabs.change(None, None, None, js=LEFT)
+
+
+def _named_or_newest(page: Page, key: str) -> Adapter | None:
+    """The adapter that an address names, else the newest that there is."""
+    try:
+        return shelf.recall(page.home, key).item if key else _newest(page)
+    except UserError:  # the page says so when it is loaded
+        return _newest(page)
+
+
+def _newest(page: Page) -> Adapter | None:
+    found = shelf.chosen(shelf.shown_before(page.home), shelf.Sought())
+    return found[0].item if found else None

@@ -1,8 +1,9 @@
 // Cards and the keyboard. `element` is the cards' place in the page, `trigger` calls Python.
-let opened = { id: "", key: "" };
+let opened = { id: "", key: "" }, everOpened = false;
 const inLibrary = () => document.querySelector("[role=tab][aria-selected=true]")?.textContent.trim() === "Library";
 
 function address() {  // a reload and a link open the same adapter
+    if (!everOpened) return;  // the one that the address names is on its way
     const url = new URL(location);
     if (opened.key && inLibrary()) url.searchParams.set("adapter", opened.key);
     else url.searchParams.delete("adapter");
@@ -19,6 +20,7 @@ function mark() {
 function open(id, key) {
     if (id === opened.id && key === opened.key) return;
     opened = { id, key };
+    everOpened = true;
     mark();
     address();
 }

@@ -241,6 +241,7 @@ def test_every_event_is_seen_by_its_sender(town: Town) -> None:
 def test_two_users_may_have_a_copy_of_the_same_sample(town: Town) -> None:
     for name in ("ada", "bob"):
         with seen_by(town, name):
+            importing._open_sample(town.home, "style")
             list(importing._use_sample(town.home, "style"))
             assert f"sample-style-{name}" in {path.name for path in sets.own(town.home)}
             assert sets.teaches(town.home / "datasets" / f"sample-style-{name}") == "style"
