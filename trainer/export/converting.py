@@ -50,7 +50,7 @@ def convert(request: ConvertRequest, told: Told) -> Written:
         done = write(
             Plan(out, metadata, dtype, beside), updates, lambda name: source.change(originals[name], CPU), told
         )
-        return replace(done, notices=(*source.notices, *lost, *(() if beside else _unshifted(source))))
+        return replace(done, notices=(*source.notices, *lost, *(() if beside else _unshifted(source)), *done.notices))
 
 
 def _weights(source: Opened, names: Mapping[str, str]) -> dict[str, str]:
@@ -79,7 +79,7 @@ def _to_lora(
     metadata = derived([origin(source)], f"plain LoRA of a {source.facts.method}", out, largest(made))
     plan = Plan(out, metadata, dtype, even=source.plain or request.rank is not None)
     done = write(plan, made, lambda name: source.change(originals[name], device), told)
-    return replace(done, notices=(*source.notices, *lost, *_unshifted(source)))
+    return replace(done, notices=(*source.notices, *lost, *_unshifted(source), *done.notices))
 
 
 def _as_it_is(
@@ -145,4 +145,4 @@ def _with_text_model(part: str, path: str) -> str:
 
 
 def _network(rank: int) -> dict[str, str]:
-    return {"ss_network_dim": str(rank), "ss_network_alpha": f"{rank}.0"}
+    return {"ss_network_dim": str(rank), "ss_network_alpha": str(rank)}

@@ -59,7 +59,7 @@ def resize(request: ResizeRequest, told: Told) -> Written:
         beside = shifts([(source, 1.0, {stem: stem for stem in source.modules})])
         plan = Plan(out, metadata, dtype, beside, even=request.energy is None)  # by energy the file is to be small
         done = write(plan, made, lambda stem: source.change(stem, device), told)
-        return replace(done, notices=source.notices)
+        return replace(done, notices=(*source.notices, *done.notices))
 
 
 def matrices(source: Opened) -> list[str]:
@@ -119,7 +119,7 @@ def merge(request: MergeRequest, told: Told) -> Written:
         dtype = request.dtype if request.dtype != "auto" else _widest(source.stored for source in sources)
         beside = shifts(list(zip(sources, strengths, names, strict=True)))
         done = write(Plan(out, metadata, dtype, beside), made, wanted, told)
-        return replace(done, notices=(*notices, *left_out))
+        return replace(done, notices=(*notices, *left_out, *done.notices))
 
 
 def shifts(sources: Sequence[tuple[Opened, float, Mapping[str, str]]]) -> dict[str, Tensor]:

@@ -60,14 +60,21 @@ def as_peft(blob: bytes, stem: str) -> bytes:
             offsets = [place, place := place + len(data)]
             written[key] = {"dtype": held[ending].dtype, "shape": list(held[ending].shape), "data_offsets": offsets}
             parts.append(data)
-    written["__metadata__"] = {**header.metadata, **_patterns(ranks)}
+    written["__metadata__"] = {**header.metadata, **rank_patterns(ranks)}
     text = json.dumps(written, ensure_ascii=False).encode(errors="replace")
     text += b" " * (-len(text) % 8)
     return renamed(b"".join([len(text).to_bytes(8, "little"), text, *parts]), stem)
 
 
-def _patterns(ranks: Mapping[str, int]) -> dict[str, str]:
-    """What PEFT has to be told where the ranks of a part differ; of all parts then, for it guesses none."""
+def rank_patterns(ranks: Mapping[str, int]) -> dict[str, str]:
+    """What PEFT has to be told where the ranks of a part differ; of all parts then, for it guesses none.
+
+    Args:
+        ranks: name of a module in PEFT's form -> its rank.
+
+    Returns:
+        Metadata of the file.
+    """
     parts: dict[str, dict[str, int]] = {}
     for name, rank in ranks.items():
         part, _, path = name.partition(".")
