@@ -170,13 +170,14 @@ def _written(header: Header, metadata: dict[str, str]) -> bytes:
 def body_sha256(source: Path | bytes) -> str:
     """Return the SHA-256 (64 hex digits) of all bytes after the header: AutoV3, `sshs_model_hash`.
 
-    Metadata can change without changing it, so it names the weights.
+    Metadata can change without changing it, so it names the weights. Of a file the length of the header is checked,
+    what it says is not.
     """
     if isinstance(source, bytes):
         return hashlib.sha256(memoryview(source)[parse_header(source).body_start :]).hexdigest()
-    start = read_header(source).body_start
-    with source.open("rb") as file:
-        file.seek(start)
+    with _opened(source) as file:
+        length = _header_length(file.read(8), os.fstat(file.fileno()).st_size, str(source))
+        file.seek(8 + length)
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -54,10 +54,15 @@ class Sheet:
     tensors: Mapping[str, TensorInfo]
     hash_is_true: bool | None = None
 
-    @cached_property
+    @property
     def modules(self) -> frozenset[str]:
         """Names of all modules, in whatever spelling."""
-        return frozenset(map(module_of, self.tensors))
+        return frozenset(self.stems.values())
+
+    @cached_property
+    def stems(self) -> Mapping[str, str]:
+        """Name of a tensor -> of its module: every client asks for it."""
+        return {name: module_of(name) for name in self.tensors}
 
 
 @dataclass(frozen=True)
