@@ -11,11 +11,10 @@ from torch import Tensor
 from trainer.adapters.foreign import NAMES, alpha_of, moves
 from trainer.adapters.read import Update, shift_of
 from trainer.contract.errors import UserError
-from trainer.contract.files import write_atomic
 from trainer.contract.tools import ConvertRequest
 from trainer.export.opened import CPU, Opened, opened
 from trainer.export.resizing import device_of, largest, matrices, origin, plain, shifts
-from trainer.export.written import Plan, Told, Written, cast, each, refuse_existing, write
+from trainer.export.written import Plan, Told, Written, cast, each, put, refuse_existing, write
 from trainer.formats.derived import derived, renamed
 from trainer.formats.kinds import LENGTHS, ROWS, SHIFT, UP_BIAS
 from trainer.formats.kohya import Module, module_names
@@ -98,7 +97,7 @@ def _as_it_is(
             exact = role == "alpha" and small.float() != tensor
             tensors[f"{name}.{ENDINGS.get(role, role)}"] = tensor.contiguous() if exact else small
     metadata = renamed(origin(source), f"names of {request.to}, {dtype}", out)
-    write_atomic(out, sign(save(tensors, metadata)))
+    put(out, sign(save(tensors, metadata)))
     ranks = source.facts.ranks or (0,)
     return Written(str(out), out.stat().st_size, dtype, (min(ranks), max(ranks)), 0.0, 0.0, "", (), source.notices)
 

@@ -112,6 +112,9 @@ def merge(request: MergeRequest, told: Told) -> Written:
         names, left_out = together(sources)
         strengths = [one.strength for one in request.adapters]
         wanted = _Sum(sources, strengths, names, device)
+        if not wanted.stems:
+            problem = "nothing in these files fits their base, or they change biases and norms only"
+            raise UserError(problem, "merge", "See atelier inspect; give the base with --base, or merge --into it.")
         made = each(wanted.stems, lambda name: _merged(wanted(name), request.rank), "merging", told)
         origins = [origin(one, weight.strength) for one, weight in zip(sources, request.adapters, strict=True)]
         words = f"merged by SVD to rank {request.rank}" if request.rank else "merged, ranks side by side"

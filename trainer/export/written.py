@@ -15,7 +15,7 @@ from torch import Tensor
 
 from trainer.adapters.read import Update
 from trainer.contract.errors import UserError
-from trainer.contract.files import write_atomic
+from trainer.contract.files import storage_error, write_atomic
 from trainer.device import DTYPES
 from trainer.export.kohya import FILLED, affordable, balanced, filled_up, usual_rank
 from trainer.export.svd import compare, relative
@@ -203,9 +203,8 @@ def write(plan: Plan, updates: Mapping[str, Update], wanted: Wanted, told: Told)
         layers.append(LayerError(stem, ranks[stem], relative(error, energy)))
         errors, energies = errors + error, energies + energy
     told("writing", len(updates), len(updates))
-    path.parent.mkdir(parents=True, exist_ok=True)
     more = {name: cast(tensor, dtype, name) for name, tensor in beside.items()}
-    write_atomic(path, sign(save(tensors | more, {**metadata, **_about_ranks(ranks, tensors)})))
+    put(path, sign(save(tensors | more, {**metadata, **_about_ranks(ranks, tensors)})))
     worst, least, most = max(layers, key=lambda layer: layer.error), min(ranks.values()), max(ranks.values())
     overall, size = relative(errors, energies), path.stat().st_size
     notices = tuple(_left_uneven(ranks)) if even else ()
@@ -241,7 +240,16 @@ def measure(written: Update, wanted: Update | Tensor) -> tuple[float, float]:
     return float((flat - made).double().square().sum()), float(flat.double().square().sum())
 
 
+def put(path: Path, blob: bytes) -> None:
+    """Write a file, in a folder that is made for it. Raises UserError where that cannot be done."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise storage_error(error, path) from error
+    write_atomic(path, blob)
+
+
 def refuse_existing(path: Path) -> None:
     """Raise UserError where something is in the place of a result."""
-    if path.exists():
+    if os.path.lexists(path):  # of a name that is too long it is not the one to tell
         raise UserError("there is something already; nothing is overwritten", str(path), "Give another --out.")

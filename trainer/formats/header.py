@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, TypeGuard
 
@@ -114,7 +115,7 @@ def open_tensors(path: Path) -> Iterator[tuple[BinaryIO, Header]]:
         yield file, _parse(_header_text(file, size, str(path)), size, str(path))
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Path) -> BufferedReader:
     name = str(path)
     if path.suffix.lower() in PICKLE_SUFFIXES:
         raise _pickle(name)

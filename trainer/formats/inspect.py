@@ -43,7 +43,7 @@ _DEEP = re.compile(r"transformer_blocks[._]([2-9]|\d\d)[._]")  # only SDXL has t
 _SGM = re.compile(r"^lora_unet_(input_blocks|middle_block|output_blocks)_")  # kohya names 1.x and 2.x as diffusers does
 # Tensors whose second sides multiplied are a layer's inputs.
 _INPUTS = (("down",), ("hada_w1_b",), *((f"lokr_w1{a}", f"lokr_w2{b}") for a in ("", "_b") for b in ("", "_b")))
-_SCALARS = {"F16": "<e", "F32": "<f", "F64": "<d"}
+_SCALARS = {"F16": "<e", "F32": "<f", "F64": "<d", "I64": "<q", "I32": "<i", "I16": "<h", "I8": "<b", "U8": "<B"}
 
 
 @dataclass(frozen=True)

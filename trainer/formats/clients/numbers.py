@@ -19,7 +19,10 @@ from trainer.formats.header import Header, TensorInfo
 Array = NDArray[np.float32]
 
 SMALLEST_NORMAL = {"F16": 2.0**-14, "BF16": 2.0**-126}  # below it a type holds a number with fewer digits
-_TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2"}
+_TYPES = {
+    "F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "<i1",
+    "U8": "<u1", "BOOL": "<u1",
+}  # fmt: skip
 # Numbers of a product that is made for its length: above those of the largest layer there is (a convolution of SDXL).
 # A small file of two long factors could ask for any amount of memory otherwise.
 _LARGEST = 2**25
@@ -145,11 +148,11 @@ def _count(counts: dict[str, int], role: str, values: Array | None, info: Tensor
         counts["infinite"] += int(np.isinf(values).sum())
     if role == "alpha":
         return
-    zero = values.size - np.count_nonzero(sizes)
+    zero = values.size - int(np.count_nonzero(sizes))
     counts["values"] += values.size
     counts["zero"] += zero
     if smallest := SMALLEST_NORMAL.get(info.dtype):
-        counts["tiny"] += np.count_nonzero(sizes < smallest) - zero
+        counts["tiny"] += int(np.count_nonzero(sizes < smallest)) - zero
 
 
 def _energy(infos: Mapping[str, TensorInfo], held: Mapping[str, Array | None]) -> float | None:
@@ -177,7 +180,7 @@ def _hadamard(found: Mapping[str, Array]) -> float:
     columns = wide[0].shape[1]
     taken = np.unique(np.linspace(0, columns - 1, _SAMPLED).astype(int))
     first, second = (np.einsum("or,ri->oi", found[f"hada_w{n}_a"], b[:, taken]) for n, b in enumerate(wide, 1))
-    return float(np.square(first * second).sum(dtype=np.float64)) * columns / len(taken)
+    return float(np.square(first * second).sum(dtype=np.float64) * columns / len(taken))
 
 
 def _times(*factors: float | None) -> float | None:
