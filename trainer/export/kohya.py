@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from trainer.adapters.tensors import is_finite
 from trainer.contract.errors import UserError
 from trainer.contract.files import write_atomic
 from trainer.formats.clients.pipelines import even_ranks
@@ -50,7 +51,7 @@ def kohya_tensors(adapter: Tensors, layout: Layout, dtype: str) -> dict[str, Ten
             cast = tensor.to(DTYPES[dtype]).cpu().contiguous()
             if f".{ending}" == ALPHA and cast != tensor.cpu():
                 cast = tensor.cpu()
-            if not torch.isfinite(cast).all():
+            if not is_finite(cast):
                 raise UserError(
                     f"{stem} has values that {dtype} cannot hold",
                     "export.dtype",

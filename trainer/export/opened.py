@@ -13,6 +13,7 @@ from torch import Tensor
 
 from trainer.adapters.foreign import change_of, changes_weight, lora_halves, needs_base, takes_factors
 from trainer.adapters.read import Shift, Update, shift_of, with_config
+from trainer.adapters.tensors import is_finite
 from trainer.contract.errors import UserError
 from trainer.export.bases import FAMILY_OF, Layers, base_layers, family_layers
 from trainer.formats.header import Header, TensorInfo, read_header, shown
@@ -85,7 +86,7 @@ class Opened:
             UserError: a number in it is not finite.
         """
         held = {role: self.file.get_tensor(name).float() for role, name in self.modules[stem].items()}
-        if not all(torch.isfinite(tensor).all() for tensor in held.values()):
+        if not all(map(is_finite, held.values())):
             problem = f"{shown(stem)} holds numbers that are not finite; pictures made with it are black or noise"
             raise UserError(problem, str(self.path), "Take an earlier epoch of it, or download it again.")
         return held

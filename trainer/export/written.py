@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from trainer.adapters.read import Update
+from trainer.adapters.tensors import is_finite
 from trainer.contract.errors import UserError
 from trainer.contract.files import storage_error, write_atomic
 from trainer.device import DTYPES
@@ -150,7 +151,7 @@ def file_tensors(updates: Mapping[str, Update], ranks: Mapping[str, int], dtype:
 def cast(tensor: Tensor, dtype: str, name: str) -> Tensor:
     """Give a tensor the type of a file. Raises UserError for a value that the type cannot hold."""
     found = tensor.to(DTYPES[dtype]).cpu().contiguous()
-    if not torch.isfinite(found).all():
+    if not is_finite(found):
         fix = "Write fp32 (--dtype fp32), or take a smaller strength."
         raise UserError(f"{name} has values that {dtype} cannot hold", "--dtype", fix)
     return found
