@@ -93,6 +93,7 @@ ODD = {
     "a Kronecker product for another layer": lambda: save(
         {f"{STEM}.lokr_w1": full(1000, 1000), f"{STEM}.lokr_w2": full(1000, 1000)}, SAID
     ),
+    "a butterfly of more stages than there are outputs": lambda: save({f"{STEM}.oft_blocks": full(7, 160, 2, 2)}, SAID),
     "names that move the cursor": lambda: save(lora(ESCAPES) | lora(f"{ESCAPES}2", (320, 8)) | lora(), SAID),
     "only such names": lambda: save(lora(ESCAPES), SAID),
     "names that are suffixes": lambda: save(
