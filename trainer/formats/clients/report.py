@@ -218,8 +218,8 @@ def _notes(sheet: Sheet, fits: bool, numbers: Numbers | None, base: str) -> list
     if numbers and (off := rescaled_once(ranks := _ranks(sheet), numbers.alphas)):
         notes.append(
             f"Its ranks differ: diffusers 0.32, and no other release, scales {len(off)} of its layers by 1 and not by "
-            f"alpha / rank. atelier resize --rank {max(ranks.values())} fills the ranks up where that matters and does not "
-            "make the file far larger."
+            f"alpha / rank. atelier resize --rank {max(ranks.values())} fills the ranks up where that matters and the "
+            "file does not become far larger."
         )
     return notes
 
