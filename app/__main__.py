@@ -26,6 +26,9 @@ from app.commands import (
     webhook,
 )
 from trainer.contract.errors import EXIT_ASKED, UserError
+from trainer.formats.header import shown
+
+LONGEST = 1000  # signs of a line
 
 cli = typer.Typer(
     name="atelier",
@@ -85,12 +88,17 @@ def _default(context: typer.Context) -> None:
         machine.ui()
 
 
+def _printable(text: str) -> str:
+    """Lines without signs of names in files that would move the cursor."""
+    return "\n".join(shown(line, LONGEST) for line in text.split("\n"))
+
+
 def main() -> None:
     """Run the command line; a `UserError` is a sentence and exit code 2, with --json an object too."""
     try:
         cli()
     except UserError as error:
-        click.echo(click.style("Error: ", fg="red") + str(error), err=True)
+        click.echo(click.style("Error: ", fg="red") + _printable(str(error)), err=True)
         if "--json" in sys.argv:
             click.echo(json.dumps({"ok": False, "problem": error.problem, "where": error.where, "fix": error.fix}))
         sys.exit(EXIT_ASKED)

@@ -1,5 +1,6 @@
 """`atelier inspect` and `atelier export`."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -15,9 +16,10 @@ from trainer.contract.files import write_atomic
 from trainer.contract.home import find_home
 from trainer.contract.rundir import find_run
 from trainer.formats.base_layers import given_base
+from trainer.formats.clients.numbers import measure
 from trainer.formats.clients.report import Report, report
 from trainer.formats.clients.verdict import LOADS, LOSSES
-from trainer.formats.header import shown
+from trainer.formats.header import read_header, shown
 from trainer.formats.inspect import inspect as look
 from trainer.formats.named import choose, copy_as, file_of
 from trainer.formats.peft_file import as_peft
@@ -77,12 +79,14 @@ def inspect(
 
 def _print(conformance: Report) -> None:
     """A row for each client, then what is true in all of them."""
-    table = Table("", "client", "applied", "what it does", title=f"In other programs, on {conformance.base}")
+    table = Table(
+        "", "client", "applied", "what it does", title=escape(f"In other programs, on {shown(conformance.base)}")
+    )
     colours = {LOADS: "green", LOSSES: "yellow"}
     for verdict in conformance.verdicts:
         colour = colours.get(verdict.outcome, "red")
         applied = f"{verdict.applied} of {verdict.applied + verdict.left_out}"
-        table.add_row(f"[{colour}]{verdict.mark}[/]", verdict.client, applied, escape(verdict.sentence))
+        table.add_row(f"[{colour}]{verdict.mark}[/]", verdict.client, applied, escape(shown(verdict.sentence, LONG)))
     console.print(table)
     for note in (*conformance.notes, *conformance.measured()):
         console.print(f"- {shown(note, LONG)}", markup=False)
@@ -112,8 +116,17 @@ def export(
             best = choose(run, source)
             answer(as_json, f"[green]chosen[/]: step {step} is {best}", **values, file=str(best), step=step)
             return
-    target = (out or Path(f"{source.stem}{layout.suffix}")).resolve()
-    if target.exists():
+    target = (out or Path(f"{source.stem}{layout.suffix}")).absolute()
+    if os.path.lexists(target):
         raise UserError("there is a file already; nothing is overwritten", str(target), "Give another --out.")
+    _check_numbers(source)
     values |= layout.write(source, target) or {}
-    answer(as_json, f"[green]done[/]: {target}", **values, file=str(target))
+    answer(as_json, f"[green]done[/]: {escape(str(target))}", **values, file=str(target))
+
+
+def _check_numbers(file: Path) -> None:
+    """Raise UserError where some of a file's numbers are none: it would make black pictures wherever it is taken."""
+    found = measure(file, read_header(file))
+    if found.nan or found.infinite:
+        problem = f"{found.nan} of its numbers are NaN and {found.infinite} infinite, the first in {found.broken[0]}"
+        raise UserError(problem, str(file), "Take an earlier save of the training, or download it again.")

@@ -1,5 +1,6 @@
 """`atelier generate`, and what all commands that draw have in common."""
 
+import os
 import re
 import time
 from collections.abc import Sequence
@@ -108,7 +109,7 @@ def parse_adapter(home: Path, text: str) -> tuple[Path, float]:
     if found := re.fullmatch(r"(.+):(-?\d+(?:\.\d+)?)", text):  # a Windows path has no number after its colon
         name, strength = found[1], float(found[2])
     for path in (Path(name).expanduser(), home / "library" / name, home / "library" / f"{name}.safetensors"):
-        if path.is_file():
+        if os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises for a name that is too long
             return path.resolve(), strength
     if "/" in name or "\\" in name or Path(name).suffix:
         raise UserError(

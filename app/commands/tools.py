@@ -1,5 +1,6 @@
 """`atelier analyze`, `resize`, `merge` and `convert`: adapter files made of adapter files."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,8 +16,11 @@ from app.commands.processes import ask
 from trainer.contract.errors import EXIT_STOPPED, UserError
 from trainer.contract.home import find_home
 from trainer.contract.tools import AnalyzeRequest, ConvertRequest, Form, MergeRequest, ResizeRequest, Stored
+from trainer.formats.header import shown
 
 SHOWN = 12  # layers of a table
+LONG = 1000  # signs of a line
+LONGEST = 100  # signs of a name that is made of others
 
 File = Annotated[str, typer.Argument(metavar="FILE", help="An adapter file, a file of the library, or a run's name.")]
 Base = Annotated[str, typer.Option(help="Its base, where the file does not tell, and for DoRA and OFT.")]
@@ -103,7 +107,7 @@ def merge(
         _done(told, as_json)
         return
     _warn(told)
-    text = f"[green]done[/]: {told['file']} ({told['bytes'] / 2**20:.0f} MB, {told['changed']} layers changed)"
+    text = f"[green]done[/]: {escape(told['file'])} ({told['bytes'] / 2**20:.0f} MB, {told['changed']} layers changed)"
     answer(as_json, text, **told)
 
 
@@ -137,8 +141,8 @@ def _made(kind: Any, **values: Any) -> Any:
 
 
 def _target(out: Path | None, stem: str, suffix: str = ".safetensors") -> Path:
-    target = (out or Path(f"{stem}{suffix}")).expanduser().resolve()
-    if target.exists():
+    target = (out or Path(f"{stem[:LONGEST]}{suffix}")).expanduser().absolute()
+    if os.path.lexists(target):
         raise UserError("there is something already; nothing is overwritten", str(target), "Give another --out.")
     return target
 
@@ -161,7 +165,7 @@ def _ask(command: str, request: BaseModel) -> dict[str, Any]:
 
 def _warn(told: dict[str, Any]) -> None:
     for notice in told["notices"]:
-        notes.print(f"[yellow]{escape(notice)}[/]", soft_wrap=True)
+        notes.print(f"[yellow]{escape(shown(notice, LONG))}[/]", soft_wrap=True)
 
 
 def _done(told: dict[str, Any], as_json: bool) -> None:
@@ -170,17 +174,17 @@ def _done(told: dict[str, Any], as_json: bool) -> None:
     if not as_json and told["layers"]:
         table = Table("layer", "rank", "error", title="Layers with the largest error")
         for layer in sorted(told["layers"], key=lambda one: -one["error"])[:SHOWN]:
-            table.add_row(layer["name"], str(layer["rank"]), f"{layer['error']:.2e}")
+            table.add_row(escape(shown(layer["name"])), str(layer["rank"]), f"{layer['error']:.2e}")
         console.print(table)
     low, high = told["ranks"]
     ranks = f"rank {high}" if low == high else f"ranks {low} to {high}"
     size = f"{told['bytes'] / 2**20:.1f} MB, {told['dtype']}"
     error = f"relative error {told['error']:.2e}, at most {told['largest_error']:.2e} in a layer"
-    answer(as_json, f"[green]done[/]: {told['file']} ({ranks}, {size}; {error})", **told)
+    answer(as_json, f"[green]done[/]: {escape(told['file'])} ({ranks}, {size}; {error})", **told)
 
 
 def _spectrum(told: dict[str, Any]) -> Table:
-    table = Table("rank", "energy", "", title=f"{Path(told['file']).name}: energy kept by a rank")
+    table = Table("rank", "energy", "", title=f"{escape(Path(told['file']).name)}: energy kept by a rank")
     kept = told["kept"]
     marks = sorted({1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, len(kept), *told["needed"].values()})
     for rank in (mark for mark in marks if mark <= len(kept)):
@@ -192,5 +196,5 @@ def _spectrum(told: dict[str, Any]) -> Table:
 def _strongest(told: dict[str, Any]) -> Table:
     table = Table("layer", "norm", "rank", "95 % in rank", title="Strongest layers")
     for layer in told["layers"][:SHOWN]:
-        table.add_row(layer["name"], f"{layer['norm']:.3f}", str(layer["rank"]), str(layer["needed"]))
+        table.add_row(escape(shown(layer["name"])), f"{layer['norm']:.3f}", str(layer["rank"]), str(layer["needed"]))
     return table

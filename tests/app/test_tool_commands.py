@@ -44,6 +44,13 @@ def test_what_cannot_be_done_is_a_sentence(tmp_path, adapter):
         tools.analyze(str(tmp_path / "none.safetensors"), data_dir=home)
 
 
+def test_a_name_made_of_many_names_fits_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    target = tools._target(None, "+".join(["a-style-with-a-long-name"] * 32))
+    assert target.parent == tmp_path and len(target.name) < 200
+    target.write_bytes(b"")
+
+
 def test_a_request_that_is_none_is_refused_with_an_object(tmp_path, capsys):
     (tmp_path / "request.json").write_text('{"file": "x", "out": "y", "rank": 2, "energy": 0.9}')
     assert main(["resize", str(tmp_path / "request.json")]) == 2

@@ -66,6 +66,11 @@ def read_finite(file: BinaryIO, header: Header, names: Iterable[str]) -> Iterato
         )
 
 
+def is_finite(tensor: Tensor) -> bool:
+    """Whether all of its numbers are some: one pass, and NaN goes through it."""
+    return not tensor.numel() or all(math.isfinite(float(end)) for end in tensor.aminmax())
+
+
 def _state(file: BinaryIO) -> tuple[int, int]:
     facts = os.fstat(file.fileno())
     return facts.st_mtime_ns, facts.st_size

@@ -146,7 +146,8 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
             os.fsync(handle.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a name that is too long is so here again
+            temporary.unlink(missing_ok=True)
         raise storage_error(error, path) from error
 
 

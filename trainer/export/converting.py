@@ -11,11 +11,10 @@ from torch import Tensor
 from trainer.adapters.foreign import NAMES, alpha_of, moves
 from trainer.adapters.read import Update, shift_of
 from trainer.contract.errors import UserError
-from trainer.contract.files import write_atomic
 from trainer.contract.tools import ConvertRequest
 from trainer.export.opened import CPU, Opened, opened
 from trainer.export.resizing import device_of, largest, matrices, origin, plain, shifts
-from trainer.export.written import Plan, Told, Written, cast, each, refuse_existing, write
+from trainer.export.written import Plan, Told, Written, cast, each, put, refuse_existing, write
 from trainer.formats.derived import derived, renamed
 from trainer.formats.kinds import LENGTHS, ROWS, SHIFT, UP_BIAS
 from trainer.formats.kohya import Module, module_names
@@ -50,7 +49,7 @@ def convert(request: ConvertRequest, told: Told) -> Written:
         done = write(
             Plan(out, metadata, dtype, beside), updates, lambda name: source.change(originals[name], CPU), told
         )
-        return replace(done, notices=(*source.notices, *lost, *(() if beside else _unshifted(source))))
+        return replace(done, notices=(*source.notices, *lost, *(() if beside else _unshifted(source)), *done.notices))
 
 
 def _weights(source: Opened, names: Mapping[str, str]) -> dict[str, str]:
@@ -79,7 +78,7 @@ def _to_lora(
     metadata = derived([origin(source)], f"plain LoRA of a {source.facts.method}", out, largest(made))
     plan = Plan(out, metadata, dtype, even=source.plain or request.rank is not None)
     done = write(plan, made, lambda name: source.change(originals[name], device), told)
-    return replace(done, notices=(*source.notices, *lost, *_unshifted(source)))
+    return replace(done, notices=(*source.notices, *lost, *_unshifted(source), *done.notices))
 
 
 def _as_it_is(
@@ -98,7 +97,7 @@ def _as_it_is(
             exact = role == "alpha" and small.float() != tensor
             tensors[f"{name}.{ENDINGS.get(role, role)}"] = tensor.contiguous() if exact else small
     metadata = renamed(origin(source), f"names of {request.to}, {dtype}", out)
-    write_atomic(out, sign(save(tensors, metadata)))
+    put(out, sign(save(tensors, metadata)))
     ranks = source.facts.ranks or (0,)
     return Written(str(out), out.stat().st_size, dtype, (min(ranks), max(ranks)), 0.0, 0.0, "", (), source.notices)
 
@@ -145,4 +144,4 @@ def _with_text_model(part: str, path: str) -> str:
 
 
 def _network(rank: int) -> dict[str, str]:
-    return {"ss_network_dim": str(rank), "ss_network_alpha": f"{rank}.0"}
+    return {"ss_network_dim": str(rank), "ss_network_alpha": str(rank)}

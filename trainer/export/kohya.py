@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from trainer.adapters.tensors import is_finite
 from trainer.contract.errors import UserError
 from trainer.contract.files import write_atomic
 from trainer.formats.clients.pipelines import even_ranks
@@ -26,6 +27,7 @@ DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 Tensors = Mapping[Target, Mapping[str, Tensor]]
 Layout = Mapping[str, Collection[str]]
 _UP, _DOWN = UP.strip("."), DOWN.strip(".")
+FILLED, AMPLE = 4, 2**26  # times as large may zeros make a file; or of so many numbers in all
 
 
 def kohya_tensors(adapter: Tensors, layout: Layout, dtype: str) -> dict[str, Tensor]:
@@ -49,7 +51,7 @@ def kohya_tensors(adapter: Tensors, layout: Layout, dtype: str) -> dict[str, Ten
             cast = tensor.to(DTYPES[dtype]).cpu().contiguous()
             if f".{ending}" == ALPHA and cast != tensor.cpu():
                 cast = tensor.cpu()
-            if not torch.isfinite(cast).all():
+            if not is_finite(cast):
                 raise UserError(
                     f"{stem} has values that {dtype} cannot hold",
                     "export.dtype",
@@ -72,11 +74,31 @@ def _as_all_read(adapter: Tensors, stems: Mapping[Target, str], dtype: str) -> T
     if not alpha or math.isinf(alpha):
         alpha = 1.0
     ranks = {stems[target]: len(held[_DOWN]) for target, held in adapter.items()}
+    sides = {stems[target]: len(held[_UP]) + held[_DOWN][0].numel() for target, held in adapter.items()}
     filled = even_ranks(ranks)
+    if not affordable(ranks, ranks | filled, sides):
+        filled, alpha = {}, float(usual_rank(ranks))
     return {
         target: _sized(held, filled.get(stems[target], ranks[stems[target]]), filled.get(stems[target], alpha))
         for target, held in adapter.items()
     }
+
+
+def affordable(ranks: Mapping[str, int], wanted: Mapping[str, int], sides: Mapping[str, int]) -> bool:
+    """Whether a file keeps a fair size with larger ranks: one layer of rank 4096 would make gigabytes of all others.
+
+    Args:
+        ranks: name of a module -> its rank.
+        wanted: the same with the larger ones.
+        sides: of a module, outputs and inputs together: numbers that a rank takes.
+    """
+    before, after = (sum(sides[name] * rank for name, rank in held.items()) for held in (ranks, wanted))
+    return after <= max(FILLED * before, AMPLE)
+
+
+def usual_rank(ranks: Mapping[str, int]) -> int:
+    """The rank of most layers: as the alpha of all it is right for these where a release scales all by 1 (0.32)."""
+    return Counter(ranks.values()).most_common(1)[0][0]
 
 
 def _sized(held: Mapping[str, Tensor], rank: int, alpha: float) -> Mapping[str, Tensor]:

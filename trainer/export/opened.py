@@ -13,9 +13,10 @@ from torch import Tensor
 
 from trainer.adapters.foreign import change_of, changes_weight, lora_halves, needs_base, takes_factors
 from trainer.adapters.read import Shift, Update, shift_of, with_config
+from trainer.adapters.tensors import is_finite
 from trainer.contract.errors import UserError
 from trainer.export.bases import FAMILY_OF, Layers, base_layers, family_layers
-from trainer.formats.header import Header, TensorInfo, read_header
+from trainer.formats.header import Header, TensorInfo, read_header, shown
 from trainer.formats.inspect import Inspection, inspect, place_of
 from trainer.formats.kinds import kind_of, misfit
 from trainer.formats.kohya import Module, Role, match
@@ -85,8 +86,8 @@ class Opened:
             UserError: a number in it is not finite.
         """
         held = {role: self.file.get_tensor(name).float() for role, name in self.modules[stem].items()}
-        if not all(torch.isfinite(tensor).all() for tensor in held.values()):
-            problem = f"{stem} holds numbers that are not finite; pictures made with it are black or noise"
+        if not all(map(is_finite, held.values())):
+            problem = f"{shown(stem)} holds numbers that are not finite; pictures made with it are black or noise"
             raise UserError(problem, str(self.path), "Take an earlier epoch of it, or download it again.")
         return held
 
@@ -165,6 +166,7 @@ def opened(path: Path, base: str = "") -> Iterator[Opened]:
         names = {name: stem for stem, roles in modules.items() for name in roles.values()}
         matched = match(names, layers.paths)
         targets = {names[name]: matched.modules[kohya] for name, (kohya, _) in matched.roles.items()}
+        notices = (*notices, *_other_sizes(modules, targets, header, layers))
     with safe_open(path, "pt") as file:
         config = peft_config(path, header.metadata)
         yield Opened(path, header, facts, modules, notices, layers, targets, config, file)
@@ -218,6 +220,19 @@ def _understood(roles: Mapping[Role, str], header: Header) -> bool:
     return not misfit(infos, own_shape(infos))
 
 
-def _listed(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str], what: str = "tensors") -> str:
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{', '.join(names[:NAMED])}{more} ({len(names)} tensors)"
+    return f"{', '.join(map(shown, names[:NAMED]))}{more} ({len(names)} {what})"
+
+
+def _other_sizes(
+    modules: Mapping[str, Mapping[Role, str]], targets: Mapping[str, Module], header: Header, layers: Layers
+) -> Iterator[str]:
+    """A sentence about modules whose layers are of other sizes in the model that the file is for."""
+    odd = [
+        stem
+        for stem, target in targets.items()
+        if misfit({role: header.tensors[name] for role, name in modules[stem].items()}, layers.shapes[target])
+    ]
+    if odd:
+        yield f"of other sizes than its base's, so programs stop at it or pass it over: {_listed(odd, 'layers')}"

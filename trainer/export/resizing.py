@@ -59,7 +59,7 @@ def resize(request: ResizeRequest, told: Told) -> Written:
         beside = shifts([(source, 1.0, {stem: stem for stem in source.modules})])
         plan = Plan(out, metadata, dtype, beside, even=request.energy is None)  # by energy the file is to be small
         done = write(plan, made, lambda stem: source.change(stem, device), told)
-        return replace(done, notices=source.notices)
+        return replace(done, notices=(*source.notices, *done.notices))
 
 
 def matrices(source: Opened) -> list[str]:
@@ -112,6 +112,9 @@ def merge(request: MergeRequest, told: Told) -> Written:
         names, left_out = together(sources)
         strengths = [one.strength for one in request.adapters]
         wanted = _Sum(sources, strengths, names, device)
+        if not wanted.stems:
+            problem = "nothing in these files fits their base, or they change biases and norms only"
+            raise UserError(problem, "merge", "See atelier inspect; give the base with --base, or merge --into it.")
         made = each(wanted.stems, lambda name: _merged(wanted(name), request.rank), "merging", told)
         origins = [origin(one, weight.strength) for one, weight in zip(sources, request.adapters, strict=True)]
         words = f"merged by SVD to rank {request.rank}" if request.rank else "merged, ranks side by side"
@@ -119,7 +122,7 @@ def merge(request: MergeRequest, told: Told) -> Written:
         dtype = request.dtype if request.dtype != "auto" else _widest(source.stored for source in sources)
         beside = shifts(list(zip(sources, strengths, names, strict=True)))
         done = write(Plan(out, metadata, dtype, beside), made, wanted, told)
-        return replace(done, notices=(*notices, *left_out))
+        return replace(done, notices=(*notices, *left_out, *done.notices))
 
 
 def shifts(sources: Sequence[tuple[Opened, float, Mapping[str, str]]]) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from trainer.formats.fit import Fit, fit
 from trainer.formats.header import TensorInfo, read_header
 from trainer.formats.kinds import Shape
 from trainer.formats.kohya import Module
+from trainer.formats.names import split_names
 
 PRACTICE = "LoRA Atelier practice base"
 PARTS = ("unet", "text_encoder", "text_encoder_2")
@@ -98,5 +99,6 @@ def closest_fit(infos: Mapping[str, TensorInfo], practice: bool, said: str = "")
     if practice:
         return fit(infos, practice_layers(), PRACTICE)
     order = sorted(TITLES, key=lambda family: family != said)
-    fits = [fit(infos, published_layers(family), TITLES[family]) for family in order]
+    split = split_names(infos)
+    fits = [fit(infos, published_layers(family), TITLES[family], split) for family in order]
     return max(fits, key=lambda found: len(found.matched))

@@ -12,7 +12,7 @@ from typing import Any
 from trainer.formats.header import TensorInfo, shown
 from trainer.formats.kinds import Shape, misfit
 from trainer.formats.kohya import Module, Role, match
-from trainer.formats.names import split_names
+from trainer.formats.names import Split, split_names
 
 NO_LAYER, HALF = "no such layer in this base", "parts are missing"
 BESIDE, UNKNOWN = "not used beside the module's other tensors", "not of any adapter known here"
@@ -92,22 +92,24 @@ class Fit:
         }
 
 
-def fit(infos: Mapping[str, TensorInfo], layers: Mapping[Module, Shape], base: str) -> Fit:
+def fit(infos: Mapping[str, TensorInfo], layers: Mapping[Module, Shape], base: str, split: Split | None = None) -> Fit:
     """Hold a file's tensors against the layers of a base, by names and shapes alone.
 
     Args:
         infos: the file's tensors by name.
         layers: (part, path) -> shape of the weight, of all layers that have one; of a norm one size.
         base: what the base is called.
+        split: the names as `split_names` takes them apart, where that is done already.
     """
+    split = split_names(infos) if split is None else split
     paths: dict[str, list[str]] = {}
     for part, path in layers:
         paths.setdefault(part, []).append(path)
-    matched = match(infos, paths)
+    matched = match(infos, paths, split)
     held: dict[str, dict[Role, str]] = {}
     for name, (module, role) in matched.roles.items():
         held.setdefault(module, {})[role] = name
-    stems = {name: found[0] if found else None for name, found in split_names(infos).items()}
+    stems = {name: found[0] if found else None for name, found in split.items()}
     unmatched: dict[str, str] = {}
     used: dict[str, tuple[str, Role]] = {}
     for module, names in held.items():

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, TypeGuard
 
@@ -114,7 +115,7 @@ def open_tensors(path: Path) -> Iterator[tuple[BinaryIO, Header]]:
         yield file, _parse(_header_text(file, size, str(path)), size, str(path))
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Path) -> BufferedReader:
     name = str(path)
     if path.suffix.lower() in PICKLE_SUFFIXES:
         raise _pickle(name)
@@ -150,6 +151,11 @@ def with_metadata(blob: bytes, metadata: dict[str, str]) -> bytes:
         UserError: `blob` is not sound safetensors, or the metadata is too large.
     """
     header = parse_header(blob)
+    return b"".join((_written(header, metadata), memoryview(blob)[header.body_start :]))
+
+
+def _written(header: Header, metadata: dict[str, str]) -> bytes:
+    """What stands before the tensors. Raises UserError where that is too much."""
     content: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     for name, info in header.tensors.items():
         content[name] = {"dtype": info.dtype, "shape": list(info.shape), "data_offsets": list(info.offsets)}
@@ -159,19 +165,20 @@ def with_metadata(blob: bytes, metadata: dict[str, str]) -> bytes:
     if len(text) > MAX_HEADER_BYTES:
         fix = "Use a smaller cover picture, or leave the captions out."
         raise UserError(f"The metadata has {len(text)} bytes; at most {MAX_HEADER_BYTES} fit.", "metadata", fix)
-    return len(text).to_bytes(8, "little") + text + blob[header.body_start :]
+    return len(text).to_bytes(8, "little") + text
 
 
 def body_sha256(source: Path | bytes) -> str:
     """Return the SHA-256 (64 hex digits) of all bytes after the header: AutoV3, `sshs_model_hash`.
 
-    Metadata can change without changing it, so it names the weights.
+    Metadata can change without changing it, so it names the weights. Of a file the length of the header is checked,
+    what it says is not.
     """
     if isinstance(source, bytes):
         return hashlib.sha256(memoryview(source)[parse_header(source).body_start :]).hexdigest()
-    start = read_header(source).body_start
-    with source.open("rb") as file:
-        file.seek(start)
+    with _opened(source) as file:
+        length = _header_length(file.read(8), os.fstat(file.fileno()).st_size, str(source))
+        file.seek(8 + length)
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -194,9 +201,11 @@ def legacy_hash(blob: bytes) -> str:
     As kohya's sd-scripts do (`precalculate_safetensors_hashes`), so that storing the hash does not change it. A file
     of up to 1 MiB has no such part, and all of them share the hash of nothing.
     """
-    training = {key: value for key, value in parse_header(blob).metadata.items() if key.startswith("ss_")}
-    copy = memoryview(with_metadata(blob, training))
-    return hashlib.sha256(copy[LEGACY_OFFSET : LEGACY_OFFSET + LEGACY_LENGTH]).hexdigest()[:8]
+    header = parse_header(blob)
+    before = _written(header, {key: value for key, value in header.metadata.items() if key.startswith("ss_")})
+    end, start = LEGACY_OFFSET + LEGACY_LENGTH, header.body_start - len(before)  # where the copy would begin
+    part = before[LEGACY_OFFSET:end] + blob[max(header.body_start, start + LEGACY_OFFSET) : max(0, start + end)]
+    return hashlib.sha256(part).hexdigest()[:8]
 
 
 def _header_text(file: BinaryIO, size: int, name: str) -> bytes:

@@ -43,7 +43,7 @@ _DEEP = re.compile(r"transformer_blocks[._]([2-9]|\d\d)[._]")  # only SDXL has t
 _SGM = re.compile(r"^lora_unet_(input_blocks|middle_block|output_blocks)_")  # kohya names 1.x and 2.x as diffusers does
 # Tensors whose second sides multiplied are a layer's inputs.
 _INPUTS = (("down",), ("hada_w1_b",), *((f"lokr_w1{a}", f"lokr_w2{b}") for a in ("", "_b") for b in ("", "_b")))
-_SCALARS = {"F16": "<e", "F32": "<f", "F64": "<d"}
+_SCALARS = {"F16": "<e", "F32": "<f", "F64": "<d", "I64": "<q", "I32": "<i", "I16": "<h", "I8": "<b", "U8": "<B"}
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,8 @@ def inspect(path: Path, given: Given | None = None) -> Inspection:
         values = _values(file, header, modules)
     alphas = _alphas(modules, values, peft_config(path, header.metadata))
     parts = [_part(name) for name in modules]
-    found, family = _fit(header, given), _family(header.metadata, modules)
+    found, said, shaped = _fit(header, given), said_family(header.metadata), shape_family(modules)
+    family = said if said != UNKNOWN else shaped  # by the rules of Invoke
     small = [
         size for roles in modules.values() for name in ("lokr_w1", "lokr_w1_a") for size in _shape(roles, name)[:2]
     ]
@@ -136,7 +137,7 @@ def inspect(path: Path, given: Given | None = None) -> Inspection:
         file=path.name,
         size=path.stat().st_size,
         method=" + ".join(sorted({_method(roles) for roles in modules.values()})),
-        format=_format(modules),
+        format=(form := _format(modules)),
         family=family,
         base=header.metadata.get("ss_sd_model_name") or header.metadata.get("ss_base_model_version", ""),
         title=header.metadata.get("modelspec.title") or header.metadata.get("ss_output_name", ""),
@@ -156,7 +157,7 @@ def inspect(path: Path, given: Given | None = None) -> Inspection:
         fit=(found.summary(), *found.lines()),
         hash=digest,
         hash_is_true=hash_is_true,
-        notes=(*_mismatch(family, given), *_notes(header.metadata, modules, bare, hash_is_true)),
+        notes=(*_mismatch(family, given), *_notes(form, (said, shaped), parts, bare, hash_is_true)),
     )
 
 
@@ -243,12 +244,6 @@ def _format(modules: _Modules) -> str:
     return "PEFT" if any(_part(module) != "other" for module in modules) else UNKNOWN
 
 
-def _family(metadata: Mapping[str, str], modules: _Modules) -> str:
-    """From what the file says, then from the shapes, by the rules of Invoke."""
-    said = said_family(metadata)
-    return said if said != UNKNOWN else shape_family(modules)
-
-
 def said_family(metadata: Mapping[str, str]) -> str:
     """The kind of base that a file says it is for; "unknown" where it says none."""
     for key, table in (("ss_base_model_version", _VERSIONS), ("modelspec.architecture", _ARCHITECTURES)):
@@ -260,16 +255,17 @@ def said_family(metadata: Mapping[str, str]) -> str:
 
 def shape_family(modules: _Modules) -> str:
     """The kind of base that the modules' shapes are of; "unknown" where they do not tell."""
-    if any(_part(module) == "text_encoder_2" for module in modules):
+    parts = {module: _part(module) for module in modules}
+    if "text_encoder_2" in parts.values():
         return SDXL
     widths = {module: width for module, roles in modules.items() if (width := _inputs(roles))}
     for module, width in widths.items():
-        if _part(module) == "unet" and _CROSS.search(module):
+        if parts[module] == "unet" and _CROSS.search(module):
             return _CROSS_WIDTHS.get(width, UNKNOWN)
-    if any(_part(module) == "unet" and (_DEEP.search(module) or _SGM.search(module)) for module in modules):
+    if any(part == "unet" and (_DEEP.search(module) or _SGM.search(module)) for module, part in parts.items()):
         return SDXL
     for module, width in widths.items():
-        if _part(module) == "text_encoder" and "self_attn" in module:
+        if parts[module] == "text_encoder" and "self_attn" in module:
             return _TEXT_WIDTHS.get(width, UNKNOWN)
     return UNKNOWN
 
@@ -331,23 +327,23 @@ def _a(title: str) -> str:
     return f"{'the' if title == PRACTICE else 'a'} {title}"
 
 
-def _notes(metadata: Mapping[str, str], modules: _Modules, bare: int, hash_is_true: bool | None) -> list[str]:
-    notes = []
-    said, shaped = said_family(metadata), shape_family(modules)
+def _notes(form: str, families: tuple[str, str], parts: list[str], bare: int, hash_is_true: bool | None) -> list[str]:
+    """Sentences about a file: its format, the family that it says and that its shapes are of, a part a module, ..."""
+    notes, (said, shaped) = [], families
     if said == PRACTICE:
         notes.append("Trained on the practice base: works only here.")
     elif UNKNOWN not in (said, shaped) and said != shaped:
         notes.append(f"It says it is for {said}, but its shapes are those of {shaped}.")
-    if not modules:
+    if not parts:
         notes.append(
             f"There is no LoRA in this file, nor any of its kin ({', '.join(_KIN)}): it may be a whole checkpoint, "
             "or an adapter of another kind."
         )
-    elif _format(modules) not in ("kohya", "LyCORIS"):
+    elif form not in ("kohya", "LyCORIS"):
         notes.append("A1111 ignores these tensor names without a word; export it with kohya names.")
     if bare:
         notes.append(f"{bare} modules store no alpha; programs then take alpha = rank, which may not be as trained.")
-    if any(_part(module).startswith("text_encoder") for module in modules):
+    if any(part.startswith("text_encoder") for part in parts):
         notes.append("Part of it is in the text encoder, which SD.Next leaves out unless its setting is changed.")
     if hash_is_true is False:
         notes.append(

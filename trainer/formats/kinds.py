@@ -136,8 +136,16 @@ def _factor(held: Shapes, name: str, core: Shape | None) -> tuple[int, int]:
 
 def _oft(held: Shapes, weight: Shape) -> bool:
     blocks = held["oft_blocks"] if "oft_blocks" in held else held["oft_diag"]
-    square = len(blocks) in (3, 4) and blocks[-1] == blocks[-2]
+    square = len(blocks) in (3, 4) and blocks[-1] == blocks[-2] and _stages_fit(blocks, weight[0])
     return square and blocks[-3] * blocks[-1] == weight[0] and math.prod(held.get("rescale", (1,))) in (1, weight[0])
+
+
+def _stages_fit(blocks: Shape, outputs: int) -> bool:
+    """Whether a BOFT's stages [stages, blocks, n, n] can each mix outputs that lie twice as far apart as before."""
+    if len(blocks) == 3:
+        return True
+    half = blocks[-1] // 2
+    return half > 0 and blocks[0] <= outputs.bit_length() and outputs % (half << blocks[0]) == 0
 
 
 def _turned_inputs(held: Shapes, weight: Shape) -> bool:

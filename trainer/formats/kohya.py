@@ -7,10 +7,11 @@ knows the file by one layer only. The reader also takes those, and the names of 
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from trainer.contract.catalog import ADAPTERS
 from trainer.formats.kinds import Role, kind_of
-from trainer.formats.names import split_name, split_names
+from trainer.formats.names import Split, split_name, split_names
 from trainer.formats.sgm import sgm_paths
 
 __all__ = ["Matched", "Module", "Role", "match", "method_of", "module_names", "split_name", "used_of"]
@@ -70,19 +71,19 @@ def module_names(modules: Mapping[str, Collection[str]]) -> dict[Module, str]:
     }
 
 
-def match(names: Iterable[str], modules: Mapping[str, Collection[str]]) -> Matched:
+def match(names: Iterable[str], modules: Mapping[str, Collection[str]], split: Split | None = None) -> Matched:
     """Resolve the tensor names of a file to the modules of a given model.
 
     Args:
         names: all tensor names of the file, in any of the forms known.
         modules: part -> paths of all its linear and convolutional layers, as in `module_names`.
+        split: the names as `split_names` takes them apart, where that is done already.
     """
-    written = module_names(modules)
-    known = _known(modules, written)
+    targets, known = _known(tuple((part, tuple(paths)) for part, paths in modules.items()))
     roles: dict[str, tuple[str, Role]] = {}
     held: dict[tuple[str, Role], str] = {}
     unmatched = []
-    for name, place in _places(names, known):
+    for name, place in _places(split_names(names) if split is None else split, known):
         if place is None or place in held:
             unmatched.append(name)
         else:
@@ -95,7 +96,6 @@ def match(names: Iterable[str], modules: Mapping[str, Collection[str]]) -> Match
     used = {module: used_of(there) for module, there in found.items()}
     halves = tuple(name for name, (module, role) in roles.items() if role not in used[module])
     roles = {name: place for name, place in roles.items() if place[1] in used[place[0]]}
-    targets = {name: module for module, name in written.items()}
     return Matched({name: targets[name] for name, _ in roles.values()}, roles, (*unmatched, *halves), halves)
 
 
@@ -112,21 +112,24 @@ def method_of(roles: Iterable[Role]) -> str:
     return next(marked, "lora")
 
 
-def _places(names: Iterable[str], known: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, Role] | None]]:
+def _places(split: Split, known: Mapping[str, str]) -> Iterator[tuple[str, tuple[str, Role] | None]]:
     """Yield each name with (kohya name of the module, role), or None where nothing known takes it."""
-    for name, found in split_names(names).items():
+    for name, found in split.items():
         module = known.get(_flat(found[0].replace(_PEFT, ""))) if found else None
         yield name, (module, found[1]) if found and module else None
 
 
-def _known(modules: Mapping[str, Collection[str]], written: Mapping[Module, str]) -> dict[str, str]:
-    """Return every form of a module's name, dots as underscores -> its kohya name."""
+@lru_cache(maxsize=8)  # a file is held against the same few models again and again
+def _known(layout: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[Mapping[str, Module], Mapping[str, str]]:
+    """Return kohya name -> module; and every form of a module's name, dots as underscores -> its kohya name."""
+    modules = dict(layout)
+    written = module_names(modules)
     known: dict[str, str] = {}
     for module, spellings in _spellings(modules).items():
         for spelling in spellings:
             for before in _READ[module[0]]:
                 known.setdefault(before + _flat(spelling), written[module])
-    return known
+    return {name: module for module, name in written.items()}, known
 
 
 def _spellings(modules: Mapping[str, Collection[str]]) -> dict[Module, tuple[str, str]]:

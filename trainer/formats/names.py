@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 
 from trainer.formats.kinds import Role
 
+Split = Mapping[str, tuple[str, Role] | None]  # name of a tensor -> (what stands before the suffix, role)
+
 _SUFFIXES: Mapping[str, Role] = {  # behind the module's name and a dot
     "alpha": "alpha",
     "lora_down.weight": "down",  # kohya, LyCORIS

@@ -20,6 +20,13 @@ from trainer.formats.metadata import renamed
 from trainer.formats.peft_names import ENDINGS, peft_modules
 
 _TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2"}
+_ALPHAS = _TYPES | {
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "<i1",
+    "U8": "<u1",
+}  # whole numbers are never scaled
 _LORA = {DOWN: "down", UP: "up", ALPHA: "alpha"}
 
 
@@ -41,6 +48,8 @@ def as_peft(blob: bytes, stem: str) -> bytes:
             fix = "Export it as kohya; diffusers reads those names too."
             raise UserError("diffusers' form holds plain LoRA only", name, fix)
         modules.setdefault(name.removesuffix(ending), {})[ending] = info
+    if not modules:
+        raise UserError("there is no adapter in this file", stem, "Give a LoRA.")
     names, body = peft_modules(modules), blob[header.body_start :]
     written: dict[str, Any] = {}
     parts, place, ranks = [], 0, dict[str, int]()
@@ -60,14 +69,21 @@ def as_peft(blob: bytes, stem: str) -> bytes:
             offsets = [place, place := place + len(data)]
             written[key] = {"dtype": held[ending].dtype, "shape": list(held[ending].shape), "data_offsets": offsets}
             parts.append(data)
-    written["__metadata__"] = {**header.metadata, **_patterns(ranks)}
+    written["__metadata__"] = {**header.metadata, **rank_patterns(ranks)}
     text = json.dumps(written, ensure_ascii=False).encode(errors="replace")
     text += b" " * (-len(text) % 8)
     return renamed(b"".join([len(text).to_bytes(8, "little"), text, *parts]), stem)
 
 
-def _patterns(ranks: Mapping[str, int]) -> dict[str, str]:
-    """What PEFT has to be told where the ranks of a part differ; of all parts then, for it guesses none."""
+def rank_patterns(ranks: Mapping[str, int]) -> dict[str, str]:
+    """What PEFT has to be told where the ranks of a part differ; of all parts then, for it guesses none.
+
+    Args:
+        ranks: name of a module in PEFT's form -> its rank.
+
+    Returns:
+        Metadata of the file.
+    """
     parts: dict[str, dict[str, int]] = {}
     for name, rank in ranks.items():
         part, _, path = name.partition(".")
@@ -84,13 +100,13 @@ def _patterns(ranks: Mapping[str, int]) -> dict[str, str]:
 
 
 def _number(body: bytes, info: TensorInfo) -> float:
-    return float(_read(body, info).reshape(-1)[0])
+    return float(_read(body, info, _ALPHAS).reshape(-1)[0])
 
 
-def _read(body: bytes, info: TensorInfo) -> NDArray[np.float64]:
-    if info.dtype not in _TYPES:
+def _read(body: bytes, info: TensorInfo, types: Mapping[str, str] = _TYPES) -> NDArray[np.float64]:
+    if info.dtype not in types:
         raise UserError(f"numbers of the type {info.dtype} cannot be scaled", "dtype", "Export it as fp16 first.")
-    raw = np.frombuffer(body[slice(*info.offsets)], _TYPES[info.dtype])
+    raw = np.frombuffer(body[slice(*info.offsets)], types[info.dtype])
     if info.dtype == "BF16":  # the upper half of a float32
         raw = (raw.astype(np.uint32) << 16).view(np.float32)
     return raw.astype(np.float64)

@@ -26,6 +26,12 @@ def written(tmp_path, tensors, metadata=None):
     return path
 
 
+@pytest.mark.parametrize("kind", [np.int64, np.int32, np.int8, np.uint8])
+def test_an_alpha_may_be_a_whole_number(kind, tmp_path):
+    found = inspect(written(tmp_path, lora(UNET, alpha=None) | {f"{UNET}.alpha": np.array(2, kind)}))
+    assert found.alphas == (2.0,) and not any("no alpha" in note for note in found.notes)
+
+
 def test_a_file_of_ours(tmp_path):
     metadata = {
         "ss_base_model_version": "lora-atelier-demo",

@@ -19,10 +19,14 @@ from trainer.formats.header import Header, TensorInfo
 Array = NDArray[np.float32]
 
 SMALLEST_NORMAL = {"F16": 2.0**-14, "BF16": 2.0**-126}  # below it a type holds a number with fewer digits
-_TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2"}
+_TYPES = {
+    "F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "<i1",
+    "U8": "<u1", "BOOL": "<u1",
+}  # fmt: skip
 # Numbers of a product that is made for its length: above those of the largest layer there is (a convolution of SDXL).
 # A small file of two long factors could ask for any amount of memory otherwise.
 _LARGEST = 2**25
+_SAMPLED = 64  # columns of a large LoHa, whose energy no smaller matrices tell
 _NAMED = 3  # broken tensors
 _PARTS = (
     (TEXT_2, ("lora_te2_", "text_encoder_2.", "text_encoders.clip_g.")),
@@ -40,7 +44,8 @@ class Numbers:
         broken: the first tensors that have such, by name.
         zero: that are exactly 0; an untouched `up` is all zeros.
         tiny: that are not 0 and so small that their type holds them with fewer digits than others (underflow).
-        energy: part -> share of the squared length of all updates at strength 1; empty where there is none.
+        energy: part -> share of the squared length of all updates at strength 1; empty where there is none. Of a LoHa
+            it is estimated.
         silent: modules whose update is 0 everywhere.
         unmeasured: modules whose update depends on the base (DoRA, OFT) or is of another kind.
         unread: tensors of a type that is not read, such as F8_E4M3.
@@ -137,16 +142,17 @@ def _count(counts: dict[str, int], role: str, values: Array | None, info: Tensor
     if values is None:
         counts["unread"] += 1
         return
-    if role == "alpha":
+    sizes = np.abs(values)
+    if not np.isfinite(sizes.max(initial=0.0)):  # NaN goes through it
         counts["nan"] += int(np.isnan(values).sum())
         counts["infinite"] += int(np.isinf(values).sum())
+    if role == "alpha":
         return
-    sizes = np.abs(values)
+    zero = values.size - int(np.count_nonzero(sizes))
     counts["values"] += values.size
-    counts["nan"] += int(np.isnan(values).sum())
-    counts["infinite"] += int(np.isinf(values).sum())
-    counts["zero"] += int((sizes == 0).sum())
-    counts["tiny"] += int(((sizes > 0) & (sizes < SMALLEST_NORMAL.get(info.dtype, 0.0))).sum())
+    counts["zero"] += zero
+    if smallest := SMALLEST_NORMAL.get(info.dtype):
+        counts["tiny"] += int(np.count_nonzero(sizes < smallest)) - zero
 
 
 def _energy(infos: Mapping[str, TensorInfo], held: Mapping[str, Array | None]) -> float | None:
@@ -160,13 +166,21 @@ def _energy(infos: Mapping[str, TensorInfo], held: Mapping[str, Array | None]) -
     if kind == "LoHa":
         if (size_of(infos) or 0) > _LARGEST:
             return None
-        first, second = (np.einsum("or,ri->oi", found[f"hada_w{n}_a"], _flat(found[f"hada_w{n}_b"])) for n in (1, 2))
-        return float(np.square(first * second).sum()) * _scale(found, len(found["hada_w1_b"]))
+        return _hadamard(found) * _scale(found, len(found["hada_w1_b"]))
     if kind == "LoKr":
         inner = found.get("lokr_w2_b", found.get("lokr_w1_b"))
         scale = 1.0 if inner is None else _scale(found, len(inner))
         return _times(_factor(found, "lokr_w1"), _factor(found, "lokr_w2"), scale)
     return None
+
+
+def _hadamard(found: Mapping[str, Array]) -> float:
+    """|(A1 B1) * (A2 B2)|², by the element; of many columns from some that lie all over the matrix."""
+    wide = [_flat(found[f"hada_w{n}_b"]) for n in (1, 2)]
+    columns = wide[0].shape[1]
+    taken = np.unique(np.linspace(0, columns - 1, _SAMPLED).astype(int))
+    first, second = (np.einsum("or,ri->oi", found[f"hada_w{n}_a"], b[:, taken]) for n, b in enumerate(wide, 1))
+    return float(np.square(first * second).sum(dtype=np.float64) * columns / len(taken))
 
 
 def _times(*factors: float | None) -> float | None:

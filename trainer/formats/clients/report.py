@@ -1,7 +1,7 @@
 """The conformance report: what each client will do with a file, with reasons, and what its numbers are like."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from trainer.formats.clients.verdict import LOADS, LOSSES, NOTHING, REFUSED, Cli
 from trainer.formats.clients.webui import A1111
 from trainer.formats.header import TensorInfo, body_sha256, read_header, shown
 from trainer.formats.kohya import DOWN, match
+from trainer.formats.names import Split, split_names
 
 CLIENTS: tuple[Client, ...] = (A1111, FORGE, COMFYUI, SDNEXT, INVOKEAI, SWARMUI, DIFFUSERS_CLIENT)
 PRACTICE = "practice base: works only here"
@@ -124,7 +125,7 @@ def judge(
     given: Given | None = None,
 ) -> Report:
     """Judge a file of which the header is known, and perhaps the numbers, on a base."""
-    model, fits = closest(sheet) if given is None else (given.model, _fitting(sheet, given.model) > 0)
+    model, fits = closest(sheet, [given.model] if given else [model_of(family) for family in TITLES])
     practice = bool(given and given.practice) or sheet.metadata.get("ss_base_model_version", "").startswith(DEMO)
     verdicts = tuple(_with_numbers(client.judge(sheet, model), numbers) for client in CLIENTS)
     if practice:
@@ -135,15 +136,16 @@ def judge(
     return Report(base, practice, fits or practice, verdicts, numbers, proof or {}, notes)
 
 
-def closest(sheet: Sheet) -> tuple[Model, bool]:
-    """Return the base whose layers take most of the file's modules, and whether any do.
+def closest(sheet: Sheet, models: Sequence[Model]) -> tuple[Model, bool]:
+    """Return the base of these whose layers take most of the file's modules, and whether any do.
 
     Shapes decide; where two bases take as many, what the file says does.
     """
-    counts = {family: _fitting(sheet, model_of(family)) for family in TITLES}
+    split = split_names(sheet.tensors)
+    counts = [_fitting(sheet, model, split) for model in models]
     said = said_family(sheet.metadata)
-    best = max(counts, key=lambda family: (counts[family], family == said))
-    return model_of(best), counts[best] > 0
+    best = max(range(len(models)), key=lambda index: (counts[index], models[index].family == said))
+    return models[best], counts[best] > 0
 
 
 def said_family(metadata: Mapping[str, str]) -> str | None:
@@ -155,17 +157,17 @@ def said_family(metadata: Mapping[str, str]) -> str | None:
     return SD2 if metadata.get("ss_v2") == "True" else None
 
 
-def _fitting(sheet: Sheet, model: Model) -> int:
-    layers = {(layer.part, layer.path): layer for layer in model.layers if not layer.norm}
+def _fitting(sheet: Sheet, model: Model, split: Split) -> int:
+    layers = {(layer.part, layer.path): layer for layer in model.layers}
     paths: dict[str, list[str]] = {}
     for part, path in layers:
         paths.setdefault(part, []).append(path)
-    matched = match(sheet.tensors, paths)
+    matched = match(sheet.tensors, paths, split)
     held: dict[str, dict[str, TensorInfo]] = {}
     for name, (module, role) in matched.roles.items():
         held.setdefault(module, {})[role] = sheet.tensors[name]
     groups = (Group(name, layers[matched.modules[name]], tensors) for name, tensors in held.items())
-    return sum(group.kind is not None and group.fits for group in groups)
+    return sum(group.kind is not None and group.fits for group in groups if not group.layer.norm)
 
 
 def _practised(verdict: Verdict) -> Verdict:
@@ -216,7 +218,8 @@ def _notes(sheet: Sheet, fits: bool, numbers: Numbers | None, base: str) -> list
     if numbers and (off := rescaled_once(ranks := _ranks(sheet), numbers.alphas)):
         notes.append(
             f"Its ranks differ: diffusers 0.32, and no other release, scales {len(off)} of its layers by 1 and not by "
-            f"alpha / rank. atelier resize --rank {max(ranks.values())} fills the ranks up where that matters."
+            f"alpha / rank. atelier resize --rank {max(ranks.values())} fills the ranks up where that matters and the "
+            "file does not become far larger."
         )
     return notes
 

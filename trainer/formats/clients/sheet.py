@@ -54,10 +54,15 @@ class Sheet:
     tensors: Mapping[str, TensorInfo]
     hash_is_true: bool | None = None
 
-    @cached_property
+    @property
     def modules(self) -> frozenset[str]:
         """Names of all modules, in whatever spelling."""
-        return frozenset(map(module_of, self.tensors))
+        return frozenset(self.stems.values())
+
+    @cached_property
+    def stems(self) -> Mapping[str, str]:
+        """Name of a tensor -> of its module: every client asks for it."""
+        return {name: module_of(name) for name in self.tensors}
 
 
 @dataclass(frozen=True)
@@ -145,7 +150,7 @@ def by_outputs(group: Group) -> bool:
 
 def _lora(held: Mapping[str, TensorInfo]) -> int:
     up, down, mid = held["up"].shape, held["down"].shape, _shape(held, "mid")
-    if min(len(up), len(down)) < 2 or (not mid and up[1] != down[0]):
+    if min(len(up), len(down)) < 2 or (not mid and up[1] != down[0]) or math.prod(up[2:]) != 1:
         return 0
     return up[0] * math.prod(down[1:2] + mid[2:] if mid else down[1:])
 

@@ -147,8 +147,9 @@ class Rules:
 
 def conclude(client: Rules, sheet: Sheet, tally: Tally, shown: Shown) -> Verdict:
     """Add up what was found."""
-    lost = {module for names in tally.lost.values() for module in map(module_of, names)}
-    reasons = tuple(_counted(reason, names) for reason, names in {**tally.lost, **tally.changed}.items())
+    found = {reason: _modules(names, sheet) for reason, names in {**tally.lost, **tally.changed}.items()}
+    lost = {module for reason in tally.lost for module in found[reason]}
+    reasons = tuple(_counted(reason, len(modules)) for reason, modules in found.items())
     applied = len(set(tally.applied))
     if tally.refused:
         reasons, applied, lost = (tally.refused, *reasons), 0, set(sheet.modules)
@@ -176,8 +177,12 @@ def conclude(client: Rules, sheet: Sheet, tally: Tally, shown: Shown) -> Verdict
     )
 
 
-def _counted(reason: str, names: Sequence[str]) -> str:
-    count = len(set(map(module_of, names)))
+def _modules(names: Sequence[str], sheet: Sheet) -> set[str]:
+    """The modules of names that are tensors' or modules' own."""
+    return {sheet.stems.get(name) or module_of(name) for name in names}
+
+
+def _counted(reason: str, count: int) -> str:
     return f"{count} {'module' if count == 1 else 'modules'}: {reason}"
 
 

@@ -109,6 +109,15 @@ def test_the_text_encoders_share_is_told(tmp_path):
     assert [verdict.outcome for verdict in report(path, numbers=False).verdicts].count(LOADS) == 6
 
 
+def test_the_energy_of_a_large_loha_is_near_what_all_of_it_has(tmp_path):
+    torch.manual_seed(0)
+    sizes = [(n, half, size) for n in (1, 2) for half, size in (("a", (320, 4)), ("b", (4, 2880)))]
+    held, plain = {f"{K}.hada_w{n}_{half}": torch.randn(*size) for n, half, size in sizes}, lora(TE, 768, 768)
+    first, second = (held[f"{K}.hada_w{n}_a"] @ held[f"{K}.hada_w{n}_b"] for n in (1, 2))
+    unet, text = (float(one.square().sum()) for one in (first * second, update(plain, TE)))
+    assert measured(tmp_path, held | plain).energy["unet"] == pytest.approx(unet / (unet + text), abs=0.03)
+
+
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (0, 4), (2, 0), (3, 5, 7)])
 @pytest.mark.parametrize("role", ["lora_up.weight", "hada_w1_a", "lokr_w2", "lokr_w1_b", "alpha", "dora_scale", "x"])
 def test_no_shape_breaks_it(tmp_path, shape, role):
