@@ -62,9 +62,10 @@ def inspect(
 ) -> None:
     """Say what an adapter file holds, for which base, and what other programs will do with it."""
     given = given_base(base) if base else None
-    seen = look(file, given)
+    header = read_header(file)
+    seen = look(file, given, header)
     found: dict[str, Any] = seen.as_dict()
-    conformance = report(file, digest=seen.hash, given=given)
+    conformance = report(file, digest=seen.hash, given=given, header=header)
     if as_json:
         answer(True, "", **found, conformance=conformance.as_dict())
         return

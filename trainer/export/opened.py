@@ -155,7 +155,8 @@ def opened(path: Path, base: str = "") -> Iterator[Opened]:
     Raises:
         UserError: it is no sound safetensors file, or holds no adapter.
     """
-    header, facts = read_header(path), inspect(path)
+    header = read_header(path)
+    facts = inspect(path, header=header)
     modules, notices = _modules(header)
     if not modules:
         problem = "; ".join(("there is no adapter in this file that can be used", *notices))

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, TypeVar
 from trainer.contract.catalog import ADAPTERS, FAMILIES
 from trainer.formats.base_layers import PRACTICE, Given, closest_fit
 from trainer.formats.fit import Fit, fit
-from trainer.formats.header import Header, TensorInfo, body_sha256, open_tensors
+from trainer.formats.header import Header, TensorInfo, body_sha256, read_header
 from trainer.formats.kinds import Role, kind_of, title_of
 from trainer.formats.kohya import method_of
 from trainer.formats.names import split_names
@@ -109,26 +109,25 @@ _Kind = TypeVar("_Kind", list[Any], dict[str, Any])
 _Modules = Mapping[str, Mapping[Role, TensorInfo]]
 
 
-def inspect(path: Path, given: Given | None = None) -> Inspection:
+def inspect(path: Path, given: Given | None = None, header: Header | None = None) -> Inspection:
     """Read an adapter file's header and say what it is.
 
     Args:
         path: of the file.
         given: the base that it is held against; None for the one that takes most of it.
+        header: the file's, where it has just been read.
 
     Raises:
         UserError: the file is missing, is a pickle, or is not sound safetensors.
     """
-    with open_tensors(path) as (file, header):
-        modules = grouped(header.tensors)
+    header = header or read_header(path)
+    modules = grouped(header.tensors)
+    with path.open("rb") as file:
         values = _values(file, header, modules)
     alphas = _alphas(modules, values, peft_config(path, header.metadata))
     parts = [_part(name) for name in modules]
     found, said, shaped = _fit(header, given), said_family(header.metadata), shape_family(modules)
     family = said if said != UNKNOWN else shaped  # by the rules of Invoke
-    small = [
-        size for roles in modules.values() for name in ("lokr_w1", "lokr_w1_a") for size in _shape(roles, name)[:2]
-    ]
     digest = body_sha256(path)
     stored = header.metadata.get("sshs_model_hash")
     hash_is_true = None if stored is None else stored == digest
@@ -147,7 +146,7 @@ def inspect(path: Path, given: Given | None = None) -> Inspection:
         other_modules=parts.count("other"),
         ranks=tuple(sorted({rank for roles in modules.values() if (rank := _rank(roles))})),
         alphas=tuple(sorted({value for value in alphas.values() if value is not None})),
-        factors=tuple(sorted(set(small))),
+        factors=_factors(modules),
         dtypes=tuple(sorted({info.dtype for info in header.tensors.values()})),
         triggers=triggers(header.metadata),
         fits=found.base,
@@ -205,6 +204,12 @@ def _rank(roles: Mapping[Role, TensorInfo]) -> int:
     kind = kind_of(roles)
     shape = _shape(roles, kind.rank[0]) if kind else ()
     return shape[kind.rank[1]] if kind and len(shape) > 1 else 0
+
+
+def _factors(modules: _Modules) -> tuple[int, ...]:
+    """Sides of the small matrices of LoKr."""
+    small = (_shape(roles, name)[:2] for roles in modules.values() for name in ("lokr_w1", "lokr_w1_a"))
+    return tuple(sorted({side for sides in small for side in sides}))
 
 
 def _inputs(roles: Mapping[Role, TensorInfo]) -> int:

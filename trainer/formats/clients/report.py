@@ -18,7 +18,7 @@ from trainer.formats.clients.sheet import Group, Sheet
 from trainer.formats.clients.swarm import SWARMUI
 from trainer.formats.clients.verdict import LOADS, LOSSES, NOTHING, REFUSED, Client, Verdict
 from trainer.formats.clients.webui import A1111
-from trainer.formats.header import TensorInfo, body_sha256, read_header, shown
+from trainer.formats.header import Header, TensorInfo, body_sha256, read_header, shown
 from trainer.formats.kohya import DOWN, match
 from trainer.formats.names import Split, split_names
 
@@ -100,7 +100,9 @@ class Report:
         return [f"{v.client}: {v.outcome}. {v.sentence}" for v in self.verdicts if v.outcome != LOADS]
 
 
-def report(path: Path, numbers: bool = True, digest: str = "", given: Given | None = None) -> Report:
+def report(
+    path: Path, numbers: bool = True, digest: str = "", given: Given | None = None, header: Header | None = None
+) -> Report:
     """Judge a file.
 
     Args:
@@ -108,11 +110,12 @@ def report(path: Path, numbers: bool = True, digest: str = "", given: Given | No
         numbers: whether to read its numbers, which takes about a second for 100 MB.
         digest: SHA-256 of its tensors, where it is known already.
         given: the base that clients have loaded; None for the one that takes most of the file.
+        header: the file's, where it has just been read.
 
     Raises:
         UserError: the file is missing, is a pickle, or is not sound safetensors.
     """
-    header, digest = read_header(path), digest or body_sha256(path)
+    header, digest = header or read_header(path), digest or body_sha256(path)
     stored = header.metadata.get("sshs_model_hash")
     sheet = Sheet(path.stem, header.metadata, header.tensors, None if stored is None else stored == digest)
     return judge(sheet, measure(path, header) if numbers else None, _proof(path, digest), given)
