@@ -15,13 +15,23 @@ settings.register_profile("atelier", deadline=None)  # how long an example takes
 settings.load_profile("atelier")
 
 HERE = Path(__file__).parent
+# One of minutes that comes last would leave the other processes idle.
+LONGEST = (
+    "browser/test_journey",
+    "browser/test_queue",
+    "browser/test_dataset",
+    "browser/",
+    "test_budgets",
+    "test_readme",
+)
 # Where several processes and a browser share two cores with the rest of the tests, and now and then one is starved.
 # What passed at its second try only is listed at the end of a run (RERUN), and is a fault to be looked into.
 STARVED = (HERE / "browser", HERE / "app" / "jobs")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Try these tests twice."""
+    """Let the longest tests begin first, and try those twice that others may starve."""
+    items.sort(key=lambda item: next((at for at, part in enumerate(LONGEST) if part in item.nodeid), len(LONGEST)))
     for item in items:
         if any(folder in item.path.parents for folder in STARVED):
             item.add_marker(pytest.mark.flaky(reruns=1))

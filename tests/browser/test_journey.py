@@ -41,9 +41,7 @@ def test_pictures_in_adapter_out(page: Page, site: Site, tmp_path: Path) -> None
     find_and_put_back(page)
     long = train(page, site, "long", 3000)
     watch(page, "long")
-    page.reload()
-    watch(page, "long")
-    crash_and_restart(page, site, long)
+    crash_and_restart(page, site, long)  # the page is loaded again there, in the middle of a run
     stop(page, site, long)
     choose_a_base(page)  # a page that was loaded again assumes none
     train(page, site, "short", 30)
