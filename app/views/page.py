@@ -95,6 +95,15 @@ def in_turn(name: str) -> dict[str, Any]:
             "concurrency_limit": 1, "concurrency_id": name}  # fmt: skip
 
 
+def one_by_one(name: str) -> dict[str, Any]:
+    """Options of events that are all answered, in the order in which they were sent, whatever part they are of.
+
+    Side by side what was sent first may be answered last: a word that is kept when one leaves its field for another tab
+    would be read there before it is kept.
+    """
+    return quiet(trigger_mode="multiple", concurrency_limit=1, concurrency_id=name)
+
+
 def settle(blocks: gr.Blocks) -> None:
     """Let no event run in a circle or be lost; to be called when the page is complete.
 

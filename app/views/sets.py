@@ -15,6 +15,7 @@ from trainer.pictures.captions import fold
 from trainer.pictures.doctor import COMMON, is_common
 from trainer.pictures.newcomers import make_for_import
 
+WORDS = "words-of-a-set"  # events that keep and read trigger and class word are answered in their order
 COPY = "sample-"  # before the name of a sample set that was copied among the user's own
 SAMPLES = {"style": "Sample pictures: a drawing style", "subject": "Sample pictures: one subject"}
 

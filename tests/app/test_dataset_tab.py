@@ -90,7 +90,8 @@ def test_every_way_to_change_captions_works(folder: Path, way: str) -> None:
 
 
 def told(events: Any) -> list[Any]:
-    return [event[1] for event in events]
+    """The reports of some events, which stand before word of a change."""
+    return [event[-2] for event in events]
 
 
 def test_a_folder_of_this_machine_is_copied_or_left_where_it_is(home: Path, tmp_path: Path) -> None:

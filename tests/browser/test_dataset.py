@@ -279,6 +279,10 @@ def a_share(page: Page, site: Site) -> None:
 def trigger_word(page: Page, site: Site) -> None:
     field(page, "dataset-trigger").fill("red dog")
     expect(page.locator("#dataset-trigger-note")).to_contain_text("“red dog” is a common word")
+    field(page, "dataset-trigger").fill("ohwx")
+    page.get_by_role("tab", name="Train", exact=True).click()  # at once: it is kept when the field is left
+    expect(field(page, "train-trigger")).to_have_value("ohwx")
+    page.get_by_role("tab", name="Dataset", exact=True).click()
     field(page, "dataset-trigger").fill("sks")
     expect(page.locator("#dataset-trigger-note .warning")).to_have_count(0)
     field(page, "dataset-class").fill("dog")

@@ -74,11 +74,13 @@ def build(desk: Desk) -> None:
     ends += [
         drop.sent(sent, page.dataset, shown, trigger_mode="multiple", **busy),  # one may be sent while another is read
         add.click(from_place, [place, how, page.dataset], shown, **busy),
-        page.blocks.load(lambda: _opened(page.home), None, chosen, **quiet())
-        .then(lambda: (yield from _again(page.home)), None, shown, **quiet()),
     ]  # fmt: skip
     for end in ends:
         end.then(partial(_still_there, page.home), chosen, chosen, **quiet())
+    # No more answers than this one for the choice while a page loads: see `_open_sample`, pictures may be sent already.
+    page.blocks.load(lambda: _opened(page.home), None, chosen, **quiet()).then(
+        lambda: (yield from _again(page.home)), None, shown[1:], **quiet()
+    )
 
 
 def _choose(page: Page) -> tuple[gr.Dropdown, gr.Textbox, gr.Button, dict[str, gr.Button]]:
@@ -238,7 +240,8 @@ def _run(home: Path, into: Path | None, work: Work, choose: bool) -> Iterator[An
     _goings[:] = [one for one in _goings if one.work.age() < RECENT] + [going]
     if choose:
         yield _chosen(home, target), gr.skip(), gr.skip()
-    yield from _follow(going)
+    for told in _follow(going):
+        yield gr.skip(), *told
 
 
 def _prepare(home: Path, target: Path) -> None:
@@ -247,21 +250,21 @@ def _prepare(home: Path, target: Path) -> None:
 
 
 def _follow(going: _Going) -> Iterator[Any]:
-    """Tell how far an import is, and what came of it."""
+    """Tell how far an import is, and what came of it: report and word of a change."""
     target = going.target
     try:
         for told in going.work.follow():
             if isinstance(told, ImportReport):
-                yield gr.skip(), report_html(told, target.name), _news_of(target)
+                yield report_html(told, target.name), _news_of(target)
             else:
-                yield gr.skip(), _progress(target.name, *told), gr.skip()
+                yield _progress(target.name, *told), gr.skip()
     except UserError as error:
-        yield gr.skip(), _fault_html(error), gr.skip()
+        yield _fault_html(error), gr.skip()
 
 
 def _again(home: Path) -> Iterator[Any]:
     """Show a page that was loaded again what goes on, or what came of what has just ended."""
-    yield gr.skip(), gr.skip(), gr.skip()  # Gradio empties what an event is to fill and says nothing of
+    yield gr.skip(), gr.skip()  # Gradio empties what an event is to fill and says nothing of
     for going in [one for one in _goings if one.home == home and one.work.age() < RECENT]:
         if owners.visible(going.target):
             yield from _follow(going)

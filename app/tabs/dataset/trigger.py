@@ -7,7 +7,7 @@ import gradio as gr
 
 from app.tabs.dataset.desk import Desk, look, news
 from app.views import sets
-from app.views.page import in_turn, kindly, quiet
+from app.views.page import in_turn, kindly, one_by_one
 from trainer.pictures.album import Album, change
 from trainer.pictures.captions import fold
 
@@ -48,7 +48,7 @@ def build(desk: Desk) -> None:
     fields = {"trigger": trigger, "class_word": kind}
     for name, field in fields.items():
         gr.on([field.blur, field.submit], kindly(keep(name)), [desk.page.dataset, field], [desk.words, desk.changed],
-              **quiet(trigger_mode="multiple"))  # fmt: skip
+              **one_by_one(sets.WORDS))  # fmt: skip
     desk.follow(show, [desk.page.dataset, desk.words], [desk.words, *fields.values()])
 
 

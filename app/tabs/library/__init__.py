@@ -10,7 +10,7 @@ from app.tabs.library.detail import Detail
 from app.tabs.library.gallery import Gallery
 from app.views import adapters, shelf
 from app.views.adapters import Adapter
-from app.views.page import Page, kindly, quiet
+from app.views.page import Page, kindly, one_by_one, quiet
 from trainer.contract.errors import UserError
 
 ID = "library"
@@ -49,7 +49,7 @@ def _wire_opening(page: Page, part: Gallery, open_one: Detail, asked: gr.Textbox
     One at a time, in the order in which they were asked for: else the newest, which takes longer to find, could come
     over a card that was clicked meanwhile.
     """
-    in_order = quiet(trigger_mode="multiple", concurrency_limit=1, concurrency_id="library-open")
+    in_order = one_by_one("library-open")
 
     def pick(event: gr.EventData) -> Any:
         return detail.detail(page, shelf.recall(page.home, str(event.id)).item)

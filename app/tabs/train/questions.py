@@ -11,7 +11,7 @@ from app.tabs.train.filling import Components, found, length_of
 from app.views import sets
 from app.views.bases import choices, note_html, shelf
 from app.views.lengths import UNITS
-from app.views.page import Page, in_turn, quiet
+from app.views.page import Page, in_turn, one_by_one, quiet
 from app.views.presets import PACES, about_html
 from trainer.contract.config import RunConfig
 from trainer.contract.presets import DEFAULT_LENGTH, presets
@@ -83,7 +83,8 @@ def _follow_set(page: Page, dataset: gr.Dropdown, trigger: gr.Textbox, summary: 
         kept = bool(typed) and typed != before
         return sets.summary_html(page.home, path), gr.skip() if kept else own, before if kept else own
 
-    gr.on([dataset.change, page.tab.select], follow, [dataset, trigger, filled], [summary, trigger, filled], **quiet())
+    gr.on([dataset.change, page.tab.select], follow, [dataset, trigger, filled], [summary, trigger, filled],
+          **one_by_one(sets.WORDS))  # fmt: skip
 
 
 def base_for(home: Path, path: str | None, chosen: str, given: str) -> str:
