@@ -163,11 +163,11 @@ class Samples:
         if self._untrained(step):
             (self._bases[index],) = self._row(texts[:1], seed, strengths[:1])
             return [self._bases[index]] * len(strengths)
-        left = [at for at, strength in enumerate(strengths) if strength or index not in self._bases]
+        if 0 in strengths and index not in self._bases:  # alone: in a batch that is larger once, bits would differ
+            (self._bases[index],) = self._row([texts[strengths.index(0)]], seed, [0])
+        left = [at for at, strength in enumerate(strengths) if strength]
         drawn = self._row([texts[at] for at in left], seed, [strengths[at] for at in left]) if left else []
         images = dict(zip(left, drawn, strict=True))
-        if 0 in strengths and index not in self._bases:
-            self._bases[index] = images[strengths.index(0)]
         return [images.get(at) or self._bases[index] for at in range(len(strengths))]
 
     def _asked(self, step: int, name: str, request: SampleRequest) -> None:
