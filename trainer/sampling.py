@@ -65,13 +65,11 @@ def check_size(family: Family, width: int, height: int) -> None:
         )
 
 
-def starting_noise(family: Family, shot: Shot, seeds: Sequence[int]) -> Tensor:
-    """[B, C, h, w] standard normal, each picture from its own seed, as diffusers draws it."""
-    return noise_sources(family, shot, seeds)[0]
-
-
 def noise_sources(family: Family, shot: Shot, seeds: Sequence[int]) -> tuple[Tensor, list[torch.Generator]]:
-    """Starting noise, and for each picture where the noise comes from that some samplers add: the same generator."""
+    """Starting noise [B, C, h, w], standard normal, each picture from its own seed, as diffusers draws it.
+
+    And for each picture where the noise comes from that some samplers add: the same generator.
+    """
     shape = (1, *family.latent_shape(shot.width, shot.height))
     sources = [torch.Generator().manual_seed(seed) for seed in seeds]
     return torch.cat([torch.randn(shape, generator=source) for source in sources]), sources

@@ -24,7 +24,7 @@ from trainer.families.locate import load_family
 from trainer.formats.clients.report import STRANGE
 from trainer.preflight import Memory
 from trainer.samples import Samples
-from trainer.sampling import MOST_ROUNDS, SHARE, Rounds, Shot, affordable_rounds, denoise, encode_pairs, starting_noise
+from trainer.sampling import MOST_ROUNDS, SHARE, Rounds, Shot, affordable_rounds, denoise, encode_pairs, noise_sources
 from trainer.state import load_latest
 
 
@@ -251,7 +251,7 @@ def test_the_leaner_way_to_draw_draws_the_same(tiny_sd):
         return predict(noisy, *rest)
 
     family.predict = watched
-    noise = starting_noise(family, shot, [1])
+    noise = noise_sources(family, shot, [1])[0]
     usual, lean = (denoise(family, replace(shot, lean=lean), noise, text) for lean in (False, True))
     assert rows == [2] * 3 + [1] * 6
     torch.testing.assert_close(lean, usual, rtol=1e-3, atol=1e-3)

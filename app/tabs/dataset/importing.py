@@ -203,8 +203,12 @@ def _use_sample(home: Path, key: str) -> Iterator[Any]:
             raise UserError(f"the sample pictures '{key}' did not come along", "presets/demo", fix)
         return import_pictures([source], target, on_progress=tell)
 
-    for _, *told in _run(home, target, work, choose=False):
-        yield tuple(told)
+    try:
+        going = _begin(home, target, work)
+    except UserError as error:
+        yield _fault_html(error), gr.skip()
+        return
+    yield from _follow(going)
 
 
 class _Going(NamedTuple):
@@ -219,18 +223,31 @@ _goings: list[_Going] = []
 
 
 def _run(home: Path, into: Path | None, work: Work, choose: bool) -> Iterator[Any]:
-    """Import beside the page and tell how far it is; it goes on to its end if the page is closed.
+    """Begin an import and tell how far it is, after the set that it goes into where that is to be chosen.
 
     The set is opened at once or not at all: at the end somebody may be at work on another one.
     """
     try:
-        target = into or sets.create_for_import(home)
-        sets.check_own(home, target)
-        prepare = partial(_prepare, home, target)
-        prepare()
+        going = _begin(home, into, work)
     except UserError as error:
         yield gr.skip(), _fault_html(error), gr.skip()
         return
+    if choose:
+        yield _chosen(home, going.target), gr.skip(), gr.skip()
+    for told in _follow(going):
+        yield gr.skip(), *told
+
+
+def _begin(home: Path, into: Path | None, work: Work) -> _Going:
+    """Import beside the page, into a new set where none is given; it goes on to its end if the page is closed.
+
+    Raises:
+        UserError: the set may not be changed, or not be made.
+    """
+    target = into or sets.create_for_import(home)
+    sets.check_own(home, target)
+    prepare = partial(_prepare, home, target)
+    prepare()
 
     def inside(tell: Tell) -> ImportReport:
         with at_work(target, prepare):  # around all of it: also what fails before there is a picture leaves no set
@@ -238,10 +255,7 @@ def _run(home: Path, into: Path | None, work: Work, choose: bool) -> Iterator[An
 
     going = _Going(home, target, Beside(inside))
     _goings[:] = [one for one in _goings if one.work.age() < RECENT] + [going]
-    if choose:
-        yield _chosen(home, target), gr.skip(), gr.skip()
-    for told in _follow(going):
-        yield gr.skip(), *told
+    return going
 
 
 def _prepare(home: Path, target: Path) -> None:

@@ -23,7 +23,7 @@ from trainer.families.locate import load_family
 from trainer.formats.header import read_header
 from trainer.preview.answer import answer
 from trainer.preview.engine import PreviewEngine, Watcher
-from trainer.sampling import Shot, denoise, encode_pairs, starting_noise
+from trainer.sampling import Shot, denoise, encode_pairs, noise_sources
 
 ENGINE = Engine(torch.device("cpu"), torch.float32, 1)
 LONG = "a very long caption about one small cat " * 4  # over 77 of the tiny tokenizer's tokens: it knows single letters
@@ -63,7 +63,7 @@ def test_a_picture_is_the_one_that_diffusers_draws(base):
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config, timestep_spacing="linspace")
     shot = Shot(family.resolution, family.resolution, 3, 4.0, "Euler")
-    noise = starting_noise(family, shot, [5])
+    noise = noise_sources(family, shot, [5])[0]
     mine = denoise(family, shot, noise, encode_pairs(family, "ugly", ["a red cat"])[0])
     theirs = pipe(
         "a red cat",

@@ -16,7 +16,7 @@ from trainer.contract.requests import GenerateRequest, Picture
 from trainer.families.prompts import encode_prompt, level
 from trainer.preview.engine import PreviewEngine
 from trainer.protocols import Text
-from trainer.sampling import Shot, denoise, starting_noise, to_images
+from trainer.sampling import Shot, denoise, noise_sources, to_images
 
 PROMPT, NEGATIVE, SEED, STEPS, GUIDANCE, STRENGTH = "cat face", "rocket", 7, 6, 5.0, 0.8
 CLOSE = 2.0  # of 255, on the mean
@@ -81,7 +81,7 @@ def test_our_picture_is_that_of_diffusers(engine, file, theirs, sampler):
 def test_the_noise_of_a_seed_is_theirs(engine):
     shot = Shot(128, 128, 1, 1.0, "Euler")
     wanted = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(SEED))
-    assert torch.equal(starting_noise(engine.family, shot, [SEED]), wanted)
+    assert torch.equal(noise_sources(engine.family, shot, [SEED])[0], wanted)
 
 
 def euler(model, x, sigmas):
@@ -127,7 +127,7 @@ def test_noise_levels_are_those_of_a1111_and_comfyui(engine, sampler, solver, rh
         return x - sigma * (low + GUIDANCE * (high - low))
 
     shot = Shot(128, 128, STEPS, GUIDANCE, sampler)
-    noise = starting_noise(family, shot, [SEED])
+    noise = noise_sources(family, shot, [SEED])[0]
     theirs = solver(model, noise * (1 + sigmas[0] ** 2) ** 0.5, sigmas)
     mine = denoise(family, shot, noise, (negative, positive))
     mine, theirs = (np.asarray(to_images(family.decode(one))[0], float) for one in (mine, theirs))
